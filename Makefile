@@ -1,0 +1,93 @@
+# Damask. `make help` lists what can be asked for.
+#
+# Everything works from a clean clone on Debian 12 with Go and root: packages
+# that are missing are installed first, without starting their services.
+
+SHELL       := /bin/bash
+MODULES     := proto internal cmd services/ipam services/tenancy services/servicelb services/egress services/nodeagent test
+TOOLS       := $(CURDIR)/.cache/tools
+BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-nodeagent damask-cni
+VERSION     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X github.com/damask-sdn/damask/internal/daemon.version=$(VERSION)
+# A test of the real thing is never skipped here: a missing part is a failure.
+export DAMASK_REQUIRE_REAL := 1
+export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo demo-down test test-unit test-lab check fix bench generate packages clean \
+        check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
+        fix-format fix-tidy release-proto
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+packages: ## Install the Debian packages that are missing (services are not started)
+	@tools/install-packages.sh
+
+build: ## Build every binary into bin/
+	@mkdir -p bin
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/nodeagent/cmd/...
+	@ls $(addprefix bin/,$(BINARIES)) >/dev/null
+
+demo: packages build ## Start a cluster of three nodes and show real packets, in plain words
+	@examples/demo.sh
+
+demo-down: ## Stop the demo's cluster; nothing is left behind
+	@bin/damask lab down --name demo
+
+test: packages build test-unit test-lab ## Everything that must pass: unit, real OVS, real packets
+
+test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
+	go test -race -p 2 -timeout 15m $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
+	go test -race -timeout 5m ./test/traces/... ./test/repocheck/...
+
+test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
+	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+
+bench: packages build ## Print the table of measurements; each is a ratio to a baseline of the same run
+	go run ./test/bench
+
+check: check-format check-vet check-lint check-proto check-generated check-tidy check-alone ## What must hold besides the tests
+
+check-format: ## gofmt has nothing to say
+	@out=$$(git ls-files '*.go' | grep -v '\.pb\.go$$' | xargs gofmt -l); test -z "$$out" || { echo "not gofmt-clean (make fix):"; echo "$$out"; exit 1; }
+
+check-vet: ## go vet over every module
+	go vet work
+
+check-lint: $(TOOLS)/staticcheck ## staticcheck over every module
+	@set -e; for m in $(MODULES); do (cd $$m && staticcheck ./...); done
+
+check-proto: $(TOOLS)/buf ## buf lint, and no breaking change against the released API
+	cd proto && buf lint && buf breaking --against released.binpb
+
+check-generated: $(TOOLS)/buf ## The committed generated code is what the protos generate
+	@tools/check-generated.sh
+
+check-tidy: ## Every go.mod is tidy and all modules agree on versions
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff) || { echo "$$m: not tidy (make fix)"; exit 1; }; done
+
+check-alone: ## Every module builds without the workspace
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./... ) || { echo "$$m: does not build alone"; exit 1; }; done
+
+fix: fix-format fix-tidy generate ## Mend what check finds where a tool can
+
+fix-format: ## gofmt -w
+	@git ls-files '*.go' | grep -v '\.pb\.go$$' | xargs gofmt -w
+
+fix-tidy: ## go mod tidy in every module
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done; go work sync
+
+generate: $(TOOLS)/buf ## Generate Go from the protos
+	cd proto && buf generate
+
+release-proto: $(TOOLS)/buf ## Make the present API the one that later changes must not break
+	cd proto && buf build -o released.binpb
+
+$(TOOLS)/buf $(TOOLS)/staticcheck &: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools && GOWORK=off CGO_ENABLED=0 go build -o $(TOOLS)/ tool
+	@touch $(TOOLS)/*
+
+clean: ## Remove what was built
+	rm -rf bin .cache

@@ -46,8 +46,9 @@ type NetNamespaceServiceClient interface {
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists
 	// and the wish (if any) and labels fit, it is answered; otherwise
 	// ALREADY_EXISTS. A wish of 0 or 1 is granted also when others have it. A
-	// wish of 2 to 9 is INVALID_ARGUMENT; one that is taken is
-	// FAILED_PRECONDITION VNID_TAKEN (join the namespace that has it instead).
+	// wish of 2 to 9 is INVALID_ARGUMENT, as is any but 0 for "default"; one
+	// that is taken is FAILED_PRECONDITION VNID_TAKEN (join the namespace that
+	// has it instead).
 	// RESOURCE_EXHAUSTED when no VNID is free.
 	CreateNetNamespace(ctx context.Context, in *CreateNetNamespaceRequest, opts ...grpc.CallOption) (*CreateNetNamespaceResponse, error)
 	// DeleteNetNamespace frees the VNID if nobody else shares it. Idempotent.
@@ -60,15 +61,18 @@ type NetNamespaceServiceClient interface {
 	ListNetNamespaces(ctx context.Context, in *ListNetNamespacesRequest, opts ...grpc.CallOption) (*ListNetNamespacesResponse, error)
 	// JoinNetNamespace gives the namespace the VNID of another. Idempotent.
 	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant;
-	// NOT_FOUND for either name.
+	// NOT_FOUND for either name; RESOURCE_EXHAUSTED when 10000 namespaces share
+	// that VNID already (VNID 0 has no limit).
 	JoinNetNamespace(ctx context.Context, in *JoinNetNamespaceRequest, opts ...grpc.CallOption) (*JoinNetNamespaceResponse, error)
 	// IsolateNetNamespace gives the namespace a VNID of its own; the present one
 	// is kept when nobody shares it and it is not 0. Idempotent in effect.
 	// "default" cannot be isolated (FAILED_PRECONDITION DEFAULT_NAMESPACE).
-	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant.
+	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant;
+	// NOT_FOUND; RESOURCE_EXHAUSTED when no VNID is free.
 	IsolateNetNamespace(ctx context.Context, in *IsolateNetNamespaceRequest, opts ...grpc.CallOption) (*IsolateNetNamespaceResponse, error)
 	// MakeNetNamespaceGlobal gives the namespace VNID 0. Idempotent.
-	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant.
+	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant;
+	// NOT_FOUND.
 	MakeNetNamespaceGlobal(ctx context.Context, in *MakeNetNamespaceGlobalRequest, opts ...grpc.CallOption) (*MakeNetNamespaceGlobalResponse, error)
 }
 
@@ -165,8 +169,9 @@ type NetNamespaceServiceServer interface {
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists
 	// and the wish (if any) and labels fit, it is answered; otherwise
 	// ALREADY_EXISTS. A wish of 0 or 1 is granted also when others have it. A
-	// wish of 2 to 9 is INVALID_ARGUMENT; one that is taken is
-	// FAILED_PRECONDITION VNID_TAKEN (join the namespace that has it instead).
+	// wish of 2 to 9 is INVALID_ARGUMENT, as is any but 0 for "default"; one
+	// that is taken is FAILED_PRECONDITION VNID_TAKEN (join the namespace that
+	// has it instead).
 	// RESOURCE_EXHAUSTED when no VNID is free.
 	CreateNetNamespace(context.Context, *CreateNetNamespaceRequest) (*CreateNetNamespaceResponse, error)
 	// DeleteNetNamespace frees the VNID if nobody else shares it. Idempotent.
@@ -179,15 +184,18 @@ type NetNamespaceServiceServer interface {
 	ListNetNamespaces(context.Context, *ListNetNamespacesRequest) (*ListNetNamespacesResponse, error)
 	// JoinNetNamespace gives the namespace the VNID of another. Idempotent.
 	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant;
-	// NOT_FOUND for either name.
+	// NOT_FOUND for either name; RESOURCE_EXHAUSTED when 10000 namespaces share
+	// that VNID already (VNID 0 has no limit).
 	JoinNetNamespace(context.Context, *JoinNetNamespaceRequest) (*JoinNetNamespaceResponse, error)
 	// IsolateNetNamespace gives the namespace a VNID of its own; the present one
 	// is kept when nobody shares it and it is not 0. Idempotent in effect.
 	// "default" cannot be isolated (FAILED_PRECONDITION DEFAULT_NAMESPACE).
-	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant.
+	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant;
+	// NOT_FOUND; RESOURCE_EXHAUSTED when no VNID is free.
 	IsolateNetNamespace(context.Context, *IsolateNetNamespaceRequest) (*IsolateNetNamespaceResponse, error)
 	// MakeNetNamespaceGlobal gives the namespace VNID 0. Idempotent.
-	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant.
+	// FAILED_PRECONDITION WRONG_MODE unless the isolation mode is multitenant;
+	// NOT_FOUND.
 	MakeNetNamespaceGlobal(context.Context, *MakeNetNamespaceGlobalRequest) (*MakeNetNamespaceGlobalResponse, error)
 	mustEmbedUnimplementedNetNamespaceServiceServer()
 }

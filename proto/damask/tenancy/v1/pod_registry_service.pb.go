@@ -10,6 +10,7 @@ import (
 	_ "github.com/damask-sdn/damask/proto/damask/access/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -39,7 +40,12 @@ type Pod struct {
 	// other, differ by it. Required.
 	SandboxId string `protobuf:"bytes,6,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
 	// Output only, in answers (not on the change bus): its namespace's VNID.
-	Netid uint32 `protobuf:"varint,7,opt,name=netid,proto3" json:"netid,omitempty"`
+	// Unset while the namespace has none: a pod may be reported first.
+	Netid *uint32 `protobuf:"varint,7,opt,name=netid,proto3,oneof" json:"netid,omitempty"`
+	// When the sandbox was attached, by its node's clock. Of two sandboxes of
+	// one pod on two nodes the one attached later is the newer. Unset on input:
+	// when the registry first heard of it.
+	AttachTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=attach_time,json=attachTime,proto3" json:"attach_time,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -119,10 +125,17 @@ func (x *Pod) GetSandboxId() string {
 }
 
 func (x *Pod) GetNetid() uint32 {
-	if x != nil {
-		return x.Netid
+	if x != nil && x.Netid != nil {
+		return *x.Netid
 	}
 	return 0
+}
+
+func (x *Pod) GetAttachTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AttachTime
+	}
+	return nil
 }
 
 func (x *Pod) GetRevision() uint64 {
@@ -339,7 +352,7 @@ type SyncNodePodsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's node. Required.
 	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	// All its pods.
+	// All its pods. At most 10000.
 	Pods          []*Pod `protobuf:"bytes,2,rep,name=pods,proto3" json:"pods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -395,7 +408,9 @@ type SyncNodePodsResponse struct {
 	// Pods that were written.
 	Written uint32 `protobuf:"varint,1,opt,name=written,proto3" json:"written,omitempty"`
 	// Pods that were removed.
-	Removed       uint32 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	Removed uint32 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Pods that were given, but of which another node has a newer sandbox.
+	Superseded    uint32 `protobuf:"varint,3,opt,name=superseded,proto3" json:"superseded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -440,6 +455,13 @@ func (x *SyncNodePodsResponse) GetWritten() uint32 {
 func (x *SyncNodePodsResponse) GetRemoved() uint32 {
 	if x != nil {
 		return x.Removed
+	}
+	return 0
+}
+
+func (x *SyncNodePodsResponse) GetSuperseded() uint32 {
+	if x != nil {
+		return x.Superseded
 	}
 	return 0
 }
@@ -585,7 +607,7 @@ var File_damask_tenancy_v1_pod_registry_service_proto protoreflect.FileDescripto
 
 const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\n" +
-	",damask/tenancy/v1/pod_registry_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\xa5\x02\n" +
+	",damask/tenancy/v1/pod_registry_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x02\n" +
 	"\x03Pod\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -593,12 +615,15 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\x03ips\x18\x04 \x03(\tR\x03ips\x12:\n" +
 	"\x06labels\x18\x05 \x03(\v2\".damask.tenancy.v1.Pod.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +
-	"sandbox_id\x18\x06 \x01(\tR\tsandboxId\x12\x14\n" +
-	"\x05netid\x18\a \x01(\rR\x05netid\x12\x1a\n" +
+	"sandbox_id\x18\x06 \x01(\tR\tsandboxId\x12\x19\n" +
+	"\x05netid\x18\a \x01(\rH\x00R\x05netid\x88\x01\x01\x12;\n" +
+	"\vattach_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"attachTime\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\">\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
+	"\x06_netid\">\n" +
 	"\x12RegisterPodRequest\x12(\n" +
 	"\x03pod\x18\x01 \x01(\v2\x16.damask.tenancy.v1.PodR\x03pod\"?\n" +
 	"\x13RegisterPodResponse\x12(\n" +
@@ -612,10 +637,13 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\x15UnregisterPodResponse\"U\n" +
 	"\x13SyncNodePodsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12*\n" +
-	"\x04pods\x18\x02 \x03(\v2\x16.damask.tenancy.v1.PodR\x04pods\"J\n" +
+	"\x04pods\x18\x02 \x03(\v2\x16.damask.tenancy.v1.PodR\x04pods\"j\n" +
 	"\x14SyncNodePodsResponse\x12\x18\n" +
 	"\awritten\x18\x01 \x01(\rR\awritten\x12\x18\n" +
-	"\aremoved\x18\x02 \x01(\rR\aremoved\"\x7f\n" +
+	"\aremoved\x18\x02 \x01(\rR\aremoved\x12\x1e\n" +
+	"\n" +
+	"superseded\x18\x03 \x01(\rR\n" +
+	"superseded\"\x7f\n" +
 	"\x0fListPodsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1b\n" +
@@ -660,26 +688,28 @@ var file_damask_tenancy_v1_pod_registry_service_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),       // 7: damask.tenancy.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),      // 8: damask.tenancy.v1.ListPodsResponse
 	nil,                           // 9: damask.tenancy.v1.Pod.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_damask_tenancy_v1_pod_registry_service_proto_depIdxs = []int32{
-	9, // 0: damask.tenancy.v1.Pod.labels:type_name -> damask.tenancy.v1.Pod.LabelsEntry
-	0, // 1: damask.tenancy.v1.RegisterPodRequest.pod:type_name -> damask.tenancy.v1.Pod
-	0, // 2: damask.tenancy.v1.RegisterPodResponse.pod:type_name -> damask.tenancy.v1.Pod
-	0, // 3: damask.tenancy.v1.SyncNodePodsRequest.pods:type_name -> damask.tenancy.v1.Pod
-	0, // 4: damask.tenancy.v1.ListPodsResponse.pods:type_name -> damask.tenancy.v1.Pod
-	1, // 5: damask.tenancy.v1.PodRegistryService.RegisterPod:input_type -> damask.tenancy.v1.RegisterPodRequest
-	3, // 6: damask.tenancy.v1.PodRegistryService.UnregisterPod:input_type -> damask.tenancy.v1.UnregisterPodRequest
-	5, // 7: damask.tenancy.v1.PodRegistryService.SyncNodePods:input_type -> damask.tenancy.v1.SyncNodePodsRequest
-	7, // 8: damask.tenancy.v1.PodRegistryService.ListPods:input_type -> damask.tenancy.v1.ListPodsRequest
-	2, // 9: damask.tenancy.v1.PodRegistryService.RegisterPod:output_type -> damask.tenancy.v1.RegisterPodResponse
-	4, // 10: damask.tenancy.v1.PodRegistryService.UnregisterPod:output_type -> damask.tenancy.v1.UnregisterPodResponse
-	6, // 11: damask.tenancy.v1.PodRegistryService.SyncNodePods:output_type -> damask.tenancy.v1.SyncNodePodsResponse
-	8, // 12: damask.tenancy.v1.PodRegistryService.ListPods:output_type -> damask.tenancy.v1.ListPodsResponse
-	9, // [9:13] is the sub-list for method output_type
-	5, // [5:9] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9,  // 0: damask.tenancy.v1.Pod.labels:type_name -> damask.tenancy.v1.Pod.LabelsEntry
+	10, // 1: damask.tenancy.v1.Pod.attach_time:type_name -> google.protobuf.Timestamp
+	0,  // 2: damask.tenancy.v1.RegisterPodRequest.pod:type_name -> damask.tenancy.v1.Pod
+	0,  // 3: damask.tenancy.v1.RegisterPodResponse.pod:type_name -> damask.tenancy.v1.Pod
+	0,  // 4: damask.tenancy.v1.SyncNodePodsRequest.pods:type_name -> damask.tenancy.v1.Pod
+	0,  // 5: damask.tenancy.v1.ListPodsResponse.pods:type_name -> damask.tenancy.v1.Pod
+	1,  // 6: damask.tenancy.v1.PodRegistryService.RegisterPod:input_type -> damask.tenancy.v1.RegisterPodRequest
+	3,  // 7: damask.tenancy.v1.PodRegistryService.UnregisterPod:input_type -> damask.tenancy.v1.UnregisterPodRequest
+	5,  // 8: damask.tenancy.v1.PodRegistryService.SyncNodePods:input_type -> damask.tenancy.v1.SyncNodePodsRequest
+	7,  // 9: damask.tenancy.v1.PodRegistryService.ListPods:input_type -> damask.tenancy.v1.ListPodsRequest
+	2,  // 10: damask.tenancy.v1.PodRegistryService.RegisterPod:output_type -> damask.tenancy.v1.RegisterPodResponse
+	4,  // 11: damask.tenancy.v1.PodRegistryService.UnregisterPod:output_type -> damask.tenancy.v1.UnregisterPodResponse
+	6,  // 12: damask.tenancy.v1.PodRegistryService.SyncNodePods:output_type -> damask.tenancy.v1.SyncNodePodsResponse
+	8,  // 13: damask.tenancy.v1.PodRegistryService.ListPods:output_type -> damask.tenancy.v1.ListPodsResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_damask_tenancy_v1_pod_registry_service_proto_init() }
@@ -687,6 +717,7 @@ func file_damask_tenancy_v1_pod_registry_service_proto_init() {
 	if File_damask_tenancy_v1_pod_registry_service_proto != nil {
 		return
 	}
+	file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -34,17 +34,24 @@ const (
 // that cannot reach it reports later.
 type PodRegistryServiceClient interface {
 	// RegisterPod stores a pod. Idempotent by (namespace, name, sandbox_id). A
-	// pod of the same name and another sandbox is replaced: the newest report
-	// wins, from whichever node.
+	// pod of the same name and another sandbox is replaced, from whichever node,
+	// unless that sandbox is on another node and was attached later: then the
+	// report is of a pod that was replaced meanwhile, and the newer one is
+	// answered. The namespace need not exist yet. INVALID_ARGUMENT with every
+	// violation.
 	RegisterPod(ctx context.Context, in *RegisterPodRequest, opts ...grpc.CallOption) (*RegisterPodResponse, error)
 	// UnregisterPod removes a pod if it is still this sandbox on this node.
 	// Idempotent: anything else is left alone, and succeeds.
 	UnregisterPod(ctx context.Context, in *UnregisterPodRequest, opts ...grpc.CallOption) (*UnregisterPodResponse, error)
 	// SyncNodePods makes the registry hold, for this node, exactly the given
-	// pods. Agents call it at start and when they were cut off. Idempotent; only
-	// differences are written. Each pod must name this node (INVALID_ARGUMENT).
+	// pods, save those of which another node has a newer sandbox (as in
+	// RegisterPod). Agents call it at start and when they were cut off, and not
+	// while a RegisterPod of theirs is under way: a pod that is not given goes.
+	// Idempotent; only differences are written. Each pod must name this node and
+	// occur once (INVALID_ARGUMENT, with every violation).
 	SyncNodePods(ctx context.Context, in *SyncNodePodsRequest, opts ...grpc.CallOption) (*SyncNodePodsResponse, error)
 	// ListPods answers pods by namespace and name, in pages, with their VNIDs.
+	// INVALID_ARGUMENT for a page size or token that is not one.
 	ListPods(ctx context.Context, in *ListPodsRequest, opts ...grpc.CallOption) (*ListPodsResponse, error)
 }
 
@@ -105,17 +112,24 @@ func (c *podRegistryServiceClient) ListPods(ctx context.Context, in *ListPodsReq
 // that cannot reach it reports later.
 type PodRegistryServiceServer interface {
 	// RegisterPod stores a pod. Idempotent by (namespace, name, sandbox_id). A
-	// pod of the same name and another sandbox is replaced: the newest report
-	// wins, from whichever node.
+	// pod of the same name and another sandbox is replaced, from whichever node,
+	// unless that sandbox is on another node and was attached later: then the
+	// report is of a pod that was replaced meanwhile, and the newer one is
+	// answered. The namespace need not exist yet. INVALID_ARGUMENT with every
+	// violation.
 	RegisterPod(context.Context, *RegisterPodRequest) (*RegisterPodResponse, error)
 	// UnregisterPod removes a pod if it is still this sandbox on this node.
 	// Idempotent: anything else is left alone, and succeeds.
 	UnregisterPod(context.Context, *UnregisterPodRequest) (*UnregisterPodResponse, error)
 	// SyncNodePods makes the registry hold, for this node, exactly the given
-	// pods. Agents call it at start and when they were cut off. Idempotent; only
-	// differences are written. Each pod must name this node (INVALID_ARGUMENT).
+	// pods, save those of which another node has a newer sandbox (as in
+	// RegisterPod). Agents call it at start and when they were cut off, and not
+	// while a RegisterPod of theirs is under way: a pod that is not given goes.
+	// Idempotent; only differences are written. Each pod must name this node and
+	// occur once (INVALID_ARGUMENT, with every violation).
 	SyncNodePods(context.Context, *SyncNodePodsRequest) (*SyncNodePodsResponse, error)
 	// ListPods answers pods by namespace and name, in pages, with their VNIDs.
+	// INVALID_ARGUMENT for a page size or token that is not one.
 	ListPods(context.Context, *ListPodsRequest) (*ListPodsResponse, error)
 	mustEmbedUnimplementedPodRegistryServiceServer()
 }

@@ -1,0 +1,134 @@
+package nodeagent
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/damask-sdn/damask/internal/configfile"
+	"github.com/damask-sdn/damask/internal/daemon"
+	"github.com/damask-sdn/damask/internal/identity"
+)
+
+// Config is the configuration file of damask-nodeagent.
+// deploy/config/nodeagent.yaml documents every field; a test holds the two
+// together.
+type Config struct {
+	Node             string         `yaml:"node"`
+	HostIP           netip.Addr     `yaml:"hostIP"`
+	NodeUID          string         `yaml:"nodeUID"`
+	RequestedSubnets []netip.Prefix `yaml:"requestedSubnets"`
+	Datapath         string         `yaml:"datapath"`
+	Listen           string         `yaml:"listen"`
+	Metrics          string         `yaml:"metrics"`
+	TLS              identity.Files `yaml:"tls"`
+	Log              daemon.Log     `yaml:"log"`
+	IPAM             Servers        `yaml:"ipam"`
+	Tenancy          Servers        `yaml:"tenancy"`
+	NATS             Servers        `yaml:"nats"`
+	OVS              OVS            `yaml:"ovs"`
+	CNISocket        string         `yaml:"cniSocket"`
+	StateDir         string         `yaml:"stateDir"`
+	AuditInterval    time.Duration  `yaml:"auditInterval"`
+	MasqueradeBit    int            `yaml:"masqueradeBit"`
+}
+
+// Servers names the replicas of a service.
+type Servers struct {
+	Servers []string `yaml:"servers"`
+}
+
+// OVS says where Open vSwitch is.
+type OVS struct {
+	Database string `yaml:"database"`
+	RunDir   string `yaml:"runDir"`
+}
+
+// Datapaths that the configuration can name.
+const (
+	datapathAuto   = "auto"
+	datapathSystem = "system"
+	datapathNetdev = "netdev"
+)
+
+// dns1123Subdomain is how Kubernetes names nodes (RFC 1123, lower case).
+var dns1123Subdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// Defaults is what a file that names nothing means.
+func Defaults() Config {
+	return Config{
+		Datapath:      datapathAuto,
+		Listen:        "0.0.0.0:9445",
+		Metrics:       "0.0.0.0:9545",
+		OVS:           OVS{Database: "unix:/run/openvswitch/db.sock", RunDir: "/run/openvswitch"},
+		CNISocket:     "/run/damask/cni.sock",
+		StateDir:      "/var/lib/damask",
+		AuditInterval: 3 * time.Minute,
+	}
+}
+
+// Load reads a configuration file; its error names every problem with its line.
+func Load(path string) (Config, error) {
+	cfg := Defaults()
+	if err := configfile.Load(path, &cfg, func(r *configfile.Report) { cfg.check(r) }); err != nil {
+		return Config{}, err
+	}
+	if cfg.NodeUID == "" {
+		id, err := os.ReadFile("/etc/machine-id")
+		if err != nil {
+			return Config{}, fmt.Errorf("%s: nodeUID is not set and this machine has no identity: %w", path, err)
+		}
+		cfg.NodeUID = strings.TrimSpace(string(id))
+	}
+	return cfg, nil
+}
+
+func (c *Config) check(r *configfile.Report) {
+	if len(c.Node) > 253 || !dns1123Subdomain.MatchString(c.Node) {
+		r.Addf("node", "%q is not a node name: lower-case letters, digits, hyphens and dots, at most 253", c.Node)
+	}
+	if !c.HostIP.Is4() || c.HostIP.IsLoopback() || c.HostIP.IsUnspecified() {
+		r.Addf("hostIP", "%s is not an IPv4 address by which other nodes can reach this one", c.HostIP)
+	}
+	for i, p := range c.RequestedSubnets {
+		if !p.Addr().Is4() || p != p.Masked() {
+			r.Addf(fmt.Sprintf("requestedSubnets[%d]", i), "%s is not an IPv4 subnet in canonical form", p)
+		}
+	}
+	switch c.Datapath {
+	case datapathAuto, datapathSystem, datapathNetdev:
+	default:
+		r.Addf("datapath", "%q is not auto, system or netdev", c.Datapath)
+	}
+	r.HostPort("listen", c.Listen)
+	r.HostPort("metrics", c.Metrics)
+	c.TLS.Check(r.In("tls"))
+	c.Log.Check(r.In("log"))
+	c.IPAM.check(r.In("ipam"))
+	c.Tenancy.check(r.In("tenancy"))
+	if len(c.NATS.Servers) == 0 {
+		r.Addf("nats.servers", "at least one is required: an agent has no store of its own")
+	}
+	r.Required("ovs.database", c.OVS.Database)
+	r.Required("ovs.runDir", c.OVS.RunDir)
+	r.Required("cniSocket", c.CNISocket)
+	r.Required("stateDir", c.StateDir)
+	if c.AuditInterval < 10*time.Second || c.AuditInterval > 24*time.Hour {
+		r.Addf("auditInterval", "%s is not between 10s and 24h", c.AuditInterval)
+	}
+	if c.MasqueradeBit < 0 || c.MasqueradeBit > 31 {
+		r.Addf("masqueradeBit", "%d is not a bit of a 32-bit mark, 0 to 31", c.MasqueradeBit)
+	}
+}
+
+func (s Servers) check(r *configfile.Report) {
+	if len(s.Servers) == 0 {
+		r.Addf("servers", "at least one is required")
+	}
+	for i, server := range s.Servers {
+		r.HostPort(fmt.Sprintf("servers[%d]", i), server)
+	}
+}

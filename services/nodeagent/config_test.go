@@ -1,0 +1,65 @@
+package nodeagent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/damask-sdn/damask/internal/configfile/configfiletest"
+)
+
+const reference = "../../deploy/config/nodeagent.yaml"
+
+func TestTheReferenceFileDocumentsEveryField(t *testing.T) {
+	configfiletest.Documented(t, reference, &Config{})
+}
+
+func TestTheReferenceFileHoldsTheDefaults(t *testing.T) {
+	cfg, err := Load(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Defaults()
+	if cfg.Datapath != want.Datapath || cfg.Listen != want.Listen || cfg.Metrics != want.Metrics || cfg.OVS != want.OVS ||
+		cfg.CNISocket != want.CNISocket || cfg.StateDir != want.StateDir || cfg.AuditInterval != want.AuditInterval {
+		t.Errorf("the reference file says %+v, the defaults are %+v", cfg, want)
+	}
+}
+
+func TestEveryWrongLineIsNamed(t *testing.T) {
+	data, err := os.ReadFile(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	for from, to := range map[string]string{
+		"node: node1.example.com":     "node: Node_1",
+		"hostIP: 192.0.2.11":          "hostIP: 127.0.0.1",
+		"datapath: auto":              "datapath: dpdk",
+		"listen: 0.0.0.0:9445":        "listen: 9445",
+		"auditInterval: 3m":           "auditInterval: 1s",
+		"masqueradeBit: 0":            "masqueradeBit: 32",
+		"requestedSubnets: []":        "requestedSubnets: [10.128.0.1/23]",
+		`servers: ["192.0.2.1:9441"]`: "servers: []",
+	} {
+		if !strings.Contains(text, from) {
+			t.Fatalf("the reference file has no line %q", from)
+		}
+		text = strings.Replace(text, from, to, 1)
+	}
+	text += "\nsurprise: true\n"
+	file := filepath.Join(t.TempDir(), "nodeagent.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Load(file)
+	if err == nil {
+		t.Fatal("a file with nine wrong lines was accepted")
+	}
+	for _, field := range []string{"node", "hostIP", "datapath", "listen", "auditInterval", "masqueradeBit", "requestedSubnets[0]", "ipam.servers", "surprise"} {
+		if !strings.Contains(err.Error(), ": "+field+": ") {
+			t.Errorf("the error does not name %s:\n%v", field, err)
+		}
+	}
+}

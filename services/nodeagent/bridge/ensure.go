@@ -1,0 +1,157 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// EnsureBridge creates the bridge or repairs what differs from spec, in place and in
+// one transaction, and returns when ovs-vswitchd has acted on it. It answers one line
+// of text for each repair, none when nothing differed; then nothing was sent.
+//
+// Pod ports are left alone. Of other settings, such as sFlow or more protocols,
+// nothing is taken away. tun0's device may be a new one after a repair, so the
+// caller ensures addresses and routes afterwards.
+//
+// Errors: every problem of the spec; a fixed port that is in another bridge; what
+// ovs-vswitchd says about a port; a datapath that this machine cannot do.
+func (b *Bridge) EnsureBridge(ctx context.Context, spec Spec) (repairs []string, err error) {
+	if err := spec.validate(); err != nil {
+		return nil, err
+	}
+	err = b.retried(ctx, func(s *session) error {
+		lines, err := b.ensureOn(ctx, s, spec)
+		repairs = append(repairs, lines...)
+		return err
+	})
+	if err != nil {
+		return repairs, fmt.Errorf("ensure bridge %s: %w", b.name, err)
+	}
+	return repairs, nil
+}
+
+// ensureOn does EnsureBridge on one connection.
+func (b *Bridge) ensureOn(ctx context.Context, s *session, spec Spec) ([]string, error) {
+	f, err := s.find(b.name)
+	if err != nil {
+		return nil, err
+	}
+	operations, repairs, err := plan(f, b.name, spec)
+	if err != nil {
+		return nil, err
+	}
+	if len(operations) > 0 {
+		number, err := s.configure(ctx, operations)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.configured(ctx, s, number); err != nil {
+			return repairs, err
+		}
+	}
+	return repairs, b.verify(s, spec)
+}
+
+// verify looks whether ovs-vswitchd could do what the rows ask for.
+func (b *Bridge) verify(s *session, spec Spec) error {
+	var problems []string
+	for _, want := range spec.fixedPorts(b.name) {
+		row := s.iface(want.name)
+		number := want.number
+		if want.name == b.name {
+			number = localOFPort
+		}
+		switch {
+		case row == nil:
+			problems = append(problems, fmt.Sprintf("port %s vanished", want.name))
+		case deref(row.Error) != "":
+			problems = append(problems, fmt.Sprintf("port %s: %s", want.name, *row.Error))
+		case row.OFPort == nil && want.name == b.name:
+			problems = append(problems, fmt.Sprintf("ovs-vswitchd cannot open datapath type %s (its log says why; "+
+				"system needs the kernel module openvswitch)", spec.DatapathType))
+		case deref(row.OFPort) != number:
+			problems = append(problems, fmt.Sprintf("port %s has OpenFlow port %d, not %d",
+				want.name, deref(row.OFPort), number))
+		}
+	}
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+// ClearFlowRestoreWait lets ovs-vswitchd forward packets, when the database told it
+// (Open_vSwitch other_config:flow-restore-wait) to wait for flows after its start. It
+// returns when ovs-vswitchd has acted on it, and answers whether there was anything
+// to clear.
+func (b *Bridge) ClearFlowRestoreWait(ctx context.Context) (cleared bool, err error) {
+	const key = "flow-restore-wait"
+	err = b.retried(ctx, func(s *session) error {
+		root, err := s.root()
+		if err != nil {
+			return err
+		}
+		if _, there := root.OtherConfig[key]; !there {
+			return nil
+		}
+		number, err := s.configure(ctx, removeKey(tableRoot, root.UUID, "other_config", key))
+		if err != nil {
+			return err
+		}
+		cleared = true
+		return b.configured(ctx, s, number)
+	})
+	if err != nil {
+		return cleared, fmt.Errorf("clear flow-restore-wait: %w", err)
+	}
+	return cleared, nil
+}
+
+// MAC waits for, and answers, the MAC address that an interface of the switch has,
+// in the colon notation: tun0's is what flows write into frames for the node.
+func (b *Bridge) MAC(ctx context.Context, name string) (string, error) {
+	var mac string
+	err := b.retried(ctx, func(s *session) error {
+		return b.await(ctx, s, "the MAC address of "+name+" is known", func() bool {
+			row := s.iface(name)
+			if row == nil {
+				return false
+			}
+			mac = deref(row.MACInUse)
+			return mac != ""
+		})
+	})
+	if err != nil {
+		return "", fmt.Errorf("read MAC of %s: %w", name, err)
+	}
+	return mac, nil
+}
+
+// Ports answers the pod ports of the bridge, by name: all but the bridge's own
+// device, the tunnel and tun0. With the external ids that AddPort gave them they are
+// the node's second memory of what is attached.
+func (b *Bridge) Ports(ctx context.Context) ([]Port, error) {
+	var ports []Port
+	err := b.retried(ctx, func(s *session) error {
+		row := s.bridge(b.name)
+		if row == nil {
+			return nil
+		}
+		fixed := []string{b.name, GatewayPort, Tunnel{Type: VXLAN}.PortName(),
+			Tunnel{Type: Geneve}.PortName(), Tunnel{Type: GRE}.PortName()}
+		for _, iface := range s.interfacesOf(row) {
+			if !slices.Contains(fixed, iface.Name) {
+				ports = append(ports, portOf(iface))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list ports of %s: %w", b.name, err)
+	}
+	slices.SortFunc(ports, func(x, y Port) int { return strings.Compare(x.Name, y.Name) })
+	return ports, nil
+}

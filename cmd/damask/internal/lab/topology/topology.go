@@ -1,0 +1,155 @@
+// Package topology reads what a lab shall look like.
+//
+// It owns the topology file: its fields, their defaults and what makes one wrong.
+// It promises that a Topology that it returns can be built: names are unique,
+// addresses are where they must be, and nothing overlaps. It must not build
+// anything, and it does no I/O but reading the file.
+package topology
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/damask-sdn/damask/internal/configfile"
+)
+
+// Topology is a cluster to build.
+type Topology struct {
+	// Mode is the isolation mode: "multitenant" (default) or "subnet".
+	Mode string `yaml:"mode"`
+	// ClusterNetworks are the ranges of pod addresses. Default: 10.128.0.0/14 with
+	// 9 host bits a node.
+	ClusterNetworks []ClusterNetwork `yaml:"clusterNetworks"`
+	// ServiceNetwork is the range of service addresses. Default: 172.30.0.0/16.
+	ServiceNetwork netip.Prefix `yaml:"serviceNetwork"`
+	// Underlay is the network that the nodes' own addresses are of. Default:
+	// 192.168.108.0/24.
+	Underlay netip.Prefix `yaml:"underlay"`
+	// Tunnel is the encapsulation between nodes. Default: VXLAN on its usual port.
+	Tunnel Tunnel `yaml:"tunnel"`
+	// MTU of pods in bytes; 0: that of the underlay, 1500, less the tunnel's overhead.
+	MTU int `yaml:"mtu"`
+	// Nodes are registered in this order. At least one.
+	Nodes []Node `yaml:"nodes"`
+	// Replicas says how many processes of a control service run. Default: one each.
+	Replicas Replicas `yaml:"replicas"`
+	// Namespaces get their NetNamespace before the first pod.
+	Namespaces []Namespace `yaml:"namespaces"`
+	// Pods are attached at the end.
+	Pods []Pod `yaml:"pods"`
+	// Outside are hosts of the underlay that are not part of the cluster; the first
+	// is the nodes' default gateway. Default: one of the name "outside", with the
+	// first address of the underlay that is free.
+	Outside []Outside `yaml:"outside"`
+
+	// Control are the addresses of the control host: replica i of each service has
+	// the i-th. They are not written in the file: they are the last of the underlay
+	// that are free.
+	Control []netip.Addr `yaml:"-"`
+}
+
+// ClusterNetwork is a range of pod addresses.
+type ClusterNetwork struct {
+	// CIDR is the range.
+	CIDR netip.Prefix `yaml:"cidr"`
+	// HostSubnetLength is the number of host bits in a node's subnet.
+	HostSubnetLength int `yaml:"hostSubnetLength"`
+}
+
+// Tunnel is the encapsulation between nodes.
+type Tunnel struct {
+	// Type is "vxlan" (default), "geneve" or "gre".
+	Type string `yaml:"type"`
+	// Port is the UDP port; 0: the type's usual one. GRE has none.
+	Port int `yaml:"port"`
+}
+
+// Node is a machine of the cluster.
+type Node struct {
+	// Name is a DNS-1123 subdomain.
+	Name string `yaml:"name"`
+	// IP is the node's address on the underlay.
+	IP netip.Addr `yaml:"ip"`
+	// Subnet is the HostSubnet that the node asks for; invalid: the next free one.
+	Subnet netip.Prefix `yaml:"subnet"`
+}
+
+// Replicas counts processes of each control service, 1 to 9.
+type Replicas struct {
+	// NATS servers form a cluster when there are more than one. 1, 3 or 5.
+	NATS int `yaml:"nats"`
+	// IPAM counts damask-ipam.
+	IPAM int `yaml:"ipam"`
+	// Tenancy counts damask-tenancy.
+	Tenancy int `yaml:"tenancy"`
+}
+
+// Namespace is a tenant.
+type Namespace struct {
+	// Name is a DNS-1123 label.
+	Name string `yaml:"name"`
+	// VNID is the wished one; nil: any.
+	VNID *uint32 `yaml:"vnid"`
+	// Labels of the namespace.
+	Labels map[string]string `yaml:"labels"`
+}
+
+// Pod is a pod that the lab starts with.
+type Pod struct {
+	// Namespace is the pod's; it need not be among the topology's.
+	Namespace string `yaml:"namespace"`
+	// Name is the pod's name.
+	Name string `yaml:"name"`
+	// Node is where it runs.
+	Node string `yaml:"node"`
+	// IP is the wished address; invalid: any.
+	IP netip.Addr `yaml:"ip"`
+	// OFPort is the wished OpenFlow port, 3 to 65279; 0: any.
+	OFPort uint32 `yaml:"ofport"`
+	// Labels of the pod.
+	Labels map[string]string `yaml:"labels"`
+}
+
+// Outside is a host that is not part of the cluster.
+type Outside struct {
+	// Name is a DNS-1123 label.
+	Name string `yaml:"name"`
+	// IP is its address on the underlay.
+	IP netip.Addr `yaml:"ip"`
+}
+
+// Load reads the file at path. Its error names every problem with its line.
+func Load(path string) (*Topology, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read topology: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for content that is already in memory.
+func Parse(name string, data []byte) (*Topology, error) {
+	t := defaults()
+	err := configfile.Parse(name, data, t, t.check)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// maxPlain bounds Plain, whose underlay is a /24.
+const maxPlain = 200
+
+// Plain is a topology with n nodes, node1 to nodeN, and defaults for the rest.
+func Plain(n int) (*Topology, error) {
+	if n < 1 || n > maxPlain {
+		return nil, fmt.Errorf("--nodes %d: from 1 to %d; for more write a topology with a larger underlay", n, maxPlain)
+	}
+	var text []byte
+	text = append(text, "nodes:\n"...)
+	for i := range n {
+		text = fmt.Appendf(text, "  - {name: node%d, ip: 192.168.108.%d}\n", i+1, 11+i)
+	}
+	return Parse("--nodes", text)
+}

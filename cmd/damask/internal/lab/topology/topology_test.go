@@ -1,0 +1,137 @@
+package topology
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func parse(t *testing.T, text string) *Topology {
+	t.Helper()
+	topology, err := Parse("topology.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topology
+}
+
+func TestATopologyWithNodesAloneGetsDefaults(t *testing.T) {
+	got := parse(t, "nodes: [{name: node1, ip: 192.168.108.11}]")
+	if got.Mode != "multitenant" || got.Underlay.String() != "192.168.108.0/24" || got.ServiceNetwork.String() != "172.30.0.0/16" {
+		t.Errorf("got mode %q, underlay %s, service network %s", got.Mode, got.Underlay, got.ServiceNetwork)
+	}
+	if len(got.Outside) != 1 || got.Outside[0] != (Outside{Name: "outside", IP: netip.MustParseAddr("192.168.108.1")}) {
+		t.Errorf("got outside %v, want one host outside at 192.168.108.1", got.Outside)
+	}
+	if len(got.Control) != 1 || got.Control[0].String() != "192.168.108.254" {
+		t.Errorf("got control addresses %v, want 192.168.108.254", got.Control)
+	}
+}
+
+func TestControlAndOutsideTakeAddressesThatAreFree(t *testing.T) {
+	got := parse(t, `
+nodes:
+  - {name: a, ip: 192.168.108.1}
+  - {name: b, ip: 192.168.108.254}
+replicas: {ipam: 2}
+`)
+	if got.Outside[0].IP.String() != "192.168.108.2" {
+		t.Errorf("got outside address %s, want 192.168.108.2", got.Outside[0].IP)
+	}
+	if len(got.Control) != 2 || got.Control[0].String() != "192.168.108.253" || got.Control[1].String() != "192.168.108.252" {
+		t.Errorf("got control addresses %v, want .253 and .252", got.Control)
+	}
+}
+
+func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
+	const node = "nodes: [{name: n1, ip: 192.168.108.11, subnet: 10.129.0.0/23}]\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"no nodes":              {"mode: subnet\n", "topology.yaml:1: nodes: at least one is needed"},
+		"a field of the future": {node + "services: []\n", "topology.yaml:2: services: unknown field; known here: mode,"},
+		"a mode that is none":   {node + "mode: flat\n", `topology.yaml:2: mode: "flat" is neither multitenant nor subnet`},
+		"a wrong address":       {"nodes:\n  - {name: n1, ip: 192.168.108.300}\n", "topology.yaml:2: nodes[0].ip:"},
+		"a foreign address":     {"nodes:\n  - {name: n1, ip: 10.0.0.1}\n", "topology.yaml:2: nodes[0].ip: 10.0.0.1 is not an address of the underlay 192.168.108.0/24"},
+		"the broadcast address": {"nodes:\n  - {name: n1, ip: 192.168.108.255}\n", "is the network or the broadcast address"},
+		"an address twice":      {"nodes:\n  - {name: n1, ip: 192.168.108.11}\n  - {name: n2, ip: 192.168.108.11}\n", "topology.yaml:3: nodes[1].ip: 192.168.108.11 belongs to node n1 already"},
+		"a name twice":          {"nodes:\n  - {name: n1, ip: 192.168.108.11}\n  - {name: n1, ip: 192.168.108.12}\n", `topology.yaml:3: nodes[1].name: "n1" comes twice`},
+		"a name of a service":   {"nodes:\n  - {name: ipam, ip: 192.168.108.11}\n", "is the name of a control service"},
+		"a name in capitals":    {"nodes:\n  - {name: N1, ip: 192.168.108.11}\n", "is not a DNS-1123 subdomain"},
+		"a subnet of another length": {"nodes:\n  - {name: n1, ip: 192.168.108.11, subnet: 10.129.0.0/24}\n",
+			"topology.yaml:2: nodes[0].subnet: 10.129.0.0/24 is not a node's subnet of any of clusterNetworks"},
+		"overlapping networks":  {node + "serviceNetwork: 10.130.0.0/16\n", "topology.yaml:2: serviceNetwork: 10.130.0.0/16 overlaps 10.128.0.0/14 of clusterNetworks[0].cidr"},
+		"host bits":             {node + "serviceNetwork: 172.30.0.1/16\n", "did you mean 172.30.0.0/16?"},
+		"no cluster networks":   {node + "clusterNetworks: []\n", "topology.yaml:2: clusterNetworks: at least one is needed"},
+		"too many host bits":    {node + "clusterNetworks: [{cidr: 10.128.0.0/22, hostSubnetLength: 11}]\n", "11 host bits do not fit into 10.128.0.0/22"},
+		"IPv6":                  {node + "serviceNetwork: fd00::/64\n", "is not IPv4"},
+		"replicas of none":      {node + "replicas: {ipam: 0}\n", "topology.yaml:2: replicas.ipam: 0: from 1 to 9"},
+		"two NATS servers":      {node + "replicas: {nats: 2}\n", "replicas.nats: 2: a NATS cluster has 1, 3 or 5 servers"},
+		"a reserved VNID":       {node + "namespaces: [{name: shop, vnid: 9}]\n", "namespaces[0].vnid: 9: 0, 1, or from 10 to 16777215"},
+		"a VNID twice":          {node + "namespaces: [{name: a, vnid: 10}, {name: b, vnid: 10}]\n", "belongs to namespace a already"},
+		"default with a VNID":   {node + "namespaces: [{name: default, vnid: 10}]\n", "namespace default is global"},
+		"a wrong label":         {node + "namespaces: [{name: a, labels: {\"a b\": c}}]\n", "a label's name has from 1 to 63"},
+		"a pod nowhere":         {node + "pods: [{namespace: a, name: b, node: n2}]\n", `topology.yaml:2: pods[0].node: there is no node "n2"`},
+		"a pod twice":           {node + "pods: [{namespace: a, name: b, node: n1}, {namespace: a, name: b, node: n1}]\n", "there are two pods a/b"},
+		"a pod of another node": {node + "pods: [{namespace: a, name: b, node: n1, ip: 10.130.0.2}]\n", "is not an address of node n1, whose subnet is 10.129.0.0/23"},
+		"a reserved port":       {node + "pods: [{namespace: a, name: b, node: n1, ofport: 2}]\n", "pods[0].ofport: 2: from 3 to 65279"},
+		"a port twice":          {node + "pods: [{namespace: a, name: b, node: n1, ofport: 3}, {namespace: a, name: c, node: n1, ofport: 3}]\n", "port 3 of node n1 belongs to pod a/b already"},
+		"GRE with a port":       {node + "tunnel: {type: gre, port: 5}\n", "tunnel.port: GRE has no ports"},
+		"an underlay too small": {"underlay: 10.0.0.0/29\nnodes: [{name: a, ip: 10.0.0.1}, {name: b, ip: 10.0.0.2}, {name: c, ip: 10.0.0.3}, {name: d, ip: 10.0.0.4}]\nreplicas: {ipam: 2}\n", "topology.yaml:1: underlay: 10.0.0.0/29 is too small"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("topology.yaml", []byte(c.text))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want it to contain %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAreNamedAtOnce(t *testing.T) {
+	_, err := Parse("t", []byte("mode: x\nnodes:\n  - {name: n1}\n  - {name: n2, ip: 192.168.108.2, colour: red}\n"))
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("got %v, want three problems", err)
+	}
+}
+
+func TestPlainNamesNodesInOrderAndRefusesTooMany(t *testing.T) {
+	got, err := Plain(3)
+	if err != nil || len(got.Nodes) != 3 || got.Nodes[2].Name != "node3" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := Plain(maxPlain); err != nil {
+		t.Errorf("the most that are allowed: %v", err)
+	}
+	for _, n := range []int{0, -1, maxPlain + 1} {
+		if _, err := Plain(n); err == nil {
+			t.Errorf("%d nodes were not refused", n)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("nodes: [{name: node1, ip: 192.168.108.11}]\nreplicas: {nats: 3}"))
+	f.Add([]byte("underlay: 255.255.255.0/24\nnodes: [{name: a, ip: 255.255.255.1}]"))
+	f.Add([]byte("underlay: 0.0.0.0/8\nnodes: [{name: a, ip: 0.0.0.1}]\noutside: [{name: b, ip: 0.0.0.2}]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		topology, err := Parse("fuzz", text)
+		if err != nil {
+			return
+		}
+		owners := map[netip.Addr]bool{}
+		claim := func(addr netip.Addr) {
+			if owners[addr] || !topology.Underlay.Contains(addr) {
+				t.Errorf("address %s is given twice or is not of the underlay %s", addr, topology.Underlay)
+			}
+			owners[addr] = true
+		}
+		for _, node := range topology.Nodes {
+			claim(node.IP)
+		}
+		for _, host := range topology.Outside {
+			claim(host.IP)
+		}
+		for _, addr := range topology.Control {
+			claim(addr)
+		}
+	})
+}

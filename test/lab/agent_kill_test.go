@@ -1,0 +1,183 @@
+package lab
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// traffic is what `probe flow` prints.
+type traffic struct {
+	UDPSent, UDPReturned       int64
+	StreamSent, StreamReturned int64
+	StreamError                string
+	Connected, Refused         int64
+	LastError                  string
+	LongestGapMicros           int64
+}
+
+const oneTenantOnTwoNodes = `
+mode: multitenant
+clusterNetworks: [{cidr: 10.128.0.0/14, hostSubnetLength: 9}]
+serviceNetwork: 172.30.0.0/16
+nodes: [{name: node1}, {name: node2}]
+namespaces: [{name: red}]
+pods:
+- {namespace: red, name: client, node: node1}
+- {namespace: red, name: near, node: node1}
+- {namespace: red, name: far, node: node2}
+`
+
+func TestKillingTheAgentUnderTrafficLosesNothingAndTouchesNoFlow(t *testing.T) {
+	c := up(t, oneTenantOnTwoNodes)
+	targets := []string{"red/near", "red/far"}
+	var flows []*background
+	for _, target := range targets {
+		c.start(inPod(target), "reply", port)
+		flows = append(flows, c.start(inPod("red/client"), "flow", c.podIP(target)+":"+port, "1ms"))
+	}
+	watch := c.watchFlows("node1")
+
+	for range 4 {
+		c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
+		// The time without an agent is part of what is tested.
+		time.Sleep(300 * time.Millisecond)
+		c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
+	}
+
+	if events := watch.stop(); events != "" {
+		t.Errorf("flows were changed while the agent was killed and started:\n%s", events)
+	}
+	for i, f := range flows {
+		var seen traffic
+		if err := json.Unmarshal(f.end(t), &seen); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %+v", targets[i], seen)
+		if seen.UDPSent < 1000 || seen.UDPReturned != seen.UDPSent {
+			t.Errorf("%s: %d of %d UDP packets came back", targets[i], seen.UDPReturned, seen.UDPSent)
+		}
+		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
+			t.Errorf("%s: %d of %d records came back on the TCP connection (%s)", targets[i], seen.StreamReturned, seen.StreamSent, seen.StreamError)
+		}
+		if seen.Refused != 0 || seen.Connected == 0 {
+			t.Errorf("%s: %d new connections, %d refused (%s)", targets[i], seen.Connected, seen.Refused, seen.LastError)
+		}
+	}
+
+	// The watch is worth something only if it sees changes at all.
+	watch = c.watchFlows("node1")
+	c.run("lab", "pod", "add", "--name", c.name, "red/late", "--node", "node1")
+	if events := watch.stop(); !strings.Contains(events, "ADDED") {
+		t.Errorf("the watch did not see the flows of a new pod:\n%s", events)
+	}
+}
+
+// flowWatch is Open vSwitch's own report of flow changes on a bridge.
+type flowWatch struct {
+	t    *testing.T
+	c    *cluster
+	node string
+	cmd  *exec.Cmd
+
+	mu     sync.Mutex
+	events bytes.Buffer
+	marks  chan struct{}
+}
+
+// markCookie marks a flow that the watch itself adds, so that it knows that it
+// has seen everything that came before.
+const markCookie = "0x77a7c4"
+
+// watchFlows subscribes to flow changes of br0 on a node; initial flows are not reported.
+func (c *cluster) watchFlows(node string) *flowWatch {
+	c.t.Helper()
+	w := &flowWatch{t: c.t, c: c, node: node, marks: make(chan struct{}, 8)}
+	w.cmd = c.command(onNode(node), "ovs-ofctl", "monitor", "br0", "watch:!initial")
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	w.cmd.Stderr = w.cmd.Stdout
+	if err := w.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { w.cmd.Process.Kill(); w.cmd.Wait() })
+	go w.read(out)
+	// It listens when it sees a mark; a mark made too early is made again.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		w.mark()
+		select {
+		case <-w.marks:
+			return w
+		case <-time.After(200 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("ovs-ofctl monitor on %s sees nothing:\n%s", node, &w.events)
+		}
+	}
+}
+
+// mark adds and removes a flow in a table that nothing uses.
+func (w *flowWatch) mark() {
+	w.c.exec(onNode(w.node), "sh", "-c", fmt.Sprintf(
+		"ovs-ofctl add-flow br0 cookie=%s,table=252,priority=1,actions=drop && ovs-ofctl del-flows br0 cookie=%s/-1,table=252", markCookie, markCookie))
+}
+
+func (w *flowWatch) read(out io.Reader) {
+	buf := make([]byte, 64<<10)
+	var pending string
+	for {
+		n, err := out.Read(buf)
+		pending += string(buf[:n])
+		for {
+			line, rest, whole := strings.Cut(pending, "\n")
+			if !whole {
+				break
+			}
+			pending = rest
+			if !strings.Contains(line, "event=") {
+				continue
+			}
+			if strings.Contains(line, markCookie) {
+				if strings.Contains(line, "DELETED") {
+					select {
+					case w.marks <- struct{}{}:
+					default:
+					}
+				}
+				continue
+			}
+			w.mu.Lock()
+			fmt.Fprintln(&w.events, strings.TrimSpace(line))
+			w.mu.Unlock()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// stop answers every change of a flow since the watch began.
+func (w *flowWatch) stop() string {
+	w.t.Helper()
+	for len(w.marks) > 0 {
+		<-w.marks
+	}
+	w.mark()
+	select {
+	case <-w.marks:
+	case <-time.After(10 * time.Second):
+		w.t.Fatal("ovs-ofctl monitor stopped reporting")
+	}
+	w.cmd.Process.Kill()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.events.String()
+}

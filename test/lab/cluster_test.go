@@ -1,0 +1,223 @@
+package lab
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	labv1 "github.com/damask-sdn/damask/proto/damask/lab/v1"
+)
+
+// probeBinary and damaskBinary are set once, before any test runs.
+var probeBinary, damaskBinary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		if os.Getuid() != 0 && os.Getenv("DAMASK_REQUIRE_REAL") != "1" {
+			fmt.Println("skipped: labs need root")
+			return 0
+		}
+		dir, err := os.MkdirTemp("", "damask-probe")
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		probeBinary = filepath.Join(dir, "probe")
+		build := exec.Command("go", "build", "-o", probeBinary, "../probe")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Printf("build probe: %v\n%s", err, out)
+			return 1
+		}
+		damaskBinary, err = filepath.Abs("../../bin/damask")
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		if _, err := os.Stat(damaskBinary); err != nil {
+			fmt.Println("bin/damask is not built: make build")
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// cluster is a running lab.
+type cluster struct {
+	t    *testing.T
+	name string
+	lab  *labv1.Lab // as it was when it was asked last; nil: ask
+}
+
+// up starts a lab from a topology and takes it down when the test ends.
+func up(t *testing.T, topology string) *cluster {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "topology.yaml")
+	if err := os.WriteFile(file, []byte(topology), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, name: labName(t)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := c.try("lab", "status", "--name", c.name)
+			t.Logf("the lab at the end:\n%s", out)
+		}
+		if out, err := c.try("lab", "down", "--name", c.name); err != nil {
+			t.Errorf("lab down: %v\n%s", err, out)
+		}
+	})
+	c.run("lab", "up", "--name", c.name, "-f", file)
+	return c
+}
+
+// labName makes a name that no other test has: labs of an earlier run that was
+// cut off must not be in the way.
+func labName(t *testing.T) string {
+	short := strings.ToLower(strings.NewReplacer("/", "", "_", "").Replace(strings.TrimPrefix(t.Name(), "Test")))
+	return fmt.Sprintf("t%d%.10s", os.Getpid()%10000, short)
+}
+
+// try runs damask and answers what it printed on both outputs.
+func (c *cluster) try(args ...string) (string, error) {
+	out, err := exec.Command(damaskBinary, args...).CombinedOutput()
+	return string(out), err
+}
+
+// run runs damask, which must succeed.
+func (c *cluster) run(args ...string) string {
+	c.t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(damaskBinary, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		c.t.Fatalf("damask %s: %v\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
+	}
+	return stdout.String()
+}
+
+// ctl runs a verb of the operator's CLI against this lab.
+func (c *cluster) ctl(args ...string) string {
+	c.t.Helper()
+	return c.run(append([]string{"--lab", c.name}, args...)...)
+}
+
+// place is where a command runs: in a pod, on a node, or on an outside host.
+type place struct {
+	kind string // "pod", "node" or "outside"
+	name string
+}
+
+func inPod(name string) place     { return place{"pod", name} }
+func onNode(name string) place    { return place{"node", name} }
+func onOutside(name string) place { return place{"outside", name} }
+
+func (p place) String() string { return p.kind + " " + p.name }
+
+// command prepares a command at a place.
+func (c *cluster) command(at place, args ...string) *exec.Cmd {
+	full := []string{"lab", at.kind, "exec", "--name", c.name}
+	if at.name != "" {
+		full = append(full, at.name)
+	}
+	full = append(append(full, "--"), args...)
+	return exec.Command(damaskBinary, full...)
+}
+
+// exec runs a command at a place, which must succeed.
+func (c *cluster) exec(at place, args ...string) string {
+	c.t.Helper()
+	out, err := c.command(at, args...).CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("%s: %s: %v\n%s", at, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// background is a probe that runs until it is told to end.
+type background struct {
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	output *bytes.Buffer
+	done   chan error
+}
+
+// start runs a probe at a place and waits for it to say that it is ready.
+func (c *cluster) start(at place, args ...string) *background {
+	c.t.Helper()
+	b := &background{cmd: c.command(at, append([]string{probeBinary}, args...)...), output: &bytes.Buffer{}, done: make(chan error, 1)}
+	var err error
+	if b.stdin, err = b.cmd.StdinPipe(); err != nil {
+		c.t.Fatal(err)
+	}
+	stdout, err := b.cmd.StdoutPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	b.cmd.Stderr = &stderr
+	if err := b.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { b.stdin.Close() })
+	ready := make([]byte, len("ready\n"))
+	if _, err := io.ReadFull(stdout, ready); err != nil {
+		b.cmd.Wait()
+		c.t.Fatalf("%s: probe %s did not start: %v\n%s", at, strings.Join(args, " "), err, &stderr)
+	}
+	go func() {
+		io.Copy(b.output, stdout)
+		b.done <- b.cmd.Wait()
+	}()
+	return b
+}
+
+// end closes the probe's input and answers what it printed.
+func (b *background) end(t *testing.T) []byte {
+	t.Helper()
+	b.stdin.Close()
+	select {
+	case err := <-b.done:
+		if err != nil {
+			t.Fatalf("probe ended with %v: %s", err, b.output)
+		}
+	case <-time.After(time.Minute):
+		b.cmd.Process.Kill()
+		t.Fatal("the probe did not end within a minute")
+	}
+	return b.output.Bytes()
+}
+
+// checkResult is a line of what `probe check` answers.
+type checkResult struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Server string `json:"server"`
+	Source string `json:"source"`
+	Error  string `json:"error"`
+}
+
+// check runs checks at a place, all at once.
+func (c *cluster) check(at place, lines ...string) []checkResult {
+	c.t.Helper()
+	cmd := c.command(at, probeBinary, "check")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		c.t.Fatalf("%s: probe check: %v\n%s", at, err, &stderr)
+	}
+	var results []checkResult
+	if err := json.Unmarshal(out, &results); err != nil {
+		c.t.Fatalf("%s: probe check answered %q: %v", at, out, err)
+	}
+	return results
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// traffic is what flow saw between its start and its end.
+type traffic struct {
+	UDPSent     int64 `json:"udpSent"`
+	UDPReturned int64 `json:"udpReturned"`
+	// StreamSent and StreamReturned count numbered records on one TCP
+	// connection; StreamError is why it ended early.
+	StreamSent     int64  `json:"streamSent"`
+	StreamReturned int64  `json:"streamReturned"`
+	StreamError    string `json:"streamError,omitempty"`
+	// Connected counts new TCP connections that were opened and answered one
+	// after another; Refused counts those that were not.
+	Connected int64  `json:"connected"`
+	Refused   int64  `json:"refused"`
+	LastError string `json:"lastError,omitempty"`
+	// LongestGap is the longest time between two UDP answers, in microseconds.
+	LongestGap int64 `json:"longestGapMicros"`
+}
+
+const recordSize = 8
+
+// flow keeps traffic going to a `probe reply` until standard input closes,
+// waits for what is still under way, and prints what it saw.
+func flow(addr, every string) error {
+	interval, err := time.ParseDuration(every)
+	if err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	var seen traffic
+	var wg sync.WaitGroup
+	udp, err := net.Dial("udp4", addr)
+	if err != nil {
+		return err
+	}
+	stream, err := net.DialTimeout("tcp4", addr, answerWithin)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() { datagrams(udp, interval, stop, &seen) })
+	wg.Go(func() { records(stream, interval, stop, &seen) })
+	wg.Go(func() { connections(addr, stop, &seen) })
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	close(stop)
+	wg.Wait()
+	return errors.Join(json.NewEncoder(os.Stdout).Encode(&seen), udp.Close(), stream.Close())
+}
+
+// datagrams sends a numbered packet every interval and counts what returns.
+func datagrams(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen *traffic) {
+	var lastBack, longest atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2048)
+		for {
+			if _, err := conn.Read(buf); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					return
+				}
+				continue // an ICMP error arrives as a read error; what matters is what returns
+			}
+			now := time.Now().UnixMicro()
+			if last := lastBack.Swap(now); last != 0 && now-last > longest.Load() {
+				longest.Store(now - last)
+			}
+			atomic.AddInt64(&seen.UDPReturned, 1)
+		}
+	}()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for n := uint64(0); ; n++ {
+		select {
+		case <-tick.C:
+			if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, n)); err == nil {
+				seen.UDPSent++
+			}
+		case <-stop:
+			conn.SetReadDeadline(time.Now().Add(answerWithin))
+			<-done
+			seen.LongestGap = longest.Load()
+			return
+		}
+	}
+}
+
+// records sends numbered records on one connection and wants them back in order.
+func records(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen *traffic) {
+	done := make(chan error, 1)
+	go func() {
+		buf := make([]byte, recordSize)
+		for want := uint64(0); ; want++ {
+			if _, err := io.ReadFull(conn, buf); err != nil {
+				done <- err
+				return
+			}
+			if got := binary.BigEndian.Uint64(buf); got != want {
+				done <- fmt.Errorf("record %d came where %d was due", got, want)
+				return
+			}
+			seen.StreamReturned++
+		}
+	}()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for n := uint64(0); ; n++ {
+		select {
+		case <-tick.C:
+			if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, n)); err != nil {
+				seen.StreamError = err.Error()
+				return
+			}
+			seen.StreamSent++
+		case <-stop:
+			conn.(*net.TCPConn).CloseWrite()
+			conn.SetReadDeadline(time.Now().Add(4 * answerWithin))
+			if err := <-done; !errors.Is(err, io.EOF) {
+				seen.StreamError = err.Error()
+			}
+			return
+		}
+	}
+}
+
+// connections opens one connection after another, each with one record there
+// and back.
+func connections(addr string, stop <-chan struct{}, seen *traffic) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if err := connectOnce(addr); err != nil {
+			seen.Refused++
+			seen.LastError = err.Error()
+			continue
+		}
+		seen.Connected++
+	}
+}
+
+func connectOnce(addr string) error {
+	conn, err := net.DialTimeout("tcp4", addr, answerWithin)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(answerWithin))
+	// A reset instead of TIME_WAIT: thousands of connections must not run out
+	// of local ports.
+	conn.(*net.TCPConn).SetLinger(0)
+	if _, err := conn.Write(make([]byte, recordSize)); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(conn, make([]byte, recordSize))
+	return err
+}
+
+// reply echoes TCP streams and UDP packets byte for byte.
+func reply(port string) error {
+	tcp, err := net.Listen("tcp4", ":"+port)
+	if err != nil {
+		return err
+	}
+	udp, err := net.ListenPacket("udp4", ":"+port)
+	if err != nil {
+		return err
+	}
+	go func() {
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			udp.WriteTo(buf[:n], from)
+		}
+	}()
+	go func() {
+		for {
+			conn, err := tcp.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(err, tcp.Close(), udp.Close())
+}

@@ -1,0 +1,55 @@
+// Command probe is what the whole-cluster tests run inside pods, nodes and
+// outside hosts: a server that says who it is and whom it sees, and clients
+// that report what reached whom, in JSON. It owns no judgement: the tests
+// compare what it saw with what should be.
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+const usage = `probe serve PORT NAME            answer TCP and UDP on PORT until standard input closes
+probe check                      read checks from standard input, one a line, run all at once, print JSON:
+                                   tcp|udp ADDR:PORT SIZE   or   icmp ADDR SIZE
+probe flow ADDR:PORT INTERVAL    send numbered UDP packets, and keep one TCP stream and new TCP
+                                   connections going, until standard input closes; print JSON
+probe reply PORT                 the other end of flow
+probe forge                      send the lies that standard input names, one a line (see forge.go)
+probe hear PORT                  report each UDP packet that arrives until standard input closes; print JSON
+probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
+`
+
+// answerWithin is how long a check waits for an answer before it says "no". It
+// bounds only the negative case: a packet that may pass arrives in under a
+// millisecond here, and first contacts (ARP, upcall) in a few.
+const answerWithin = 1200 * time.Millisecond
+
+func main() {
+	err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 3 && args[0] == "serve":
+		return serve(args[1], args[2])
+	case len(args) == 1 && args[0] == "check":
+		return check(os.Stdin, os.Stdout)
+	case len(args) == 3 && args[0] == "flow":
+		return flow(args[1], args[2])
+	case len(args) == 2 && args[0] == "reply":
+		return reply(args[1])
+	case len(args) == 1 && args[0] == "forge":
+		return forge(os.Stdin)
+	case len(args) == 2 && args[0] == "hear":
+		return hear(args[1])
+	case len(args) == 1 && args[0] == "heararp":
+		return hearARP()
+	}
+	return fmt.Errorf("usage:\n%s", usage)
+}

@@ -1,11 +1,15 @@
 package ovstest
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/damask-sdn/damask/internal/proctest"
 )
@@ -27,6 +31,50 @@ func (s *Switch) await(t testing.TB, daemon *proctest.Process, program string, a
 		asking.Kill()
 		t.Fatalf("wait for the switch: a daemon ended at start: %v", daemon.Err())
 	}
+}
+
+// awaitSocket returns when somebody listens on the database's socket. It polls,
+// since ovsdb-server announces nothing; `ovs-vsctl --retry` would poll once a second.
+func (s *Switch) awaitSocket(t testing.TB) {
+	t.Helper()
+	const step, limit = 2 * time.Millisecond, 30 * time.Second
+	ticker, deadline := time.NewTicker(step), time.NewTimer(limit)
+	defer ticker.Stop()
+	defer deadline.Stop()
+	for {
+		conn, err := net.Dial("unix", s.DBSocket())
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("wait for %s: %v", s.DBSocket(), err)
+		}
+		select {
+		case <-ticker.C:
+		case <-s.database.Done():
+			t.Fatalf("wait for %s: ovsdb-server ended: %v", s.DBSocket(), s.database.Err())
+		case <-deadline.C:
+			t.Fatalf("wait for %s: %v", s.DBSocket(), err)
+		}
+	}
+}
+
+// shortDir is the test's temporary directory, or one directly in /tmp where the
+// former is too deep: the path of a unix socket has at most 107 bytes.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	const limit = 107 - len("/ovs-vswitchd.ctl") - len("spare")
+	dir := t.TempDir()
+	if len(dir) <= limit {
+		return dir
+	}
+	dir, err := os.MkdirTemp("/tmp", "ovstest") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // showLogs shows the end of the daemons' logs beside a failure.

@@ -62,15 +62,15 @@ type Switch struct {
 func Start(t testing.TB, options Options) *Switch {
 	t.Helper()
 	proctest.Need(t, "ovsdb-server", "ovsdb-tool", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl", "ovs-appctl")
-	s := &Switch{dir: t.TempDir(), ns: options.Namespace, datapath: options.Datapath}
+	s := &Switch{dir: shortDir(t), ns: options.Namespace, datapath: options.Datapath}
 	if s.ns == nil {
 		s.ns = netnstest.New(t, "switch")
 	}
 	t.Cleanup(func() { s.showLogs(t) })
 	s.run(t, exec.Command("ovsdb-tool", "create", s.path("conf.db"), schema))
 	s.database = s.daemon(t, "ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.DBSocket())
-	// Retries until the database's socket is there.
-	s.await(t, s.database, "ovs-vsctl", "--retry", "--no-wait", "init")
+	s.awaitSocket(t)
+	s.await(t, s.database, "ovs-vsctl", "--no-wait", "init")
 	s.StartVswitchd(t)
 	return s
 }

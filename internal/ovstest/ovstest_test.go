@@ -10,6 +10,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/ovstest"
+	"github.com/damask-sdn/damask/internal/proctest"
 )
 
 func TestDummySwitchTakesFlowsAndTracesThem(t *testing.T) {
@@ -65,7 +66,7 @@ func TestVswitchdComesBackWithItsBridgesAfterKill(t *testing.T) {
 	}
 }
 
-func TestNothingOutlivesATestProcessThatIsKilled(t *testing.T) {
+func TestSwitchDiesWithItsTestProcess(t *testing.T) {
 	if os.Getenv("OVSTEST_VICTIM") == "1" {
 		sw := ovstest.Start(t, ovstest.Options{})
 		pids := sw.Command("sh", "-c", "cat "+sw.Dir()+"/*.pid")
@@ -76,8 +77,14 @@ func TestNothingOutlivesATestProcessThatIsKilled(t *testing.T) {
 		os.Stdout.WriteString("pids " + strings.Join(strings.Fields(string(out)), " ") + "\n")
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
-	victim := exec.Command(os.Args[0], "-test.run=^TestNothingOutlivesATestProcessThatIsKilled$")
-	temp := t.TempDir()
+	proctest.Need(t, "ovs-vswitchd")
+	victim := exec.Command(os.Args[0], "-test.run=^TestSwitchDiesWithItsTestProcess$")
+	// The victim cannot tidy up, so its files go where this test does.
+	temp, err := os.MkdirTemp("/tmp", "victim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(temp) })
 	victim.Env = append(os.Environ(), "OVSTEST_VICTIM=1", "GOTMPDIR="+temp, "TMPDIR="+temp)
 	out, err := victim.Output()
 	if err == nil {
@@ -86,7 +93,7 @@ func TestNothingOutlivesATestProcessThatIsKilled(t *testing.T) {
 	_, list, found := strings.Cut(string(out), "pids ")
 	pids := strings.Fields(list)
 	if !found || len(pids) != 2 {
-		t.Skipf("the victim started no switch: %s", out)
+		t.Fatalf("the victim started no switch: %s", out)
 	}
 	for _, pid := range pids {
 		waitGone(t, pid)

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/damask-sdn/damask/internal/bucket"
+	"github.com/damask-sdn/damask/internal/rpcerr"
+	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+)
+
+// Reasons of this API's errors.
+const (
+	reasonNotFound         = "NOT_FOUND"
+	reasonAlreadyExists    = "ALREADY_EXISTS"
+	reasonVNIDTaken        = "VNID_TAKEN"
+	reasonExhausted        = "EXHAUSTED"
+	reasonDefaultNamespace = "DEFAULT_NAMESPACE"
+	reasonWrongMode        = "WRONG_MODE"
+	reasonHasPods          = "HAS_PODS"
+	reasonStoreAway        = "STORE_UNAVAILABLE"
+)
+
+// failures turns what went wrong below into what the caller is told.
+type failures struct {
+	exhausted func()
+	log       hclog.Logger
+}
+
+// status answers the gRPC status of an error, nil for nil.
+func (f failures) status(err error) error {
+	if err == nil {
+		return nil
+	}
+	if refusal := f.refusal(err); refusal != nil {
+		return refusal
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, "the caller gave up")
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, bucket.ErrOutcomeUnknown):
+		return rpcerr.New(codes.Unavailable, Domain, reasonStoreAway,
+			"the store did not answer in time; it is safe to try again", nil)
+	}
+	f.log.Error("call failed", "error", err)
+	return status.Error(codes.Internal, "internal error, see the tenancy service's log")
+}
+
+// refusal answers the status of an error that is a fact about tenants, nil for
+// any other.
+func (f failures) refusal(err error) error {
+	refuse := func(code codes.Code, reason string, metadata map[string]string) error {
+		return rpcerr.New(code, Domain, reason, err.Error(), metadata)
+	}
+	var (
+		notFound  *netnamespace.NotFoundError
+		exists    *netnamespace.ExistsError
+		taken     *netnamespace.TakenError
+		exhausted *netnamespace.ExhaustedError
+		crowded   *netnamespace.CrowdedError
+		isDefault *netnamespace.DefaultError
+		mode      *netnamespace.ModeError
+		hasPods   *netnamespace.PodsError
+	)
+	switch {
+	case errors.As(err, &notFound):
+		return refuse(codes.NotFound, reasonNotFound, map[string]string{"name": notFound.Name})
+	case errors.As(err, &exists):
+		return refuse(codes.AlreadyExists, reasonAlreadyExists, map[string]string{"name": exists.Name})
+	case errors.As(err, &taken):
+		return refuse(codes.FailedPrecondition, reasonVNIDTaken, map[string]string{
+			"netid": strconv.FormatUint(uint64(taken.VNID), 10), "name": taken.By[0],
+		})
+	case errors.As(err, &exhausted):
+		f.exhausted()
+		return refuse(codes.ResourceExhausted, reasonExhausted, nil)
+	case errors.As(err, &crowded):
+		return refuse(codes.ResourceExhausted, reasonExhausted, map[string]string{
+			"netid": strconv.FormatUint(uint64(crowded.VNID), 10),
+		})
+	case errors.As(err, &isDefault):
+		return refuse(codes.FailedPrecondition, reasonDefaultNamespace, nil)
+	case errors.As(err, &mode):
+		return refuse(codes.FailedPrecondition, reasonWrongMode, nil)
+	case errors.As(err, &hasPods):
+		return refuse(codes.FailedPrecondition, reasonHasPods, map[string]string{
+			"name": hasPods.Name, "pods": strconv.Itoa(hasPods.Count),
+		})
+	}
+	return nil
+}

@@ -1,0 +1,28 @@
+package link
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"net/netip"
+)
+
+// HostVeth is the name of an attachment's interface on the node: "veth" and eight hex
+// digits. It follows from the attachment (CNI_CONTAINERID and CNI_IFNAME), so that a
+// repeated or late call finds the same interface without any record of it.
+func HostVeth(containerID, ifname string) string {
+	// The zero byte keeps ("a", "bc") and ("ab", "c") apart.
+	sum := sha256.Sum256([]byte(containerID + "\x00" + ifname))
+	return "veth" + hex.EncodeToString(sum[:4])
+}
+
+// PodMAC is the MAC address of a pod's interface: 0a:58 and the four bytes of the
+// pod's IPv4 address. A flow can so derive one from the other, and a pod that gets a
+// used address finds no stale neighbour entries. It answers nil for an IPv6 address.
+func PodMAC(ip netip.Addr) net.HardwareAddr {
+	if !ip.Unmap().Is4() {
+		return nil
+	}
+	b := ip.Unmap().As4()
+	return net.HardwareAddr{0x0a, 0x58, b[0], b[1], b[2], b[3]}
+}

@@ -1,0 +1,115 @@
+package pipeline
+
+import (
+	"net/netip"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+)
+
+// OpenFlow port numbers of br0. Pods have FirstPodPort and up.
+const (
+	PortTunnel   uint32 = 1 // vxlan0, whatever the encapsulation.
+	PortGateway  uint32 = 2 // tun0, the node's own leg.
+	FirstPodPort uint32 = 3
+)
+
+// Tables of br0. The numbers are a contract: operators and their scripts know them.
+const (
+	tableIngress   = 0   // Where did it come in?
+	tableTunnel    = 10  // Is the sender one of our nodes?
+	tablePod       = 20  // Is the source address this port's own?
+	tablePassage   = 21  // Egress policies will hook in here.
+	tableRoute     = 30  // Where does it go?
+	tableARPLocal  = 40  // ARP for pods of this node.
+	tableARPRemote = 50  // ARP for pods of other nodes.
+	tableService   = 60  // Service addresses.
+	tableLocal     = 70  // IP to pods of this node.
+	tableAdmission = 80  // May the source's VNID reach the destination's?
+	tableRemote    = 90  // IP to pods of other nodes.
+	tableLeave     = 100 // Leaving the cluster: egress IPs will hook in here.
+	tableLast      = 101 // Leaving the cluster: last step, out by tun0.
+	tableMarker    = 253 // Who set this bridge up.
+)
+
+// Registers. They are zero when a packet comes in.
+const (
+	regSource = 0 // VNID of the source.
+	regDest   = 1 // VNID of the destination.
+	regPort   = 2 // Port of the destination.
+)
+
+// Mode is the isolation mode of the cluster.
+type Mode uint8
+
+const (
+	// Subnet is one flat network: everybody reaches everybody, every VNID is 0.
+	Subnet Mode = iota
+	// Multitenant lets a pod reach pods of its own VNID, and VNID 0 reaches and is
+	// reached by all.
+	Multitenant
+)
+
+// String is the mode's name as the configuration writes it.
+func (m Mode) String() string {
+	if m == Multitenant {
+		return "multitenant"
+	}
+	return "subnet"
+}
+
+// Node is what all fragments of one node have in common.
+type Node struct {
+	// ClusterNetworks are the networks of all pods of all nodes. They do not overlap.
+	ClusterNetworks []netip.Prefix
+	// ServiceNetworks are the networks of service addresses.
+	ServiceNetworks []netip.Prefix
+	// Subnet is the network of this node's pods, inside one of ClusterNetworks.
+	Subnet netip.Prefix
+	// Gateway is the address of tun0, the first of Subnet.
+	Gateway netip.Addr
+	// HostIP is the node's address in the underlay.
+	HostIP netip.Addr
+	// TunnelPort is the UDP port of the tunnel; 0 says that the tunnel is GRE.
+	TunnelPort uint16
+	// Mode is the isolation mode.
+	Mode Mode
+}
+
+// vnid is the VNID as the registers carry it: always 0 without tenants.
+func (n Node) vnid(of uint32) uint32 {
+	if n.Mode == Subnet {
+		return 0
+	}
+	return of
+}
+
+// Fragment is the flows of one object. An object's change concerns its fragment alone.
+type Fragment struct {
+	// Owner names the object in words: "base", "pod shop/web", "hostsubnet node2", "vnid 42".
+	Owner string
+	// Flows are the object's flows, without cookies; possibly none.
+	Flows []openflow.Flow
+}
+
+// Base is the fragment that a node has whatever runs on it.
+func Base(n Node) Fragment {
+	f := Fragment{Owner: "base"}
+	for _, part := range [][]openflow.Flow{
+		ingress(n), tunnelBase(), podBase(n), passage(), route(n),
+		deliveryBase(), service(), admission(n), leave(n), marker(n),
+	} {
+		f.Flows = append(f.Flows, part...)
+	}
+	return f
+}
+
+// flow, with no actions, drops.
+func flow(table uint8, priority uint16, match openflow.Match, actions ...openflow.Action) openflow.Flow {
+	return openflow.Flow{Table: table, Priority: priority, Match: match, Actions: actions}
+}
+
+// host is the prefix of one address.
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// multicast is every IPv4 multicast address (RFC 5771).
+func multicast() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4) }

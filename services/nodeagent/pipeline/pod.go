@@ -1,0 +1,68 @@
+package pipeline
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+)
+
+// Pod is a pod of this node.
+type Pod struct {
+	// Namespace and Name are Kubernetes' names.
+	Namespace, Name string
+	// IP is the pod's address.
+	IP netip.Addr
+	// Port is its OpenFlow port, FirstPodPort or higher.
+	Port uint32
+	// VNID is its namespace's, 0 to 16777215.
+	VNID uint32
+}
+
+// protoGRE is GRE's IP protocol number (RFC 2784).
+const protoGRE = 47
+
+// PodFragment is the flows of a pod: pin its addresses to its port (table 20), and
+// deliver ARP (40) and IP (70) to it.
+func PodFragment(n Node, p Pod) Fragment {
+	vnid := n.vnid(p.VNID)
+	address := host(p.IP)
+	mac, mask := senderMAC(p.IP)
+	return Fragment{Owner: "pod " + p.Namespace + "/" + p.Name, Flows: []openflow.Flow{
+		flow(tablePod, 100, openflow.ARP().InPort(p.Port).ARPSender(address).ARPSenderMAC(mac, mask),
+			openflow.LoadReg(regSource, vnid), openflow.Goto(tableRoute)),
+		flow(tablePod, 100, openflow.IP().InPort(p.Port).IPSrc(address),
+			openflow.LoadReg(regSource, vnid), openflow.Goto(tablePassage)),
+		flow(tableARPLocal, 100, openflow.ARP().ARPTarget(address), openflow.Output(p.Port)),
+		flow(tableLocal, 100, openflow.IP().IPDst(address),
+			openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, p.Port), openflow.Goto(tableAdmission)),
+	}}
+}
+
+// senderMAC is what a pod may claim in ARP: a MAC's last four bytes are the pod's
+// address. The first two are not compared, for pods whose MAC has another prefix.
+func senderMAC(ip netip.Addr) (mac, mask net.HardwareAddr) {
+	mac = append(net.HardwareAddr{0, 0}, ip.AsSlice()...)
+	return mac, net.HardwareAddr{0, 0, 0xff, 0xff, 0xff, 0xff}
+}
+
+// podBase drops what a pod must not send: the tunnel's own protocol, by which it
+// could speak as a node, and whatever is not from its own address.
+func podBase(n Node) []openflow.Flow {
+	tunnel := openflow.UDP().DstPort(n.TunnelPort)
+	if n.TunnelPort == 0 {
+		tunnel = openflow.IP().Proto(protoGRE)
+	}
+	return []openflow.Flow{
+		flow(tablePod, 300, tunnel),
+		flow(tablePod, 0, openflow.Any()),
+	}
+}
+
+// deliveryBase drops what is for a pod of this node that does not exist.
+func deliveryBase() []openflow.Flow {
+	return []openflow.Flow{
+		flow(tableARPLocal, 0, openflow.Any()),
+		flow(tableLocal, 0, openflow.Any()),
+	}
+}

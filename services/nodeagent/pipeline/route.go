@@ -1,0 +1,43 @@
+package pipeline
+
+import "github.com/damask-sdn/damask/services/nodeagent/openflow"
+
+// passage is table 21, a step that egress policies will need.
+func passage() []openflow.Flow {
+	return []openflow.Flow{flow(tablePassage, 0, openflow.Any(), openflow.Goto(tableRoute))}
+}
+
+// route is table 30: it sorts packets by destination.
+func route(n Node) []openflow.Flow {
+	flows := []openflow.Flow{
+		flow(tableRoute, 300, openflow.ARP().ARPTarget(host(n.Gateway)), openflow.Output(PortGateway)),
+		flow(tableRoute, 300, openflow.IP().IPDst(host(n.Gateway)), openflow.Output(PortGateway)),
+		flow(tableRoute, 200, openflow.ARP().ARPTarget(n.Subnet), openflow.Goto(tableARPLocal)),
+		flow(tableRoute, 200, openflow.IP().IPDst(n.Subnet), openflow.Goto(tableLocal)),
+	}
+	for _, cluster := range n.ClusterNetworks {
+		flows = append(flows, flow(tableRoute, 100, openflow.ARP().ARPTarget(cluster), openflow.Goto(tableARPRemote)))
+	}
+	for _, services := range n.ServiceNetworks {
+		flows = append(flows, flow(tableRoute, 100, openflow.IP().IPDst(services), openflow.Goto(tableService)))
+	}
+	for _, cluster := range n.ClusterNetworks {
+		flows = append(flows, flow(tableRoute, 100, openflow.IP().IPDst(cluster), openflow.Goto(tableRemote)))
+	}
+	return append(flows,
+		// Dropped until multicast brings tables 120 and 110: it must not leave by tun0.
+		flow(tableRoute, 50, openflow.IP().InPort(PortTunnel).IPDst(multicast())),
+		flow(tableRoute, 25, openflow.IP().IPDst(multicast())),
+		flow(tableRoute, 0, openflow.IP(), openflow.Goto(tableLeave)),
+		flow(tableRoute, 0, openflow.ARP()),
+	)
+}
+
+// service is table 60. VNID 0 may ask for every service; what a tenant may ask for
+// is one flow a service port, which belongs to the services' own fragments.
+func service() []openflow.Flow {
+	return []openflow.Flow{
+		flow(tableService, 200, openflow.Any().Reg(regSource, 0), openflow.Output(PortGateway)),
+		flow(tableService, 0, openflow.Any()),
+	}
+}

@@ -7,6 +7,7 @@ require github.com/damask-sdn/damask/proto v0.0.0
 require github.com/damask-sdn/damask/internal v0.0.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/fatih/color v1.13.0 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect

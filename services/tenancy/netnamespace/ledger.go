@@ -69,22 +69,22 @@ func (l ledger) holders(number uint32) (sharers, error) {
 	return list, nil
 }
 
+// errBehind says that an attempt's snapshot is older than what Numbers knows.
+// It lasts for microseconds.
+var errBehind = errors.New("the transaction's snapshot is behind")
+
 // unused answers a VNID that nobody has: the first free one from a random
-// place upward.
+// place upward. It says "exhausted" only when at one instant none was free,
+// never by adding up two instants.
 func (l ledger) unused() (uint32, error) {
-	start := l.numbers.start()
-	for range l.numbers.Range().Size() {
-		number, ok := l.numbers.next(start)
-		if !ok {
-			break
-		}
-		if _, taken := l.tx.Get(vnidKey(number)); !taken {
-			return number, nil
-		}
-		// Freed after this attempt's snapshot was taken; it cannot have it.
-		start = number + 1
+	number, ok := l.numbers.next(l.numbers.start())
+	if !ok {
+		return 0, &ExhaustedError{Total: l.numbers.Range().Size()}
 	}
-	return 0, &ExhaustedError{Total: l.numbers.Range().Size()}
+	if _, taken := l.tx.Get(vnidKey(number)); taken {
+		return 0, errBehind // freed since the snapshot
+	}
+	return number, nil
 }
 
 // enter puts a namespace into the list of a VNID.

@@ -5,12 +5,15 @@
 // the namespaces that joined there, and a VNID is free again in the same
 // instant in which its last namespace is gone, also when the process is killed
 // at any point. Any number of processes may write; each decision is made anew
-// when somebody else was faster. It must not know who asks, nor what nodes
-// make of a VNID.
+// when somebody else was faster. Concurrent requests act as if they came one
+// after the other; only the isolation mode and the registered pods are judged
+// as they were at some moment of the call, since a commit compares what it
+// writes. It must not know who asks, nor what nodes make of a VNID.
 package netnamespace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -161,6 +164,10 @@ func (s *Store) Join(ctx context.Context, name, target string) (*tenancyv1.NetNa
 		if err != nil {
 			return nil, err
 		}
+		if host.GetNetid() == vnid.Global && ns.GetNetid() != vnid.Global {
+			// VNID 0 has no list that would show the target leaving meanwhile.
+			l.tx.Touch(namespaceKey(target))
+		}
 		return l.move(ns, host.GetNetid())
 	})
 }
@@ -228,13 +235,20 @@ func (s *Store) change(ctx context.Context, decide func(ledger) (*tenancyv1.NetN
 		return nil, fmt.Errorf("catch up with the store: %w", err)
 	}
 	var decided *tenancyv1.NetNamespace
-	sequence, err := s.bucket.Update(ctx, func(tx *bucket.Tx) error {
+	var sequence uint64
+	for {
 		var err error
-		decided, err = decide(ledger{tx: tx, numbers: s.numbers})
-		return err
-	})
-	if err != nil {
-		return nil, err
+		sequence, err = s.bucket.Update(ctx, func(tx *bucket.Tx) error {
+			var err error
+			decided, err = decide(ledger{tx: tx, numbers: s.numbers})
+			return err
+		})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errBehind) || ctx.Err() != nil {
+			return nil, err
+		}
 	}
 	if decided != nil && decided.GetRevision() == 0 {
 		decided.Revision = s.bucket.RevisionSince(namespaceKey(decided.GetName()), sequence)

@@ -1,0 +1,228 @@
+package openflow
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// An Action is one thing that a flow does: an OpenFlow action, or an instruction such as goto_table. It is a value, and
+// two actions are the same if and only if they are ==.
+//
+// A constructor given something that it cannot express keeps the problem; Flow.Check reports it.
+type Action struct {
+	instruction bool   // Wire is an instruction, not an action.
+	wire        string // As on the wire, with its padding.
+	problem     string
+}
+
+// Types of actions on the wire.
+const (
+	actionOutput       = 0
+	actionGroup        = 22
+	actionDecTTL       = 24
+	actionSetField     = 25
+	actionExperimenter = 0xffff
+
+	nxResubmit      = 1
+	nxMove          = 6
+	nxLoad          = 7
+	nxNote          = 8
+	nxResubmitTable = 14
+	nxOutputReg     = 15
+	nxConjunction   = 34
+	nxCT            = 35
+	nxNAT           = 36
+	nxCTClear       = 43
+)
+
+// Types of instructions on the wire.
+const (
+	instructionGoto     = 1
+	instructionMetadata = 2
+	instructionWrite    = 3
+	instructionApply    = 4
+	instructionClear    = 5
+	instructionMeter    = 6
+)
+
+// tableNone says "no table" to resubmit and ct.
+const tableNone = 255
+
+// Output sends the packet out of a port, or a reserved port (PortLocal …).
+func Output(port uint32) Action {
+	b := []byte{0, actionOutput, 0, 16}
+	b = binary.BigEndian.AppendUint32(b, port)
+	return Action{wire: string(append(b, make([]byte, 8)...))}
+}
+
+// Normal lets the switch forward by its own MAC learning.
+func Normal() Action { return Output(PortNormal) }
+
+// OutputReg sends the packet out of the port whose number is in register n.
+func OutputReg(n int) Action {
+	if a := checkRegister(n); a.problem != "" {
+		return a
+	}
+	b := binary.BigEndian.AppendUint16(nicira(nxOutputReg, 24), bitRange(0, 32))
+	b = binary.BigEndian.AppendUint32(b, uint32(nxmReg(n)))
+	b = append(b, 0xff, 0xff) // Not truncated when the port is the controller: what ovs-ofctl writes.
+	return Action{wire: string(append(b, make([]byte, 6)...))}
+}
+
+// Goto continues in a later table. It must be the last action.
+func Goto(table uint8) Action {
+	return Action{instruction: true, wire: string([]byte{0, instructionGoto, 0, 8, table, 0, 0, 0})}
+}
+
+// LoadReg writes v to register n (0 to 15).
+func LoadReg(n int, v uint32) Action {
+	if a := checkRegister(n); a.problem != "" {
+		return a
+	}
+	return load(nxmReg(n), 0, 32, uint64(v))
+}
+
+// LoadCTMark writes v to the connection's mark; for the actions inside of CT.
+func LoadCTMark(v uint32) Action { return load(nxmCTMark, 0, 32, uint64(v)) }
+
+// LoadTunID writes v to the tunnel's id.
+func LoadTunID(v uint32) Action { return load(nxmTunID, 0, 32, uint64(v)) }
+
+// MoveRegToTunID copies register n to the tunnel's id, which is how a VNID goes on the wire.
+func MoveRegToTunID(n int) Action {
+	if a := checkRegister(n); a.problem != "" {
+		return a
+	}
+	return move(nxmReg(n), nxmTunID, 32)
+}
+
+// MoveTunIDToReg copies the tunnel's id to register n.
+func MoveTunIDToReg(n int) Action {
+	if a := checkRegister(n); a.problem != "" {
+		return a
+	}
+	return move(nxmTunID, nxmReg(n), 32)
+}
+
+// MoveReg copies register from to register to.
+func MoveReg(from, to int) Action {
+	if a := checkRegister(from); a.problem != "" {
+		return a
+	}
+	if a := checkRegister(to); a.problem != "" {
+		return a
+	}
+	return move(nxmReg(from), nxmReg(to), 32)
+}
+
+// SetTunDst says to which node the tunnel port sends the packet.
+func SetTunDst(a netip.Addr) Action {
+	switch {
+	case a.Is4():
+		return setField(nxmTunDst, a.AsSlice())
+	case a.Is6() && !a.Is4In6() && a.Zone() == "":
+		return setField(nxmTun6Dst, a.AsSlice())
+	}
+	return Action{problem: fmt.Sprintf("set_field: invalid tunnel address %q", a)}
+}
+
+// SetEthDst writes the destination MAC.
+func SetEthDst(mac net.HardwareAddr) Action { return setMAC(oxmEthDst, mac) }
+
+// SetEthSrc writes the source MAC.
+func SetEthSrc(mac net.HardwareAddr) Action { return setMAC(oxmEthSrc, mac) }
+
+// SetPktMark writes the packet's mark, which iptables sees on the bridge's internal ports.
+func SetPktMark(v uint32) Action { return setField(nxmPktMark, binary.BigEndian.AppendUint32(nil, v)) }
+
+// DecTTL takes one from the TTL, and drops the packet when none is left.
+func DecTTL() Action { return Action{wire: "\x00\x18\x00\x08\x00\x00\x00\x00"} }
+
+// Note carries bytes that mean nothing to the switch. It is padded with zeros to 6, 14, 22 … bytes.
+func Note(note []byte) Action {
+	length := (10 + len(note) + 7) / 8 * 8
+	if len(note) == 0 {
+		length = 16
+	}
+	if length > 0xfff8 {
+		return Action{problem: fmt.Sprintf("note of %d bytes is too long", len(note))}
+	}
+	b := append(nicira(nxNote, length), note...)
+	return Action{wire: string(append(b, make([]byte, length-len(b))...))}
+}
+
+// Resubmit looks the packet up in a table, and then goes on with the next action.
+func Resubmit(table uint8) Action {
+	b := binary.BigEndian.AppendUint16(nicira(nxResubmitTable, 16), 0xfff8) // In port unchanged.
+	return Action{wire: string(append(b, table, 0, 0, 0))}
+}
+
+// Group hands the packet to a group.
+func Group(id uint32) Action {
+	return Action{wire: string(binary.BigEndian.AppendUint32([]byte{0, actionGroup, 0, 8}, id))}
+}
+
+// Conjunction marks the flow as clause number clause (1 to dimensions) of conjunction id, which has 2 to 64 dimensions.
+func Conjunction(id uint32, clause, dimensions uint8) Action {
+	if dimensions < 2 || dimensions > 64 || clause < 1 || clause > dimensions {
+		return Action{problem: fmt.Sprintf("conjunction clause %d/%d does not exist", clause, dimensions)}
+	}
+	b := append(nicira(nxConjunction, 16), clause-1, dimensions)
+	return Action{wire: string(binary.BigEndian.AppendUint32(b, id))}
+}
+
+// nicira starts an Open vSwitch extension action that is length bytes long in all.
+func nicira(subtype uint16, length int) []byte {
+	b := make([]byte, 0, length)
+	b = append(b, 0xff, 0xff, byte(length>>8), byte(length))
+	b = binary.BigEndian.AppendUint32(b, experimenterNX)
+	return binary.BigEndian.AppendUint16(b, subtype)
+}
+
+// bitRange is how a part of a field is written in an action: offset and number of bits.
+func bitRange(offset, bits int) uint16 { return uint16(offset)<<6 | uint16(bits-1) }
+
+func load(h oxm, offset, bits int, v uint64) Action {
+	b := binary.BigEndian.AppendUint16(nicira(nxLoad, 24), bitRange(offset, bits))
+	b = binary.BigEndian.AppendUint32(b, uint32(h))
+	return Action{wire: string(binary.BigEndian.AppendUint64(b, v))}
+}
+
+func move(from, to oxm, bits uint16) Action {
+	b := binary.BigEndian.AppendUint16(nicira(nxMove, 24), bits)
+	b = append(b, 0, 0, 0, 0) // Both from bit 0.
+	b = binary.BigEndian.AppendUint32(b, uint32(from))
+	return Action{wire: string(binary.BigEndian.AppendUint32(b, uint32(to)))}
+}
+
+func setMAC(h oxm, mac net.HardwareAddr) Action {
+	if len(mac) != 6 {
+		return Action{problem: fmt.Sprintf("set_field: MAC %q is not an Ethernet address", mac)}
+	}
+	return setField(h, mac)
+}
+
+func setField(h oxm, value []byte) Action {
+	length := 8 + len(value)
+	padded := (length + 7) / 8 * 8
+	b := []byte{0, actionSetField, byte(padded >> 8), byte(padded)}
+	b = binary.BigEndian.AppendUint32(b, uint32(h))
+	return Action{wire: string(pad8(append(b, value...), length))}
+}
+
+func checkRegister(n int) Action {
+	if n < 0 || n >= registers {
+		return Action{problem: fmt.Sprintf("register %d does not exist", n)}
+	}
+	return Action{}
+}
+
+// gotoTable returns where the flow continues, if the action is a goto_table.
+func (a Action) gotoTable() (table uint8, ok bool) {
+	if a.instruction && len(a.wire) == 8 && a.wire[:4] == "\x00\x01\x00\x08" {
+		return a.wire[4], true
+	}
+	return 0, false
+}

@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"github.com/damask-sdn/damask/internal/bus"
 )
 
 const (
@@ -41,7 +43,6 @@ const (
 	headerExpected      = "Nats-Expected-Last-Subject-Sequence"
 	headerMessageID     = "Nats-Msg-Id"
 	headerTTL           = "Nats-TTL"
-	headerOperation     = "KV-Operation"
 	operationDelete     = "DEL"
 
 	codeWrongSequence      = 10071 // names the sequence found
@@ -156,7 +157,7 @@ func (b *Bucket) message(id string, i int, w *write) *nats.Msg {
 	msg.Header.Set(headerMessageID, id+"."+strconv.Itoa(i))
 	msg.Header.Set(headerExpected, strconv.FormatUint(w.expected, 10))
 	if w.deleted {
-		msg.Header.Set(headerOperation, operationDelete)
+		msg.Header.Set(bus.HeaderOperation, operationDelete)
 		msg.Header.Set(headerTTL, tombstoneLife.String())
 		return msg
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/damask-sdn/damask/internal/bus"
 )
 
 const (
@@ -154,7 +156,7 @@ func (f *feed) take(msg jetstream.Msg) error {
 	it := item{
 		key:      strings.TrimPrefix(msg.Subject(), f.subject("")),
 		revision: meta.Sequence.Stream,
-		deleted:  header.Get(headerOperation) != "", // DEL or, by hand, PURGE
+		deleted:  header.Get(bus.HeaderOperation) != "", // DEL or, by hand, PURGE
 	}
 	if !it.deleted {
 		it.value = msg.Data()

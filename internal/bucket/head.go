@@ -4,12 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/damask-sdn/damask/internal/bus"
 	busv1 "github.com/damask-sdn/damask/proto/damask/bus/v1"
 	"google.golang.org/protobuf/proto"
 )
-
-// Shards is the number of shards in a head note.
-const Shards = 64
 
 const (
 	headPeriod = 5 * time.Second        // a note for every kind at least so often
@@ -64,7 +62,7 @@ func (b *Bucket) publishHead(told map[string]uint64, all bool) {
 			continue
 		}
 		data, err := proto.Marshal(note)
-		if err != nil || b.nc.Publish(b.cfg.Subject+"."+headKind+"."+kind, data) != nil {
+		if err != nil || b.nc.Publish(bus.HeadSubject(b.cfg.Subject, kind), data) != nil {
 			continue
 		}
 		told[kind] = newest

@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/damask-sdn/damask/internal/bus"
 	"github.com/damask-sdn/damask/internal/token"
 )
-
-// headKind is no kind: subjects <bus>.head.<kind> carry the head notes.
-const headKind = "head"
 
 // maxKeyLength keeps subjects far below the server's limit for a protocol line
 // (4096 bytes), headers of the change bus included.
@@ -39,7 +37,7 @@ func CheckKey(key string) error {
 	if kind == "" || strings.Trim(kind, "abcdefghijklmnopqrstuvwxyz") != "" {
 		return fmt.Errorf("key %q: kind %q is not lower-case letters", key, kind)
 	}
-	if kind == headKind {
+	if kind == bus.Head {
 		return fmt.Errorf("key %q: kind %q is reserved", key, kind)
 	}
 	for tok := range strings.SplitSeq(rest, ".") {

@@ -23,9 +23,6 @@ type item struct {
 	deleted  bool
 }
 
-// Shard answers the index of a key in head notes of n shards.
-func Shard(key string, n int) int { return int(hash(key) % uint64(n)) }
-
 func hash(key string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(key)) // never fails

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+
+	"github.com/damask-sdn/damask/internal/bus"
 )
 
 // Entry is a key that exists, with its value and the store sequence of its last
@@ -69,7 +71,7 @@ type view struct {
 	current atomic.Pointer[Snapshot]
 
 	mu      sync.Mutex // guards what follows, and writing current
-	heads   map[string]*[Shards]uint64
+	heads   map[string]*[bus.Shards]uint64
 	waiters []waiter
 
 	observe Observer // called with mu held; may be nil
@@ -81,7 +83,7 @@ type waiter struct {
 }
 
 func newView(observe Observer) *view {
-	v := &view{heads: make(map[string]*[Shards]uint64), observe: observe}
+	v := &view{heads: make(map[string]*[bus.Shards]uint64), observe: observe}
 	v.current.Store(&Snapshot{})
 	return v
 }
@@ -146,10 +148,10 @@ func (v *view) count(it item) {
 	kind := kindOf(it.key)
 	shards := v.heads[kind]
 	if shards == nil {
-		shards = new([Shards]uint64)
+		shards = new([bus.Shards]uint64)
 		v.heads[kind] = shards
 	}
-	i := Shard(it.key, Shards)
+	i := bus.Shard(it.key)
 	shards[i] = max(shards[i], it.revision)
 }
 

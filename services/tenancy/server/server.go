@@ -38,7 +38,7 @@ type Config struct {
 
 // Register puts the API's services on a gRPC server.
 func Register(on grpc.ServiceRegistrar, cfg Config) {
-	fail := failures{exhausted: cfg.Exhausted, log: cfg.Log}
+	fail := failures{exhausted: cfg.Exhausted}
 	tenancyv1.RegisterNetNamespaceServiceServer(on, &netNamespaces{
 		bucket: cfg.Bucket, store: cfg.Namespaces, span: cfg.Range, fail: fail, log: cfg.Log,
 	})

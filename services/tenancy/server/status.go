@@ -5,9 +5,7 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -29,7 +27,6 @@ const (
 // failures turns what went wrong below into what the caller is told.
 type failures struct {
 	exhausted func()
-	log       hclog.Logger
 }
 
 // status answers the gRPC status of an error, nil for nil.
@@ -40,15 +37,11 @@ func (f failures) status(err error) error {
 	if refusal := f.refusal(err); refusal != nil {
 		return refusal
 	}
-	switch {
-	case errors.Is(err, context.Canceled):
-		return status.Error(codes.Canceled, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, bucket.ErrOutcomeUnknown):
-		return rpcerr.New(codes.Unavailable, Domain, reasonStoreAway,
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrOutcomeUnknown) {
+		return rpcerr.New(codes.DeadlineExceeded, Domain, reasonStoreAway,
 			"the store did not answer in time; it is safe to try again", nil)
 	}
-	f.log.Error("call failed", "error", err)
-	return status.Error(codes.Internal, "internal error, see the tenancy service's log")
+	return err // rpcserve logs it, and keeps it from the caller
 }
 
 // refusal answers the status of an error that is a fact about tenants, nil for

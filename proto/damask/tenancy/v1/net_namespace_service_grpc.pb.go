@@ -41,7 +41,7 @@ const (
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "tenancy.damask": INVALID_FIELD, NOT_FOUND, ALREADY_EXISTS, VNID_TAKEN,
 // EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, STORE_UNAVAILABLE (with
-// UNAVAILABLE: the store did not answer in time, try again).
+// DEADLINE_EXCEEDED: the store did not answer in time, try again).
 type NetNamespaceServiceClient interface {
 	// CreateNetNamespace gives a namespace a VNID: the wished one if it is free,
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists
@@ -165,7 +165,7 @@ func (c *netNamespaceServiceClient) MakeNetNamespaceGlobal(ctx context.Context, 
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "tenancy.damask": INVALID_FIELD, NOT_FOUND, ALREADY_EXISTS, VNID_TAKEN,
 // EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, STORE_UNAVAILABLE (with
-// UNAVAILABLE: the store did not answer in time, try again).
+// DEADLINE_EXCEEDED: the store did not answer in time, try again).
 type NetNamespaceServiceServer interface {
 	// CreateNetNamespace gives a namespace a VNID: the wished one if it is free,
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists

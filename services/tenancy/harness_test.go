@@ -1,0 +1,109 @@
+package tenancy
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/natsd/natsdtest"
+	"github.com/damask-sdn/damask/internal/rpcdial"
+	"github.com/damask-sdn/damask/internal/rpcserve"
+	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/vnid"
+)
+
+// system is a service with its store, and a CA for its callers.
+type system struct {
+	t       *testing.T
+	ca      *identitytest.CA
+	address string
+	metrics *prometheus.Registry
+}
+
+// start starts one replica over mutual TLS, on a NATS server of its own.
+func start(t *testing.T, span vnid.Range) *system {
+	t.Helper()
+	sys := &system{t: t, ca: identitytest.New(t), metrics: prometheus.NewRegistry()}
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := newService(ctx, deployment{
+		nc: natsdtest.New(t).Connect(), replicas: 1, listen: rpcserve.Config{Listen: "127.0.0.1:0"},
+		source: sys.ca.Source(t, identitytest.Service(t, "tenancy")), span: span, metrics: sys.metrics,
+	}, hclog.NewNullLogger())
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	sys.address = s.server.Addr().String()
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return sys
+}
+
+// as connects as somebody.
+func (s *system) as(id identity.ID) client {
+	s.t.Helper()
+	conn, err := rpcdial.New(rpcdial.Config{
+		Addresses: []string{s.address}, Roles: []accessv1.Role{accessv1.Role_ROLE_TENANCY},
+	}, s.ca.Source(s.t, id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	return newClient(conn)
+}
+
+func (s *system) operator() client { return s.as(identity.Operator("ann")) }
+
+func (s *system) node(name string) client { return s.as(identity.Node(name)) }
+
+// client is the whole API.
+type client struct {
+	tenancyv1.NetNamespaceServiceClient
+	tenancyv1.IsolationServiceClient
+	tenancyv1.PodRegistryServiceClient
+}
+
+func newClient(conn *grpc.ClientConn) client {
+	return client{
+		tenancyv1.NewNetNamespaceServiceClient(conn),
+		tenancyv1.NewIsolationServiceClient(conn),
+		tenancyv1.NewPodRegistryServiceClient(conn),
+	}
+}
+
+func soon(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (s *system) metric(name string) float64 {
+	s.t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		m := family.GetMetric()[0]
+		return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+	}
+	s.t.Fatalf("there is no metric %s", name)
+	return 0
+}

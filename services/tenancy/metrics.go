@@ -1,0 +1,38 @@
+package tenancy
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/damask-sdn/damask/internal/bucket"
+	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+	"github.com/damask-sdn/damask/services/tenancy/registry"
+)
+
+// register registers the service's own metrics, and answers what counts an
+// exhaustion.
+func register(reg *prometheus.Registry, numbers *netnamespace.Numbers, index *registry.Index, b *bucket.Bucket) func() {
+	exhausted := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "damask_tenancy_vnid_exhausted_total",
+		Help: "Requests for a VNID that found none free.",
+	})
+	reg.MustRegister(
+		exhausted,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "damask_tenancy_vnids_allocated",
+			Help: "VNIDs that namespaces have, the shared 0 and 1 not counted.",
+		}, func() float64 { return float64(numbers.Taken()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "damask_tenancy_vnids_capacity",
+			Help: "VNIDs that can be handed out in all.",
+		}, func() float64 { return float64(numbers.Range().Size()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "damask_tenancy_pods_registered",
+			Help: "Pods that are on the network, as agents reported them.",
+		}, func() float64 { return float64(index.Count()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "damask_tenancy_store_conflicts_total",
+			Help: "Attempts that had to be repeated because another commit came first.",
+		}, func() float64 { return float64(b.Stats().Conflicts) }),
+	)
+	return exhausted.Inc
+}

@@ -1,0 +1,147 @@
+package masquerade
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// The chains. Names, comments and order are what operators of OpenShift SDN know.
+const (
+	chainNotrack     = "OPENSHIFT-NOTRACK"
+	chainMasquerade  = "OPENSHIFT-MASQUERADE"
+	chainMasquerade2 = "OPENSHIFT-MASQUERADE-2"
+	chainAllow       = "OPENSHIFT-FIREWALL-ALLOW"
+	chainForward     = "OPENSHIFT-FIREWALL-FORWARD"
+	chainAdmin       = "OPENSHIFT-ADMIN-OUTPUT-RULES"
+)
+
+// defaultGateway is the device to the pods.
+const defaultGateway = "tun0"
+
+// rule is one rule as words, spelled and ordered as `iptables -S` prints it, so that
+// what is there can be compared with what should be there. Both backends print alike.
+type rule []string
+
+// chain is a chain of ours with all its rules in order.
+type chain struct {
+	table, name string
+	rules       []rule
+	keep        bool // the administrator's: created, never changed
+}
+
+// parent is a built-in chain and our jumps from it, in their order. Other rules may
+// stand between them.
+type parent struct {
+	table, name string
+	jumps       []rule
+}
+
+// tunnelMatch matches the packets that carry the tunnel.
+func (c Config) tunnelMatch() rule {
+	if c.TunnelPort == 0 {
+		return rule{"-p", "gre"}
+	}
+	return rule{"-p", "udp", "-m", "udp", "--dport", strconv.Itoa(int(c.TunnelPort))}
+}
+
+func (c Config) gateway() string {
+	if c.Gateway == "" {
+		return defaultGateway
+	}
+	return c.Gateway
+}
+
+// and joins parts of a rule.
+func and(parts ...rule) rule {
+	var joined rule
+	for _, p := range parts {
+		joined = append(joined, p...)
+	}
+	return joined
+}
+
+func comment(text string) rule { return rule{"-m", "comment", "--comment", text} }
+func jump(target string) rule  { return rule{"-j", target} }
+
+// chains answers our chains, each after those that it jumps to.
+func chains(c Config) []chain {
+	return []chain{
+		{table: "raw", name: chainNotrack, rules: notrackRules(c)},
+		{table: "nat", name: chainMasquerade2, rules: masquerade2Rules(c)},
+		{table: "nat", name: chainMasquerade, rules: masqueradeRules(c)},
+		{table: "filter", name: chainAllow, rules: allowRules(c)},
+		{table: "filter", name: chainAdmin, keep: true},
+		{table: "filter", name: chainForward, rules: forwardRules(c)},
+	}
+}
+
+// notrackRules spare tunnel packets the connection tracking: what is inside is tracked.
+func notrackRules(c Config) []rule {
+	return []rule{and(c.tunnelMatch(), jump("NOTRACK"))}
+}
+
+// masqueradeRules pick what comes from pods and that the service proxy does not
+// masquerade by itself.
+func masqueradeRules(c Config) []rule {
+	mark := fmt.Sprintf("0x%x/0x%x", uint32(1)<<c.MasqueradeBit, uint32(1)<<c.MasqueradeBit)
+	rules := []rule{and(rule{"-m", "mark", "--mark", mark}, jump("RETURN"))}
+	for _, n := range c.ClusterNetworks {
+		rules = append(rules, and(rule{"-s", n.String()},
+			comment("masquerade pod-to-service and pod-to-external traffic"), jump(chainMasquerade2)))
+	}
+	return rules
+}
+
+// masquerade2Rules let pass what goes to pods or to service addresses. The second is
+// not in the ancestor: there a service address without endpoints, which nothing had
+// translated, left tun0 again with the node's address.
+func masquerade2Rules(c Config) []rule {
+	var rules []rule
+	for _, n := range c.ClusterNetworks {
+		rules = append(rules, and(rule{"-d", n.String()}, comment("pod-to-pod traffic keeps its address"), jump("RETURN")))
+	}
+	for _, n := range c.ServiceNetworks {
+		rules = append(rules, and(rule{"-d", n.String()}, comment("pod-to-service traffic keeps its address"), jump("RETURN")))
+	}
+	return append(rules, jump("MASQUERADE"))
+}
+
+// allowRules open the node's own firewall.
+func allowRules(c Config) []rule {
+	return []rule{
+		and(c.tunnelMatch(), comment("tunnel from other nodes"), jump("ACCEPT")),
+		and(rule{"-i", c.gateway()}, comment("from pods to this node"), jump("ACCEPT")),
+	}
+}
+
+// forwardRules open forwarding from and to pods. A packet of a connection that is
+// forgotten already must not leave, since it would leave with the pod's own address.
+func forwardRules(c Config) []rule {
+	var rules []rule
+	for _, n := range c.ClusterNetworks {
+		rules = append(rules,
+			and(rule{"-s", n.String()}, comment("attempted resend after connection close"),
+				rule{"-m", "conntrack", "--ctstate", "INVALID"}, jump("DROP")),
+			and(rule{"-d", n.String()}, comment("forward traffic to pods"), jump("ACCEPT")),
+			and(rule{"-s", n.String()}, comment("forward traffic from pods"), jump("ACCEPT")),
+		)
+	}
+	return rules
+}
+
+// parents answers the jumps.
+func parents(c Config) []parent {
+	notrack := and(comment("disable conntrack for vxlan"), jump(chainNotrack))
+	return []parent{
+		{table: "raw", name: "PREROUTING", jumps: []rule{notrack}},
+		{table: "raw", name: "OUTPUT", jumps: []rule{notrack}},
+		{table: "nat", name: "POSTROUTING", jumps: []rule{
+			and(comment("rules for masquerading OpenShift traffic"), jump(chainMasquerade)),
+		}},
+		{table: "filter", name: "INPUT", jumps: []rule{and(comment("firewall overrides"), jump(chainAllow))}},
+		{table: "filter", name: "FORWARD", jumps: []rule{
+			and(rule{"-i", c.gateway(), "!", "-o", c.gateway()}, comment("administrator overrides"), jump(chainAdmin)),
+			and(comment("firewall overrides"), jump(chainForward)),
+		}},
+	}
+}

@@ -1,0 +1,95 @@
+package pipeline_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+)
+
+// anyNode draws a node with neighbours and pods as ipam and tenancy would allow
+// them: nothing overlaps, addresses and ports are unique, VNIDs are shared or not.
+func anyNode() *rapid.Generator[nodeCase] {
+	return rapid.Custom(func(t *rapid.T) nodeCase {
+		c := nodeCase{node: pipeline.Node{
+			ClusterNetworks: prefixes("10.128.0.0/14", "10.64.0.0/16", "10.96.0.0/11")[:rapid.IntRange(1, 3).Draw(t, "networks")],
+			ServiceNetworks: prefixes("172.30.0.0/16", "172.31.0.0/16")[:rapid.IntRange(1, 2).Draw(t, "services")],
+			Mode:            rapid.SampledFrom([]pipeline.Mode{pipeline.Subnet, pipeline.Multitenant}).Draw(t, "mode"),
+			TunnelPort:      rapid.SampledFrom([]uint16{0, 4789, 6081}).Draw(t, "tunnel port"),
+		}}
+		// Subnet i is 10.128.0.0/14's i-th /23; node i has 192.168.0.i+1.
+		order := rapid.Permutation([]int{0, 1, 2, 3, 4, 5, 6, 7}).Draw(t, "subnets")
+		c.node.Subnet = netip.PrefixFrom(address(0x0a800000+uint32(order[0])<<9), 23)
+		c.node.Gateway = c.node.Subnet.Addr().Next()
+		c.node.HostIP = address(0xc0a80001)
+		for i := range rapid.IntRange(0, 6).Draw(t, "remotes") {
+			c.remotes = append(c.remotes, pipeline.Remote{
+				Name: "n" + string(rune('a'+i)), HostIP: address(0xc0a80002 + uint32(i)),
+				Subnets: []netip.Prefix{netip.PrefixFrom(address(0x0a800000+uint32(order[i+1])<<9), 23)},
+			})
+		}
+		base := binary.BigEndian.Uint32(c.node.Subnet.Addr().AsSlice())
+		vnids := rapid.SampledFrom([]uint32{0, 10, 272037, 1<<24 - 1})
+		for i, offset := range rapid.SliceOfNDistinct(rapid.Uint32Range(2, 510), 0, 20, rapid.ID[uint32]).Draw(t, "addresses") {
+			c.pods = append(c.pods, pipeline.Pod{
+				Namespace: "ns", Name: "p" + string(rune('a'+i)), IP: address(base + offset),
+				Port: pipeline.FirstPodPort + uint32(i), VNID: vnids.Draw(t, "vnid"),
+			})
+			c.vnids = append(c.vnids, c.pods[i].VNID)
+		}
+		slices.Sort(c.vnids)
+		c.vnids = slices.Compact(c.vnids)
+		return c
+	})
+}
+
+func address(number uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, number)))
+}
+
+func TestAnyNodesFlowsHoldThePromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := anyNode().Draw(t, "node")
+		owners := map[openflow.Key]string{}
+		var flows []openflow.Flow
+		for _, f := range c.fragments() {
+			for _, flow := range f.Flows {
+				if other, taken := owners[flow.Key()]; taken {
+					t.Fatalf("%s and %s both have %s", other, f.Owner, flow.Key())
+				}
+				owners[flow.Key()] = f.Owner
+				flows = append(flows, flow)
+			}
+		}
+		ends := tablesThatEnd(flows)
+		for _, flow := range flows {
+			text := flow.String()
+			if err := flow.Check(); err != nil {
+				t.Fatalf("the switch would refuse: %v", err)
+			}
+			if words := pipeline.Describe(flow); words == "not a flow of Damask" || strings.ContainsAny(words, "{}") {
+				t.Fatalf("%s is described as %q", text, words)
+			}
+			if table, goes := gotoTable(text); goes && (table <= flow.Table || !ends[table]) {
+				t.Fatalf("%s leads backward, or to a table without a last flow", text)
+			}
+			if c.node.Mode == pipeline.Subnet && loadsVNID(text) {
+				t.Fatalf("a register is not 0 in subnet mode: %s", text)
+			}
+		}
+	})
+}
+
+func TestRemoteWithThisNodesAddressHasNoFlows(t *testing.T) {
+	c := nodeCases()[0]
+	remote := pipeline.Remote{Name: "self", HostIP: c.node.HostIP, Subnets: prefixes("10.131.2.0/23")}
+	if f := pipeline.RemoteFragment(c.node, remote); len(f.Flows) != 0 {
+		t.Errorf("got %d flows, want none: %v", len(f.Flows), f.Flows)
+	}
+}

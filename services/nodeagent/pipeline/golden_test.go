@@ -85,3 +85,17 @@ func lineDiff(want, got string) string {
 	}
 	return b.String()
 }
+
+// TestEveryMeaningIsOfAFlowThatExists keeps meanings, and with them the docs, from
+// telling of flows that are gone.
+func TestEveryMeaningIsOfAFlowThatExists(t *testing.T) {
+	var flows []openflow.Flow
+	for _, c := range nodeCases() {
+		for _, f := range c.fragments() {
+			flows = append(flows, f.Flows...)
+		}
+	}
+	for _, shape := range pipeline.UnusedMeanings(flows) {
+		t.Errorf("no case has a flow of this shape: %s", shape)
+	}
+}

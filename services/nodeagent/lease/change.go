@@ -3,6 +3,7 @@ package lease
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 )
@@ -42,8 +43,9 @@ func (s *Store) mark(key Key, kind byte, attached bool) error {
 func (s *Store) remember(l Lease) {
 	key := KeyOf(l.Attachment)
 	if old, ok := s.leases[key]; ok {
-		if old.Attachment.GetOfport() != l.Attachment.GetOfport() {
-			s.ports.give(old.Attachment.GetOfport())
+		delete(s.veths, old.Attachment.GetHostVeth())
+		if port := old.Attachment.GetOfport(); port != l.Attachment.GetOfport() {
+			s.ports.give(port)
 		}
 	}
 	s.leases[key] = l
@@ -97,8 +99,8 @@ func (s *Store) replay(body []byte) error {
 		if err := s.fits(r.lease); err != nil {
 			return err
 		}
-		if old, ok := s.leases[KeyOf(r.lease.Attachment)]; ok && !samePromise(old.Attachment, r.lease.Attachment) {
-			return fmt.Errorf("second lease of %s", KeyOf(r.lease.Attachment))
+		if old, ok := s.leases[KeyOf(r.lease.Attachment)]; ok && !slices.Equal(old.Attachment.GetIps(), r.lease.Attachment.GetIps()) {
+			return fmt.Errorf("second address of %s", KeyOf(r.lease.Attachment))
 		}
 		s.remember(r.lease)
 	case recordFreedAddress:
@@ -158,12 +160,6 @@ func (s *Store) tidy() error {
 	return nil
 }
 
-// samePromise says whether two attachments of one key promise the same to the
-// pod. The port may differ: see Relocate.
-func samePromise(a, b *nodev1.Attachment) bool {
-	return a.GetHostVeth() == b.GetHostVeth() && len(a.GetIps()) == len(b.GetIps()) && (len(a.GetIps()) == 0 || a.GetIps()[0] == b.GetIps()[0])
-}
-
 // numbers are the addresses of an attachment; those that are not IPv4 are left
 // out, wellFormed has refused them.
 func numbers(a *nodev1.Attachment) []uint32 {
@@ -182,7 +178,7 @@ func wellFormed(a *nodev1.Attachment) error {
 		return fmt.Errorf("lease without container id, interface or veth")
 	}
 	if a.GetOfport() < FirstPort || a.GetOfport() > LastPort {
-		return fmt.Errorf("lease of %s: port %d: want %d to %d", KeyOf(a), a.GetOfport(), FirstPort, LastPort)
+		return fmt.Errorf("lease of %s: port %d: want %d to %d: %w", KeyOf(a), a.GetOfport(), FirstPort, LastPort, ErrBadWish)
 	}
 	if len(a.GetIps()) != 1 {
 		return fmt.Errorf("lease of %s: %d addresses: want one", KeyOf(a), len(a.GetIps()))

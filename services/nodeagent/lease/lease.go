@@ -190,10 +190,23 @@ func (s *Store) Attached(key Key) error { return s.mark(key, recordAttached, tru
 // collected. Unknown ones are an error (ErrUnknown).
 func (s *Store) Detaching(key Key) error { return s.mark(key, recordDetaching, false) }
 
-// Relocate stores what an ADD may change of an attachment that exists: the path
-// of the pod's network namespace, the labels, and the port number that the switch
-// really gave. Everything else stays. Errors: ErrUnknown, ErrPortTaken.
-func (s *Store) Relocate(key Key, netns string, labels map[string]string, ofport uint32) (*nodev1.Attachment, error) {
+// Change is what can change of an attachment that exists. Zero values keep what
+// is.
+type Change struct {
+	// Netns is a new path of the pod's network namespace.
+	Netns string
+	// Labels replace the labels; an empty map that is not nil removes them.
+	Labels map[string]string
+	// OFPort is the port number that the switch gave.
+	OFPort uint32
+	// NewVeth asks for another name of the host's veth. A veth that is made anew
+	// must not have its old name, or the switch could take it for the old one.
+	NewVeth bool
+}
+
+// Amend changes an attachment and answers it as it is now. Its address stays.
+// Errors: ErrUnknown, ErrPortTaken, ErrBadWish.
+func (s *Store) Amend(key Key, c Change) (*nodev1.Attachment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.leases[key]
@@ -201,7 +214,18 @@ func (s *Store) Relocate(key Key, netns string, labels map[string]string, ofport
 		return nil, fmt.Errorf("change lease of %s: %w", key, ErrUnknown)
 	}
 	a := proto.CloneOf(old.Attachment)
-	a.Netns, a.Labels, a.Ofport = netns, labels, ofport
+	if c.Netns != "" {
+		a.Netns = c.Netns
+	}
+	if c.Labels != nil {
+		a.Labels = c.Labels
+	}
+	if c.OFPort != 0 {
+		a.Ofport = c.OFPort
+	}
+	if c.NewVeth {
+		a.HostVeth = s.newVeth()
+	}
 	if proto.Equal(a, old.Attachment) {
 		return a, nil
 	}

@@ -202,7 +202,9 @@ func TestStateOfAnAttachmentSurvivesARestart(t *testing.T) {
 	if err := s.Detaching(lease.KeyOf(owner(2))); err != nil {
 		t.Fatal(err)
 	}
-	moved, err := s.Relocate(lease.KeyOf(owner(1)), "/proc/7/ns/net", map[string]string{"app": "db"}, 900)
+	moved, err := s.Amend(lease.KeyOf(owner(1)), lease.Change{
+		Netns: "/proc/7/ns/net", Labels: map[string]string{"app": "db"}, OFPort: 900, NewVeth: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,96 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/lease"
+)
+
+// Keys of a pod's port in Interface.external_ids. `sandbox` and `ip` are what
+// OpenShift SDN wrote too, and what operators search for. Together they say the
+// whole attachment, so that running pods survive the loss of the lease store.
+const (
+	idSandbox   = "sandbox"
+	idIP        = "ip"
+	idSubnet    = "subnet"
+	idNamespace = "ns"
+	idName      = "name"
+	idIfname    = "ifname"
+	idNetns     = "netns"
+)
+
+// externalIDs are what a pod's port is marked with.
+func externalIDs(a *nodev1.Attachment) map[string]string {
+	p := prefixOf(a)
+	return map[string]string{
+		idSandbox:   a.GetContainerId(),
+		idIP:        p.Addr().String(),
+		idSubnet:    p.Masked().String(),
+		idNamespace: a.GetPodNamespace(),
+		idName:      a.GetPodName(),
+		idIfname:    a.GetIfname(),
+		idNetns:     a.GetNetns(),
+	}
+}
+
+// portOf is the port that a pod should have.
+func portOf(a *nodev1.Attachment) bridge.Port {
+	return bridge.Port{Name: a.GetHostVeth(), OFPort: a.GetOfport(), ExternalIDs: externalIDs(a)}
+}
+
+// isPod says whether a port of the bridge is a pod's.
+func isPod(p bridge.Port) bool { return p.ExternalIDs[idSandbox] != "" }
+
+// keyOf is the attachment that a pod's port belongs to.
+func keyOf(p bridge.Port) lease.Key {
+	return lease.Key{ContainerID: p.ExternalIDs[idSandbox], Ifname: p.ExternalIDs[idIfname]}
+}
+
+// attachmentOf is the attachment that a port's marks tell of. Labels are not
+// among them.
+func attachmentOf(p bridge.Port) (*nodev1.Attachment, error) {
+	ids := p.ExternalIDs
+	for _, key := range []string{idSandbox, idIfname, idNetns, idNamespace, idName} {
+		if ids[key] == "" {
+			return nil, fmt.Errorf("port %s: external_ids:%s is missing", p.Name, key)
+		}
+	}
+	address, err := netip.ParseAddr(ids[idIP])
+	if err != nil || !address.Is4() {
+		return nil, fmt.Errorf("port %s: external_ids:%s %q is not an IPv4 address", p.Name, idIP, ids[idIP])
+	}
+	subnet, err := netip.ParsePrefix(ids[idSubnet])
+	if err != nil || !subnet.Contains(address) {
+		return nil, fmt.Errorf("port %s: external_ids:%s %q is not the subnet of %s", p.Name, idSubnet, ids[idSubnet], address)
+	}
+	if p.OFPort < lease.FirstPort || p.OFPort > lease.LastPort {
+		return nil, errors.New("port " + p.Name + " has no OpenFlow port number")
+	}
+	return &nodev1.Attachment{
+		ContainerId: ids[idSandbox], Ifname: ids[idIfname], Netns: ids[idNetns],
+		PodNamespace: ids[idNamespace], PodName: ids[idName],
+		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
+		Mac:      lease.HardwareAddr(address).String(),
+		HostVeth: p.Name, Ofport: p.OFPort,
+	}, nil
+}
+
+// prefixOf is the pod's address with the prefix length of its subnet. The lease
+// store holds no attachment without one.
+func prefixOf(a *nodev1.Attachment) netip.Prefix {
+	if len(a.GetIps()) == 0 {
+		return netip.Prefix{}
+	}
+	p, err := netip.ParsePrefix(a.GetIps()[0])
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// gatewayOf is the address of tun0 as this pod knows it: the first of its subnet.
+func gatewayOf(a *nodev1.Attachment) netip.Addr { return prefixOf(a).Masked().Addr().Next() }

@@ -1,0 +1,412 @@
+package attach_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
+
+	"github.com/damask-sdn/damask/internal/netnstest"
+	"github.com/damask-sdn/damask/internal/ovstest"
+	"github.com/damask-sdn/damask/internal/proctest"
+	"github.com/damask-sdn/damask/internal/rpcerr"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/attach"
+	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/lease"
+	"github.com/damask-sdn/damask/services/nodeagent/link"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+)
+
+// plan is the network of the tests, as in the observed clusters.
+var plan = pipeline.Node{
+	ClusterNetworks: []netip.Prefix{netip.MustParsePrefix("10.128.0.0/14")},
+	ServiceNetworks: []netip.Prefix{netip.MustParsePrefix("172.30.0.0/16")},
+	Subnet:          netip.MustParsePrefix("10.130.0.0/23"),
+	Gateway:         netip.MustParseAddr("10.130.0.1"),
+	HostIP:          netip.MustParseAddr("192.168.108.112"),
+	TunnelPort:      4789,
+	Mode:            pipeline.Multitenant,
+}
+
+const mtu = 1450
+
+// tenants are the namespaces that exist.
+var tenants = map[string]uint32{"shop": 1001, "bank": 1002}
+
+// place says where a server finds its parts; it travels to a server in a
+// process of its own.
+type place struct {
+	Leases    string
+	Database  string
+	Mgmt      string
+	Namespace string
+	Socket    string
+}
+
+// parts are the real parts of a server.
+type parts struct {
+	leases     *lease.Store
+	bridge     *bridge.Bridge
+	links      *link.Links
+	programmer *programmer
+	stop       func() error
+}
+
+func openParts(ctx context.Context, p place) (*parts, error) {
+	store, err := lease.Open(p.Leases)
+	if err != nil {
+		return nil, err
+	}
+	links, err := link.Open(link.Config{Namespace: p.Namespace, Userspace: true})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	br := bridge.New(bridge.Config{Database: "unix:" + p.Database}, hclog.NewNullLogger())
+	var running sync.WaitGroup
+	running.Go(func() { _ = br.Run(ctx) })
+	return &parts{
+		leases: store, bridge: br, links: links, programmer: &programmer{switchAt: "unix:" + p.Mgmt},
+		stop: func() error {
+			cancel()
+			running.Wait()
+			return errors.Join(links.Close(), store.Close())
+		},
+	}, nil
+}
+
+// server puts a server together; change may replace parts by failing ones.
+func (p *parts) server(change func(*attach.Parts)) *attach.Server {
+	all := attach.Parts{
+		Leases: p.leases, Site: site{}, Ports: p.bridge, Links: p.links,
+		Programmer: p.programmer, Names: directory{}, Registry: &reports{},
+	}
+	if change != nil {
+		change(&all)
+	}
+	return attach.New(all, hclog.NewNullLogger())
+}
+
+// node is a switch in a network namespace with br0 and everything that every
+// node has, and a server's parts on it.
+type node struct {
+	*parts
+	place place
+	ns    *netnstest.Namespace
+	sw    *ovstest.Switch
+}
+
+func newNode(t testing.TB) *node {
+	t.Helper()
+	proctest.Need(t, "ovs-ofctl", "ping")
+	ns := netnstest.New(t, "node")
+	sw := ovstest.Start(t, ovstest.Options{Namespace: ns, Datapath: ovstest.Netdev})
+	dir := t.TempDir()
+	n := &node{ns: ns, sw: sw, place: place{
+		Leases: filepath.Join(dir, "leases"), Database: sw.DBSocket(), Mgmt: sw.MgmtSocket(bridge.DefaultName),
+		Namespace: ns.Path(), Socket: filepath.Join(dir, "run", "cni.sock"),
+	}}
+	var err error
+	if n.parts, err = openParts(context.WithoutCancel(t.Context()), n.place); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err = n.bridge.EnsureBridge(t.Context(), bridge.Spec{
+		DatapathType: bridge.UserspaceDatapath, Tunnel: bridge.Tunnel{Type: bridge.VXLAN, Port: 4789}, MTU: mtu,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, vnid := range tenants {
+		if err := n.programmer.add(t.Context(), pipeline.TenantFragment(plan, vnid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.programmer.add(t.Context(), pipeline.Base(plan)); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// restart is what the agent's restart is for the parts.
+func (n *node) restart(t testing.TB) {
+	t.Helper()
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if n.parts, err = openParts(context.WithoutCancel(t.Context()), n.place); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expectNothing checks that no lease, port, veth, quarantine or flow of a pod is
+// left on the node.
+func (n *node) expectNothing(t testing.TB) {
+	t.Helper()
+	for _, l := range n.leases.List() {
+		t.Errorf("lease left over: %v", l.Attachment)
+	}
+	n.expectNoneOutside(t)
+}
+
+// expectNoneOutside is expectNothing without leases, which another process holds.
+func (n *node) expectNoneOutside(t testing.TB) {
+	t.Helper()
+	ports, err := n.bridge.Ports(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ports {
+		t.Errorf("port left over: %+v", p)
+	}
+	if veths := n.ns.Run(t, "ip", "-o", "link", "show", "type", "veth"); veths != "" {
+		t.Errorf("veths left over:\n%s", veths)
+	}
+	quarantined, err := n.links.Quarantined()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(quarantined) > 0 {
+		t.Errorf("still in quarantine: %v", quarantined)
+	}
+	if flows := n.sw.Ofctl(t, "dump-flows", "br0", "table=70"); strings.Contains(flows, "nw_dst=") {
+		t.Errorf("flows left over:\n%s", flows)
+	}
+}
+
+// pod is a sandbox: a network namespace and a name.
+type pod struct {
+	*netnstest.Namespace
+	id        string
+	namespace string
+}
+
+func newPod(t testing.TB, namespace, id string) *pod {
+	t.Helper()
+	return &pod{Namespace: netnstest.New(t, id), id: id, namespace: namespace}
+}
+
+func (p *pod) request() *nodev1.AddRequest {
+	return &nodev1.AddRequest{
+		ContainerId: p.id, Netns: p.Path(), Ifname: "eth0", PodNamespace: p.namespace, PodName: p.id,
+		Labels: map[string]string{"app": "web"},
+	}
+}
+
+func (p *pod) deletion() *nodev1.DeleteRequest {
+	return &nodev1.DeleteRequest{ContainerId: p.id, Ifname: "eth0", Netns: p.Path()}
+}
+
+// reaches says whether one ping of this pod is answered.
+func (p *pod) reaches(address string) bool {
+	return p.Command("ping", "-n", "-c", "1", "-W", "1", address).Run() == nil
+}
+
+func add(t testing.TB, s *attach.Server, r *nodev1.AddRequest) *nodev1.AddResponse {
+	t.Helper()
+	response, err := s.Add(t.Context(), r)
+	if err != nil {
+		t.Fatalf("add %s: %v", r.GetContainerId(), err)
+	}
+	return response
+}
+
+func ipOf(r *nodev1.AddResponse) string {
+	return netip.MustParsePrefix(r.GetAttachment().GetIps()[0]).Addr().String()
+}
+
+// expectReason checks the reason of an error and that its text names things.
+func expectReason(t testing.TB, err error, reason string, names ...string) {
+	t.Helper()
+	if got := rpcerr.Reason(err); got != reason {
+		t.Fatalf("reason is %q, want %q (error: %v)", got, reason, err)
+	}
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("the error does not say %q: %v", name, err)
+		}
+	}
+}
+
+// site is a node that is ready.
+type site struct{ missing []string }
+
+func (s site) Network() (attach.Network, []string) {
+	return attach.Network{Subnet: plan.Subnet, ClusterNetworks: plan.ClusterNetworks, MTU: mtu}, s.missing
+}
+
+// directory is tenancy: a list.
+type directory struct{}
+
+func (directory) VNID(_ context.Context, namespace string) (uint32, error) {
+	if vnid, ok := tenants[namespace]; ok {
+		return vnid, nil
+	}
+	return 0, rpcerr.New(codes.NotFound, attach.Domain, attach.ReasonUnknownNamespace, "namespace "+namespace+" is not known", nil)
+}
+
+// reports remembers what was told to the registry.
+type reports struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func (r *reports) PodUp(a *nodev1.Attachment)   { r.say("up " + a.GetContainerId()) }
+func (r *reports) PodDown(a *nodev1.Attachment) { r.say("down " + a.GetContainerId()) }
+
+func (r *reports) say(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said = append(r.said, what)
+}
+
+func (r *reports) all() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.said, ", ")
+}
+
+// programmer programs pods with ovs-ofctl: it needs nothing that is under test.
+type programmer struct{ switchAt string }
+
+func (p *programmer) fragment(a *nodev1.Attachment) pipeline.Fragment {
+	f := pipeline.PodFragment(plan, pipeline.Pod{
+		Namespace: a.GetPodNamespace(), Name: a.GetPodName(),
+		IP: netip.MustParsePrefix(a.GetIps()[0]).Addr(), Port: a.GetOfport(), VNID: tenants[a.GetPodNamespace()],
+	})
+	f.Owner += " " + a.GetContainerId()
+	return f
+}
+
+func (p *programmer) add(ctx context.Context, f pipeline.Fragment) error {
+	lines := make([]string, len(f.Flows))
+	for i, flow := range f.Flows {
+		lines[i] = fmt.Sprintf("cookie=%#x,%s", cookie(f.Owner), flow)
+	}
+	_, err := p.ofctl(ctx, strings.Join(lines, "\n"), "--bundle", "add-flows", p.switchAt, "-")
+	return err
+}
+
+func (p *programmer) Program(ctx context.Context, a *nodev1.Attachment) error {
+	return p.add(ctx, p.fragment(a))
+}
+
+func (p *programmer) Unprogram(ctx context.Context, a *nodev1.Attachment) error {
+	_, err := p.ofctl(ctx, "", "del-flows", p.switchAt, p.only(a))
+	return err
+}
+
+func (p *programmer) Differences(ctx context.Context, a *nodev1.Attachment) ([]string, error) {
+	dump, err := p.ofctl(ctx, "", "dump-flows", p.switchAt, p.only(a))
+	if err != nil {
+		return nil, err
+	}
+	if has, want := strings.Count(dump, "actions="), len(p.fragment(a).Flows); has != want {
+		return []string{fmt.Sprintf("flows: the switch has %d, should have %d", has, want)}, nil
+	}
+	return nil, nil
+}
+
+func (p *programmer) only(a *nodev1.Attachment) string {
+	return fmt.Sprintf("cookie=%#x/-1", cookie(p.fragment(a).Owner))
+}
+
+func (p *programmer) ofctl(ctx context.Context, input string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "ovs-ofctl", append([]string{"-O", "OpenFlow13", "--timeout=20"}, args...)...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ovs-ofctl %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// cookie is FNV-1a of the owner's name.
+func cookie(owner string) uint64 {
+	hash := uint64(14695981039346656037)
+	for _, b := range []byte(owner) {
+		hash = (hash ^ uint64(b)) * 1099511628211
+	}
+	return hash
+}
+
+// serverEnv makes the test binary a server: TestMain sees it in the environment.
+const serverEnv = "DAMASK_ATTACH_TEST_PLACE"
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(serverEnv); text != "" {
+		if err := serveAt(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// serveAt is the server process: restore, serve, until it is killed.
+func serveAt(text string) error {
+	var where place
+	if err := json.Unmarshal([]byte(text), &where); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	p, err := openParts(ctx, where)
+	if err != nil {
+		return err
+	}
+	s := p.server(nil)
+	if _, err := s.Restore(ctx); err != nil {
+		return err
+	}
+	return s.Serve(ctx, where.Socket)
+}
+
+// startServer starts a server process on the node and waits until it answers.
+func (n *node) startServer(t testing.TB) *proctest.Process {
+	t.Helper()
+	text, err := json.Marshal(n.place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), serverEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	process := proctest.Start(t, cmd)
+	awaitSocket(t, n.place.Socket, process.Done())
+	return process
+}
+
+// awaitSocket polls: nothing tells when somebody begins to listen.
+func awaitSocket(t testing.TB, socket string, gone <-chan struct{}) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !answers(socket) {
+		select {
+		case <-tick.C:
+		case <-gone:
+			t.Fatal("the server ended at its start")
+		case <-deadline:
+			t.Fatal("the server does not listen")
+		}
+	}
+}

@@ -48,11 +48,22 @@ func (b *Bridge) ensureOn(ctx context.Context, s *session, spec Spec) ([]string,
 		if err != nil {
 			return nil, err
 		}
-		if err := b.configured(ctx, s, number); err != nil {
+		if err := b.settled(ctx, s, number, func() bool { return b.numbered(s, spec) }); err != nil {
 			return repairs, err
 		}
 	}
 	return repairs, b.verify(s, spec)
+}
+
+// numbered says whether no fixed port has another number than its own.
+func (b *Bridge) numbered(s *session, spec Spec) bool {
+	for _, want := range spec.fixedPorts(b.name) {
+		row := s.iface(want.name)
+		if want.number != 0 && row != nil && deref(row.OFPort) > 0 && *row.OFPort != want.number {
+			return false
+		}
+	}
+	return true
 }
 
 // verify looks whether ovs-vswitchd could do what the rows ask for.
@@ -102,7 +113,7 @@ func (b *Bridge) ClearFlowRestoreWait(ctx context.Context) (cleared bool, err er
 			return err
 		}
 		cleared = true
-		return b.configured(ctx, s, number)
+		return b.settled(ctx, s, number, func() bool { return true })
 	})
 	if err != nil {
 		return cleared, fmt.Errorf("clear flow-restore-wait: %w", err)

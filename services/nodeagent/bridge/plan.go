@@ -56,6 +56,7 @@ func (s *session) find(name string) (found, error) {
 type planner struct {
 	name       string
 	found      found
+	fixed      []fixedPort
 	operations []ovsdb.Operation
 	repairs    []string
 	foreign    []string // problems that are not ours to repair
@@ -64,12 +65,12 @@ type planner struct {
 // plan compares what is there with what should be. It answers the operations that
 // repair, none when nothing differs, and a line of text for each repair.
 func plan(f found, name string, spec Spec) (operations []ovsdb.Operation, repairs []string, err error) {
-	p := &planner{name: name, found: f}
+	p := &planner{name: name, found: f, fixed: spec.fixedPorts(name)}
 	var members []any // ports to be put into the bridge
 	for _, other := range spec.Tunnel.otherTunnels() {
 		p.dropLeftover(other)
 	}
-	for _, port := range spec.fixedPorts(name) {
+	for _, port := range p.fixed {
 		if id := p.port(port); id != "" {
 			members = append(members, ovsdb.UUID{GoUUID: id})
 		}
@@ -195,14 +196,16 @@ func (p *planner) number(want fixedPort, iface *interfaceRow, change ovsdb.Row) 
 }
 
 // freeNumber takes the request for a fixed port's number from whoever else has it.
-// OVS moves a port away from its number only if that port did not ask for it.
+// OVS moves a port away from its number only if that port did not ask for it. Other
+// fixed ports are left out: they get their own numbers.
 func (p *planner) freeNumber(want fixedPort) {
 	if want.number == 0 {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.found.interfaces)) {
 		other := p.found.interfaces[name]
-		if name == want.name || deref(other.OFPortRequest) != want.number {
+		isFixed := slices.ContainsFunc(p.fixed, func(f fixedPort) bool { return f.name == name })
+		if isFixed || deref(other.OFPortRequest) != want.number {
 			continue
 		}
 		port := p.found.ports[name]

@@ -104,7 +104,11 @@ func (b *Bridge) addOn(ctx context.Context, s *session, p Port) (uint32, error) 
 	if err != nil {
 		return 0, err
 	}
-	if err := b.configured(ctx, s, number); err != nil {
+	err = b.settled(ctx, s, number, func() bool {
+		row := s.iface(p.Name)
+		return row == nil || deref(row.OFPort) <= 0 || *row.OFPort == int(wish)
+	})
+	if err != nil {
 		if errors.Is(err, errLost) {
 			return 0, err
 		}

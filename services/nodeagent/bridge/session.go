@@ -196,10 +196,25 @@ func (s *session) configure(ctx context.Context, operations []ovsdb.Operation) (
 	return int(number), nil
 }
 
-// configured waits until ovs-vswitchd has acted on the change that got number.
-func (b *Bridge) configured(ctx context.Context, s *session, number int) error {
-	return b.await(ctx, s, "ovs-vswitchd has acted on the change", func() bool {
-		root, err := s.root()
-		return err == nil && root.CurConfig >= number
-	})
+// nudges is how often ovs-vswitchd is asked to look again at numbers. In one pass it
+// frees the numbers of ports that go only after it has given numbers to those that
+// come, so a number that moves from one port to another needs a second pass, and two
+// ports that swap theirs a third.
+const nudges = 3
+
+// settled waits until ovs-vswitchd has acted on the change that got number, and asks
+// it to look again while numbered says that a port has not the number it asks for.
+func (b *Bridge) settled(ctx context.Context, s *session, number int, numbered func() bool) error {
+	for try := 0; ; try++ {
+		err := b.await(ctx, s, "ovs-vswitchd has acted on the change", func() bool {
+			root, err := s.root()
+			return err == nil && root.CurConfig >= number
+		})
+		if err != nil || numbered() || try == nudges {
+			return err
+		}
+		if number, err = s.configure(ctx, nil); err != nil {
+			return err
+		}
+	}
 }

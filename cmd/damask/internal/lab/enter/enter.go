@@ -25,7 +25,9 @@ type Namespaces struct {
 	// PID is the namespace in which started processes live. The caller of Do does
 	// not move into it: only its children do.
 	PID string
-	// Mount is a mount namespace. It is entered last, so that the other two are
+	// UTS is where the host name is from.
+	UTS string
+	// Mount is a mount namespace. It is entered last, so that the others are
 	// paths as the caller sees them.
 	Mount string
 }
@@ -33,7 +35,7 @@ type Namespaces struct {
 // Process returns the namespaces of a process, by its id in the caller's /proc.
 func Process(pid int) Namespaces {
 	dir := fmt.Sprintf("/proc/%d/ns/", pid)
-	return Namespaces{Net: dir + "net", PID: dir + "pid", Mount: dir + "mnt"}
+	return Namespaces{Net: dir + "net", PID: dir + "pid", UTS: dir + "uts", Mount: dir + "mnt"}
 }
 
 // InNet returns the namespaces with another network namespace, which is a path in
@@ -62,7 +64,7 @@ func doHere(ns Namespaces, f func() error) error {
 	targets := []struct {
 		path string
 		kind int
-	}{{ns.Net, unix.CLONE_NEWNET}, {ns.PID, unix.CLONE_NEWPID}, {ns.Mount, unix.CLONE_NEWNS}}
+	}{{ns.Net, unix.CLONE_NEWNET}, {ns.PID, unix.CLONE_NEWPID}, {ns.UTS, unix.CLONE_NEWUTS}, {ns.Mount, unix.CLONE_NEWNS}}
 	var files []*os.File
 	defer func() {
 		for _, file := range files {

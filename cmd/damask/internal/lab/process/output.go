@@ -40,7 +40,9 @@ func (f *Failure) Error() string {
 func (r *Reaper) Output(ctx context.Context, ns enter.Namespaces, cmd *exec.Cmd, input []byte) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	pipes := &plumbing{}
-	cmd.Stdin = pipes.feed(input)
+	if len(input) > 0 {
+		cmd.Stdin = pipes.feed(input)
+	}
 	cmd.Stdout = pipes.drain(&stdout)
 	cmd.Stderr = pipes.drain(&stderr)
 	if pipes.err != nil {
@@ -89,9 +91,6 @@ func (p *plumbing) pipe() (read, write *os.File) {
 }
 
 func (p *plumbing) feed(input []byte) *os.File {
-	if len(input) == 0 {
-		return nil
-	}
 	read, write := p.pipe()
 	p.theirs, p.ours = append(p.theirs, read), append(p.ours, write)
 	p.jobs = append(p.jobs, func() {

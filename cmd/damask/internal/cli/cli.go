@@ -1,0 +1,80 @@
+// Package cli is what an operator types: damask get, create, delete,
+// pod-network, mode and flows.
+//
+// It owns the verbs, what they print, and the words in which errors are shown.
+// It promises that tables have the columns that OpenShift's have, that json and
+// yaml are the API's own messages, and that a change has returned only when
+// every node has it in force, unless told not to wait. It must decide nothing
+// that a service decides: it asks, and shows the answer.
+//
+// The lab's own commands are not here: see package lab.
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Connector knows the labs of this machine.
+type Connector interface {
+	// Lab answers how to reach the lab of that name. Its error is one sentence
+	// for a person.
+	Lab(ctx context.Context, name string) (Cluster, error)
+}
+
+const (
+	// defaultLab is the lab that commands mean when none is named.
+	defaultLab = "lab1"
+	// defaultTimeout is how long a command may take, waiting included: an agent
+	// that restarts is back within a few seconds.
+	defaultTimeout = 30 * time.Second
+)
+
+// app is what the commands share.
+type app struct {
+	connect Connector
+	lab     string
+	config  string
+	timeout time.Duration
+}
+
+// AddCommands adds the operator's commands to root, and the flags by which they
+// find a cluster: --lab, --config and --timeout.
+func AddCommands(root *cobra.Command, connect Connector) {
+	a := &app{connect: connect}
+	commands := []*cobra.Command{
+		a.getCommand(), a.createCommand(), a.deleteCommand(),
+		a.podNetworkCommand(), a.modeCommand(), a.flowsCommand(),
+	}
+	for _, command := range commands {
+		a.addFlags(command)
+	}
+	root.AddCommand(commands...)
+}
+
+// addFlags adds the flags that say which cluster is meant.
+func (a *app) addFlags(command *cobra.Command) {
+	flags := command.PersistentFlags()
+	flags.StringVar(&a.lab, "lab", defaultLab, "the lab to talk to")
+	flags.StringVar(&a.config, "config", "", "a file that says where a real cluster's services are, instead of a lab")
+	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long the command may take, waiting included")
+	_ = command.RegisterFlagCompletionFunc("lab", cobra.NoFileCompletions) // the flag was added above
+}
+
+// run makes a cobra function of one that needs a cluster: it connects, bounds
+// the time, and words the error.
+func (a *app) run(do func(ctx context.Context, s *session, command *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(command *cobra.Command, args []string) error {
+		command.SilenceUsage = true // the command line was right; the rest is no question of usage
+		ctx, cancel := context.WithTimeout(command.Context(), a.timeout)
+		defer cancel()
+		s, err := a.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return explain(do(ctx, s, command, args))
+	}
+}

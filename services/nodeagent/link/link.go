@@ -13,6 +13,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -38,6 +39,7 @@ type Config struct {
 type Links struct {
 	node      *os.File // the node's network namespace
 	userspace bool
+	rules     rules // for the quarantine
 }
 
 // Open makes a Links. The caller closes it.
@@ -54,7 +56,7 @@ func Open(config Config) (*Links, error) {
 }
 
 // Close lets go of the node's namespace.
-func (l *Links) Close() error { return l.node.Close() }
+func (l *Links) Close() error { return errors.Join(l.rules.close(), l.node.Close()) }
 
 // handle answers a netlink socket in a namespace. Each call has its own: requests on
 // one socket wait for one another, and the removal of a link takes the kernel long.

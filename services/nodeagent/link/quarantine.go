@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -18,8 +20,46 @@ func table() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyNetdev, Name: quarantineTable}
 }
 
-func (l *Links) nftables() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithNetNSFd(int(l.node.Fd())))
+// rules is the connection to the node's nftables. It stays open: when a socket that
+// removed something is closed, the kernel waits until nobody can be using that any
+// more, some ten milliseconds, with every other change of rules waiting behind it.
+type rules struct {
+	mu   sync.Mutex
+	conn *nftables.Conn // nil until it is needed, and after an error
+}
+
+// do runs fn with the connection to itself. After an error the connection is not used
+// again: answers that nobody has read may be left in it.
+func (r *rules) do(node *os.File, fn func(*nftables.Conn) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == nil {
+		conn, err := nftables.New(nftables.WithNetNSFd(int(node.Fd())), nftables.AsLasting())
+		if err != nil {
+			return fmt.Errorf("open nftables socket: %w", err)
+		}
+		r.conn = conn
+	}
+	if err := fn(r.conn); err != nil {
+		return errors.Join(err, r.drop())
+	}
+	return nil
+}
+
+// close ends the connection; it can be opened again.
+func (r *rules) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.drop()
+}
+
+func (r *rules) drop() error {
+	if r.conn == nil {
+		return nil
+	}
+	conn := r.conn
+	r.conn = nil
+	return conn.CloseLasting()
 }
 
 // Quarantine makes the node's kernel drop everything that arrives on a device. A
@@ -27,22 +67,21 @@ func (l *Links) nftables() (*nftables.Conn, error) {
 // this does. Calling it again, also for a device that was made anew under the same
 // name, puts the chain right. Other devices are not affected.
 func (l *Links) Quarantine(device string) error {
-	conn, err := l.nftables()
+	err := l.rules.do(l.node, func(conn *nftables.Conn) error {
+		drop := nftables.ChainPolicyDrop
+		chain := &nftables.Chain{
+			Table: conn.AddTable(table()), Name: device, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter,
+			Policy: &drop, Device: device,
+		}
+		// Added, deleted and added in one transaction: whatever was there under that
+		// name, bound to a device that is gone perhaps, is replaced.
+		conn.AddChain(chain)
+		conn.DelChain(chain)
+		conn.AddChain(chain)
+		return conn.Flush()
+	})
 	if err != nil {
-		return fmt.Errorf("quarantine %s: %w", device, err)
-	}
-	drop := nftables.ChainPolicyDrop
-	chain := &nftables.Chain{
-		Table: conn.AddTable(table()), Name: device, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter,
-		Policy: &drop, Device: device,
-	}
-	// Added, deleted and added in one transaction: whatever was there under that name,
-	// bound to a device that is gone perhaps, is replaced.
-	conn.AddChain(chain)
-	conn.DelChain(chain)
-	conn.AddChain(chain)
-	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("quarantine %s: %w", device, err)
 	}
 	return nil
@@ -51,12 +90,11 @@ func (l *Links) Quarantine(device string) error {
 // Release ends a device's quarantine and leaves nothing of it. A device that is in
 // none, or no longer there, is a success.
 func (l *Links) Release(device string) error {
-	conn, err := l.nftables()
-	if err != nil {
-		return fmt.Errorf("release %s from quarantine: %w", device, err)
-	}
-	conn.DelChain(&nftables.Chain{Table: table(), Name: device})
-	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := l.rules.do(l.node, func(conn *nftables.Conn) error {
+		conn.DelChain(&nftables.Chain{Table: table(), Name: device})
+		return conn.Flush()
+	})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("release %s from quarantine: %w", device, err)
 	}
 	return nil
@@ -65,11 +103,11 @@ func (l *Links) Release(device string) error {
 // Quarantined answers the devices in quarantine, by name. Where there is none, and so
 // always on the kernel datapath, it answers an empty list.
 func (l *Links) Quarantined() ([]string, error) {
-	conn, err := l.nftables()
-	if err != nil {
-		return nil, fmt.Errorf("list quarantine: %w", err)
-	}
-	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+	var chains []*nftables.Chain
+	err := l.rules.do(l.node, func(conn *nftables.Conn) (err error) {
+		chains, err = conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list quarantine: %w", err)
 	}

@@ -29,6 +29,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/damask-sdn/damask/internal/identity"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
@@ -46,16 +47,17 @@ const (
 
 // Server is a running NATS server.
 type Server struct {
-	server *server.Server
-	lock   *os.File
-	log    hclog.Logger
+	server  *server.Server
+	lock    *os.File
+	log     hclog.Logger
+	numbers map[*prometheus.Desc]number
 }
 
 // Start starts a server and returns when it takes connections. The identity
 // that it shows is the source's; clients accept any service's.
 func Start(cfg ServerConfig, source *identity.Source, log hclog.Logger) (*Server, error) {
 	log = log.Named("nats")
-	s := &Server{log: log}
+	s := &Server{log: log, numbers: numbers()}
 	if err := s.start(cfg, source); err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("start NATS server: %w", err)

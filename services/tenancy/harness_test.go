@@ -11,7 +11,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
-	"github.com/damask-sdn/damask/internal/natsd/natsdtest"
+	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
@@ -27,22 +27,28 @@ type system struct {
 	metrics *prometheus.Registry
 }
 
-// start starts one replica over mutual TLS, on a NATS server of its own.
+// start starts one replica over mutual TLS, on an embedded NATS server.
 func start(t *testing.T, span vnid.Range) *system {
 	t.Helper()
 	sys := &system{t: t, ca: identitytest.New(t), metrics: prometheus.NewRegistry()}
-	ctx, cancel := context.WithCancel(context.Background())
-	s, err := newService(ctx, deployment{
-		nc: natsdtest.New(t).Connect(), replicas: 1, listen: rpcserve.Config{Listen: "127.0.0.1:0"},
-		source: sys.ca.Source(t, identitytest.Service(t, "tenancy")), span: span, metrics: sys.metrics,
-	}, hclog.NewNullLogger())
+	source := sys.ca.Source(t, identitytest.Service(t, "tenancy"))
+	log := hclog.NewNullLogger()
+	nc, closeStore, err := natsd.Open(natsd.Config{Embedded: natsd.Embedded{
+		StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic,
+	}}, source, log)
 	if err != nil {
-		cancel()
 		t.Fatal(err)
 	}
-	sys.address = s.server.Addr().String()
+	t.Cleanup(closeStore)
+	srv, err := rpcserve.New(rpcserve.Config{Listen: "127.0.0.1:0"}, source, log, sys.metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys.address = srv.Addr().String()
+	r := &replica{span: span, server: srv, metrics: sys.metrics, log: log}
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.run(ctx) }()
+	go func() { done <- r.run(ctx, nc) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

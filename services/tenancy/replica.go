@@ -1,0 +1,128 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/damask-sdn/damask/internal/bucket"
+	"github.com/damask-sdn/damask/internal/bus"
+	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcserve"
+	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+	"github.com/damask-sdn/damask/services/tenancy/registry"
+	"github.com/damask-sdn/damask/services/tenancy/server"
+	"github.com/damask-sdn/damask/services/tenancy/vnid"
+)
+
+const (
+	// openTime bounds one attempt to open the bucket, and openPause is what
+	// lies between two.
+	openTime  = 5 * time.Second
+	openPause = 500 * time.Millisecond
+)
+
+// replica is one of any number of processes that serve one store.
+type replica struct {
+	span           vnid.Range
+	bucketReplicas int
+	server         *rpcserve.Server
+	metrics        *prometheus.Registry
+	log            hclog.Logger
+}
+
+// run serves from a connection until ctx ends.
+func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
+	if err := r.span.Validate(); err != nil {
+		return err
+	}
+	numbers, index := netnamespace.NewNumbers(r.span), registry.NewIndex()
+	b, err := r.openBucket(ctx, nc, func(changes []bucket.Change, reset bool) {
+		numbers.Observe(changes, reset)
+		index.Observe(changes, reset)
+	})
+	if err != nil || b == nil {
+		return err
+	}
+	namespaces := netnamespace.New(b, numbers)
+	exhausted := register(r.metrics, numbers, index, b)
+	r.server.Register(func(on grpc.ServiceRegistrar) {
+		server.Register(on, server.Config{
+			Bucket: b, Namespaces: namespaces, Pods: registry.New(b, index, time.Now),
+			Range: r.span, Exhausted: exhausted, Log: r.log,
+		})
+	})
+	// The bucket outlives the server, so that calls in progress can finish.
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.Run(storeCtx) })
+	group.Go(func() error {
+		defer stopStore()
+		return r.server.Run(ctx)
+	})
+	group.Go(func() error { return r.announce(ctx, nc, b, namespaces) })
+	return group.Wait()
+}
+
+// openBucket waits for the store. It answers nil without an error when ctx ends
+// first.
+func (r *replica) openBucket(ctx context.Context, nc *nats.Conn, observe bucket.Observer) (*bucket.Bucket, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	cfg := bucket.Config{
+		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName),
+		Replicas: r.bucketReplicas, Observe: observe,
+	}
+	for warned := false; ; {
+		attempt, cancel := context.WithTimeout(ctx, openTime)
+		b, err := bucket.Open(attempt, js, nc, cfg, r.log)
+		cancel()
+		switch {
+		case err == nil:
+			return b, nil
+		case ctx.Err() != nil:
+			return nil, nil
+		case !warned:
+			r.log.Warn("the store is not ready, trying again", "error", err)
+			warned = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-time.After(openPause):
+		}
+	}
+}
+
+// announce makes the replica ready, and says so to clients while it can reach
+// the store: without it, another replica answers better.
+func (r *replica) announce(ctx context.Context, nc *nats.Conn, b *bucket.Bucket, namespaces *netnamespace.Store) error {
+	changed := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
+	defer nc.RemoveStatusListener(changed)
+	if b.Ready(ctx) != nil {
+		return nil // the end has come
+	}
+	if err := namespaces.EnsureDefault(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	for {
+		r.server.SetReady(nc.IsConnected())
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -6,6 +6,8 @@ require github.com/damask-sdn/damask/proto v0.0.0
 
 require github.com/damask-sdn/damask/internal v0.0.0
 
+require github.com/damask-sdn/damask/services/nodeagent v0.0.0
+
 require (
 	github.com/containernetworking/cni v1.3.1 // indirect
 	github.com/fatih/color v1.13.0 // indirect
@@ -31,3 +33,5 @@ require (
 replace github.com/damask-sdn/damask/proto => ../proto
 
 replace github.com/damask-sdn/damask/internal => ../internal
+
+replace github.com/damask-sdn/damask/services/nodeagent => ../services/nodeagent

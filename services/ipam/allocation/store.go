@@ -31,11 +31,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/ipam/plan"
 )
+
+// refreshTime bounds how long a change waits to hear from the store at all. A
+// replica that is cut off says so soon, and its caller asks another one.
+const refreshTime = 2 * time.Second
 
 // Store is the service's state. It is safe for concurrent use.
 type Store struct {
@@ -115,8 +120,14 @@ func parseStored(stored *ipamv1.ClusterNetwork) (plan.Plan, error) {
 // update runs a transaction on a view that has everything that was committed
 // before: what it refuses is refused by the present, not by the past.
 func (s *Store) update(ctx context.Context, fn func(*bucket.Tx) error) (sequence uint64, err error) {
-	if err := s.bucket.Refresh(ctx); err != nil {
+	if err := s.refresh(ctx); err != nil {
 		return 0, err
 	}
 	return s.bucket.Update(ctx, fn)
+}
+
+func (s *Store) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	return s.bucket.Refresh(ctx)
 }

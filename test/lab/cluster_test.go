@@ -60,11 +60,16 @@ type cluster struct {
 // up starts a lab from a topology and takes it down when the test ends.
 func up(t *testing.T, topology string) *cluster {
 	t.Helper()
+	return upAs(t, labName(t), topology)
+}
+
+func upAs(t *testing.T, name, topology string) *cluster {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "topology.yaml")
 	if err := os.WriteFile(file, []byte(topology), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, name: labName(t)}
+	c := &cluster{t: t, name: name}
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := c.try("lab", "status", "--name", c.name)

@@ -92,7 +92,7 @@ func TestEachMistakeGivesOneClearSentenceAndLeavesNothing(t *testing.T) {
 		{"a pod of a lab that is not up", func(*testing.T) *exec.Cmd {
 			return exec.Command(damaskBinary, "lab", "pod", "exec", "--name", "nosuchlab", "red/a", "--", "true")
 		}, []string{"nosuchlab"}},
-		{"a service's port is taken", func(t *testing.T) *exec.Cmd { return occupied(t, "damask-nats") }, []string{"another process uses"}},
+		{"a service's port is taken", func(t *testing.T) *exec.Cmd { return occupied(t) }, []string{"another process uses"}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			out, err := test.cmd(t).CombinedOutput()
@@ -114,15 +114,15 @@ func TestEachMistakeGivesOneClearSentenceAndLeavesNothing(t *testing.T) {
 	}
 }
 
-// occupied prepares a daemon whose port somebody else has.
-func occupied(t *testing.T, binary string) *exec.Cmd {
+// occupied prepares a NATS server whose port somebody else has.
+func occupied(t *testing.T) *exec.Cmd {
 	t.Helper()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { taken.Close() })
-	return daemonAt(t, binary, taken.Addr().String())
+	return natsAt(t, taken.Addr().String())
 }
 
 func TestALabLeavesTheMachineAsItWas(t *testing.T) {
@@ -145,7 +145,7 @@ func TestALabLeavesTheMachineAsItWas(t *testing.T) {
 func TestTwoLabsRunSideBySide(t *testing.T) {
 	topology := "nodes: [{name: node1}, {name: node2}]\npods: [{namespace: red, name: a, node: node1}, {namespace: red, name: b, node: node2}]\n"
 	first := up(t, topology)
-	second := up2(t, topology)
+	second := upAs(t, labName(t)+"b", topology)
 	for _, c := range []*cluster{first, second} {
 		c.start(inPod("red/b"), "serve", port, c.name)
 		for _, r := range c.check(inPod("red/a"), "tcp "+c.podIP("red/b")+":"+port+" 1000", "icmp "+c.podIP("red/b")+" 56") {

@@ -22,13 +22,28 @@ type Pod struct {
 // protoGRE is GRE's IP protocol number (RFC 2784).
 const protoGRE = 47
 
+// MaxVNID is the highest VNID. A tunnel carries 24 bits: a higher one would arrive
+// as another tenant's, or as VNID 0, whom everybody lets in.
+const MaxVNID = 1<<24 - 1
+
+// safe reports whether the pod can have flows without breaking the isolation of
+// others: the gateway's address passes table 80, and ports 1 and 2 are not pods.
+func (p Pod) safe(n Node) bool {
+	return p.IP.Is4() && p.IP != n.Gateway && p.Port >= FirstPodPort && p.VNID <= MaxVNID
+}
+
 // PodFragment is the flows of a pod: pin its addresses to its port (table 20), and
-// deliver ARP (40) and IP (70) to it.
+// deliver ARP (40) and IP (70) to it. A pod with the gateway's address, a port below
+// FirstPodPort or a VNID above MaxVNID has no flows, so nothing passes.
 func PodFragment(n Node, p Pod) Fragment {
+	owner := "pod " + p.Namespace + "/" + p.Name
+	if !p.safe(n) {
+		return Fragment{Owner: owner}
+	}
 	vnid := n.vnid(p.VNID)
 	address := host(p.IP)
 	mac, mask := senderMAC(p.IP)
-	return Fragment{Owner: "pod " + p.Namespace + "/" + p.Name, Flows: []openflow.Flow{
+	return Fragment{Owner: owner, Flows: []openflow.Flow{
 		flow(tablePod, 100, openflow.ARP().InPort(p.Port).ARPSender(address).ARPSenderMAC(mac, mask),
 			openflow.LoadReg(regSource, vnid), openflow.Goto(tableRoute)),
 		flow(tablePod, 100, openflow.IP().InPort(p.Port).IPSrc(address),

@@ -93,3 +93,23 @@ func TestRemoteWithThisNodesAddressHasNoFlows(t *testing.T) {
 		t.Errorf("got %d flows, want none: %v", len(f.Flows), f.Flows)
 	}
 }
+
+func TestUnsafePodHasNoFlows(t *testing.T) {
+	c := nodeCases()[1]
+	for name, change := range map[string]func(*pipeline.Pod){
+		"the gateway's address":         func(p *pipeline.Pod) { p.IP = c.node.Gateway },
+		"no address":                    func(p *pipeline.Pod) { p.IP = netip.Addr{} },
+		"the tunnel's port":             func(p *pipeline.Pod) { p.Port = pipeline.PortTunnel },
+		"the gateway's port":            func(p *pipeline.Pod) { p.Port = pipeline.PortGateway },
+		"no port":                       func(p *pipeline.Pod) { p.Port = 0 },
+		"a VNID that no tunnel carries": func(p *pipeline.Pod) { p.VNID = pipeline.MaxVNID + 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := c.pods[0]
+			change(&pod)
+			if f := pipeline.PodFragment(c.node, pod); len(f.Flows) != 0 {
+				t.Errorf("got %d flows, want none: %v", len(f.Flows), f.Flows)
+			}
+		})
+	}
+}

@@ -35,6 +35,9 @@ func (b *Bridge) EnsureBridge(ctx context.Context, spec Spec) (repairs []string,
 
 // ensureOn does EnsureBridge on one connection.
 func (b *Bridge) ensureOn(ctx context.Context, s *session, spec Spec) ([]string, error) {
+	if err := s.refresh(ctx); err != nil {
+		return nil, err
+	}
 	f, err := s.find(b.name)
 	if err != nil {
 		return nil, err
@@ -101,6 +104,9 @@ func (b *Bridge) verify(s *session, spec Spec) error {
 func (b *Bridge) ClearFlowRestoreWait(ctx context.Context) (cleared bool, err error) {
 	const key = "flow-restore-wait"
 	err = b.retried(ctx, func(s *session) error {
+		if err := s.refresh(ctx); err != nil {
+			return err
+		}
 		root, err := s.root()
 		if err != nil {
 			return err
@@ -147,6 +153,9 @@ func (b *Bridge) MAC(ctx context.Context, name string) (string, error) {
 func (b *Bridge) Ports(ctx context.Context) ([]Port, error) {
 	var ports []Port
 	err := b.retried(ctx, func(s *session) error {
+		if err := s.refresh(ctx); err != nil {
+			return err
+		}
 		row := s.bridge(b.name)
 		if row == nil {
 			return nil

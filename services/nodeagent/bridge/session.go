@@ -28,6 +28,7 @@ type session struct {
 	client client.Client
 	rows   *cache.TableCache
 	lost   chan struct{} // closed when libovsdb has cleaned up after a disconnect
+	failed chan error    // a call met a connection that does not work
 }
 
 // dial connects, and returns when all rows are known. touch is called after every
@@ -45,7 +46,7 @@ func dial(ctx context.Context, endpoint string, touch func()) (*session, error) 
 		return nil, err
 	}
 	// libovsdb offers the notification once and only to a reader that waits already.
-	s := &session{client: c, lost: make(chan struct{})}
+	s := &session{client: c, lost: make(chan struct{}), failed: make(chan error, 1)}
 	give := make(chan struct{})
 	go s.listen(give)
 	if err := c.Connect(ctx); err != nil {
@@ -111,6 +112,8 @@ func (s *session) serve(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.lost:
 			return errLost
+		case err := <-s.failed:
+			return err
 		case <-ticker.C:
 			probe, cancel := context.WithTimeout(ctx, probeTimeout)
 			err := s.client.Echo(probe)
@@ -133,17 +136,13 @@ func (s *session) close() {
 	}
 }
 
-// transact runs operations as one transaction: all or nothing.
+// transact runs operations as one transaction: all or nothing. An error of the call
+// itself, and not of an operation, means that the connection is of no use any more;
+// what became of the transaction is unknown then.
 func (s *session) transact(ctx context.Context, operations ...ovsdb.Operation) ([]ovsdb.OperationResult, error) {
 	results, err := s.client.Transact(ctx, operations...)
-	if errors.Is(err, client.ErrNotConnected) {
-		return nil, errLost
-	}
 	if err != nil {
-		if isLost(s) {
-			return nil, errLost
-		}
-		return nil, fmt.Errorf("ovsdb transaction: %w", err)
+		return nil, fmt.Errorf("ovsdb transaction: %w", s.fail(ctx, err))
 	}
 	if each, err := ovsdb.CheckOperationResults(results, operations); err != nil {
 		// Without the causes err only counts them.
@@ -156,13 +155,26 @@ func (s *session) transact(ctx context.Context, operations ...ovsdb.Operation) (
 	return results, nil
 }
 
-func isLost(s *session) bool {
-	select {
-	case <-s.lost:
-		return true
-	default:
-		return false
+// fail makes an error of a call errLost, and serve end the connection, unless the
+// caller's context is to blame.
+func (s *session) fail(ctx context.Context, err error) error {
+	if ctxErr := ctx.Err(); ctxErr != nil {
+		return ctxErr
 	}
+	select {
+	case s.failed <- err:
+	default: // known already
+	}
+	return fmt.Errorf("%w: %w", errLost, err)
+}
+
+// refresh returns when the rows have every change that was committed before the call.
+// The server sends them before it answers, and the client reads in order.
+func (s *session) refresh(ctx context.Context) error {
+	if err := s.client.Echo(ctx); err != nil {
+		return fmt.Errorf("ask ovsdb for news: %w", s.fail(ctx, err))
+	}
+	return nil
 }
 
 // configure runs operations and answers the number that Open_vSwitch.cur_cfg reaches

@@ -1,0 +1,139 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/damask-sdn/damask/test/traces"
+)
+
+// observedVNID is one that the observed cluster had.
+const observedVNID = 272037
+
+func TestObservedWalksHoldOnTheNodesOfALab(t *testing.T) {
+	walks, err := traces.Load("../observed/traces.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged, err := traces.Judged(walks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := observedCluster(t, judged)
+	c := up(t, o.topology())
+	c.meetNeighbours()
+
+	t.Run("multitenant", func(t *testing.T) {
+		o.ask(t, c, judged, traces.Setting{Multitenant: true, VNID: observedVNID})
+	})
+	t.Run("multitenant, VNID 0", func(t *testing.T) {
+		c.ctl("pod-network", "make-projects-global", "observed")
+		o.ask(t, c, judged, traces.Setting{Multitenant: true})
+	})
+	t.Run("subnet", func(t *testing.T) {
+		c.ctl("mode", "set", "subnet")
+		o.ask(t, c, judged, traces.Setting{})
+	})
+}
+
+// observedNodes are the nodes and pods of all walks, as one cluster. Nodes are
+// told apart by their subnets: documents name them differently.
+type observedNodes struct {
+	nodes map[netip.Prefix]string
+	ips   map[netip.Prefix]netip.Addr
+	pods  []string // lines of the topology
+}
+
+func observedCluster(t *testing.T, walks []traces.Walk) *observedNodes {
+	t.Helper()
+	o := &observedNodes{nodes: map[netip.Prefix]string{}, ips: map[netip.Prefix]netip.Addr{}}
+	seen := map[string]bool{}
+	for _, w := range walks {
+		for name, n := range w.Nodes {
+			o.nodes[n.Subnet], o.ips[n.Subnet] = name, n.IP
+		}
+	}
+	free := netip.MustParseAddr("192.168.108.201") // next to the observed addresses
+	for _, w := range walks {
+		site, err := w.Site(traces.Setting{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subnet := site.Node.Subnet
+		if o.nodes[subnet] == "" {
+			o.nodes[subnet], o.ips[subnet] = fmt.Sprintf("other%d", len(o.nodes)), free
+			free = free.Next()
+		}
+		for name, p := range site.Pods {
+			line := fmt.Sprintf("- {namespace: observed, name: %s, node: %s, ip: %s, ofport: %d}", name, o.nodes[subnet], p.IP, p.Port)
+			if !seen[line] {
+				seen[line] = true
+				o.pods = append(o.pods, line)
+			}
+		}
+	}
+	return o
+}
+
+func (o *observedNodes) topology() string {
+	text := fmt.Sprintf("mode: multitenant\nclusterNetworks: [{cidr: 10.128.0.0/14, hostSubnetLength: 9}]\nserviceNetwork: 172.30.0.0/16\nunderlay: 192.168.108.0/24\nnamespaces: [{name: observed, vnid: %d}]\nnodes:\n", observedVNID)
+	for subnet, name := range o.nodes {
+		text += fmt.Sprintf("- {name: %s, ip: %s, subnet: %s}\n", name, o.ips[subnet], subnet)
+	}
+	return text + "pods:\n" + strings.Join(o.pods, "\n") + "\n"
+}
+
+// ask puts every question to the node that its walk was seen on.
+func (o *observedNodes) ask(t *testing.T, c *cluster, walks []traces.Walk, setting traces.Setting) {
+	for _, w := range walks {
+		if w.Name == "pod-to-service" && setting.VNID != 0 {
+			continue // a tenant needs the flows of the service's own, which come with services
+		}
+		t.Run(w.Name, func(t *testing.T) {
+			site, err := w.Site(setting)
+			if err != nil {
+				t.Fatal(err)
+			}
+			questions, err := w.Questions(setting)
+			if err != nil {
+				t.Fatal(err)
+			}
+			node := o.nodes[site.Node.Subnet]
+			trace := func(_ context.Context, args ...string) (string, error) {
+				out, err := c.command(onNode(node), append([]string{"ovs-appctl"}, args...)...).CombinedOutput()
+				if err != nil {
+					return "", fmt.Errorf("%w: %s", err, out)
+				}
+				return string(out), nil
+			}
+			for _, q := range questions {
+				differences, err := q.Ask(t.Context(), trace)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range differences {
+					t.Errorf("%s\n%s", strings.Join(q.Args, " "), d)
+				}
+			}
+		})
+	}
+}
+
+// meetNeighbours makes every node know the others on the underlay: a trace
+// through a tunnel of the userspace datapath ends early without.
+func (c *cluster) meetNeighbours() {
+	c.t.Helper()
+	nodes := c.refresh().GetNodes()
+	for _, from := range nodes {
+		var lines []string
+		for _, to := range nodes {
+			if to.GetName() != from.GetName() {
+				lines = append(lines, fmt.Sprintf("icmp %s 56", to.GetIp()))
+			}
+		}
+		wantAll(c.t, onNode(from.GetName()), c.check(onNode(from.GetName()), lines...))
+	}
+}

@@ -12,9 +12,28 @@ import (
 //
 // A constructor given something that it cannot express keeps the problem; Flow.Check reports it.
 type Action struct {
-	instruction bool   // Wire is an instruction, not an action.
-	wire        string // As on the wire, with its padding.
-	problem     string
+	kind actionKind
+	wire string // As on the wire, with its padding; what is wrong, when kind is invalid.
+}
+
+type actionKind uint8
+
+const (
+	ordinary    actionKind = iota // Goes into an apply-actions instruction.
+	instruction                   // Is an instruction of its own.
+	invalid                       // Could not be made.
+)
+
+func wrongAction(format string, args ...any) Action {
+	return Action{kind: invalid, wire: fmt.Sprintf(format, args...)}
+}
+
+// problem says what a constructor could not take.
+func (a Action) problem() string {
+	if a.kind == invalid {
+		return a.wire
+	}
+	return ""
 }
 
 // Types of actions on the wire.
@@ -62,7 +81,7 @@ func Normal() Action { return Output(PortNormal) }
 
 // OutputReg sends the packet out of the port whose number is in register n.
 func OutputReg(n int) Action {
-	if a := checkRegister(n); a.problem != "" {
+	if a := checkRegister(n); a.kind == invalid {
 		return a
 	}
 	b := binary.BigEndian.AppendUint16(nicira(nxOutputReg, 24), bitRange(0, 32))
@@ -73,12 +92,12 @@ func OutputReg(n int) Action {
 
 // Goto continues in a later table. It must be the last action.
 func Goto(table uint8) Action {
-	return Action{instruction: true, wire: string([]byte{0, instructionGoto, 0, 8, table, 0, 0, 0})}
+	return Action{kind: instruction, wire: string([]byte{0, instructionGoto, 0, 8, table, 0, 0, 0})}
 }
 
 // LoadReg writes v to register n (0 to 15).
 func LoadReg(n int, v uint32) Action {
-	if a := checkRegister(n); a.problem != "" {
+	if a := checkRegister(n); a.kind == invalid {
 		return a
 	}
 	return load(nxmReg(n), 0, 32, uint64(v))
@@ -92,7 +111,7 @@ func LoadTunID(v uint32) Action { return load(nxmTunID, 0, 32, uint64(v)) }
 
 // MoveRegToTunID copies register n to the tunnel's id, which is how a VNID goes on the wire.
 func MoveRegToTunID(n int) Action {
-	if a := checkRegister(n); a.problem != "" {
+	if a := checkRegister(n); a.kind == invalid {
 		return a
 	}
 	return move(nxmReg(n), nxmTunID, 32)
@@ -100,7 +119,7 @@ func MoveRegToTunID(n int) Action {
 
 // MoveTunIDToReg copies the tunnel's id to register n.
 func MoveTunIDToReg(n int) Action {
-	if a := checkRegister(n); a.problem != "" {
+	if a := checkRegister(n); a.kind == invalid {
 		return a
 	}
 	return move(nxmTunID, nxmReg(n), 32)
@@ -108,10 +127,10 @@ func MoveTunIDToReg(n int) Action {
 
 // MoveReg copies register from to register to.
 func MoveReg(from, to int) Action {
-	if a := checkRegister(from); a.problem != "" {
+	if a := checkRegister(from); a.kind == invalid {
 		return a
 	}
-	if a := checkRegister(to); a.problem != "" {
+	if a := checkRegister(to); a.kind == invalid {
 		return a
 	}
 	return move(nxmReg(from), nxmReg(to), 32)
@@ -125,7 +144,7 @@ func SetTunDst(a netip.Addr) Action {
 	case a.Is6() && !a.Is4In6() && a.Zone() == "":
 		return setField(nxmTun6Dst, a.AsSlice())
 	}
-	return Action{problem: fmt.Sprintf("set_field: invalid tunnel address %q", a)}
+	return wrongAction("set_field: invalid tunnel address %q", a)
 }
 
 // SetEthDst writes the destination MAC.
@@ -147,7 +166,7 @@ func Note(note []byte) Action {
 		length = 16
 	}
 	if length > 0xfff8 {
-		return Action{problem: fmt.Sprintf("note of %d bytes is too long", len(note))}
+		return wrongAction("note of %d bytes is too long", len(note))
 	}
 	b := append(nicira(nxNote, length), note...)
 	return Action{wire: string(append(b, make([]byte, length-len(b))...))}
@@ -167,7 +186,7 @@ func Group(id uint32) Action {
 // Conjunction marks the flow as clause number clause (1 to dimensions) of conjunction id, which has 2 to 64 dimensions.
 func Conjunction(id uint32, clause, dimensions uint8) Action {
 	if dimensions < 2 || dimensions > 64 || clause < 1 || clause > dimensions {
-		return Action{problem: fmt.Sprintf("conjunction clause %d/%d does not exist", clause, dimensions)}
+		return wrongAction("conjunction clause %d/%d does not exist", clause, dimensions)
 	}
 	b := append(nicira(nxConjunction, 16), clause-1, dimensions)
 	return Action{wire: string(binary.BigEndian.AppendUint32(b, id))}
@@ -199,7 +218,7 @@ func move(from, to oxm, bits uint16) Action {
 
 func setMAC(h oxm, mac net.HardwareAddr) Action {
 	if len(mac) != 6 {
-		return Action{problem: fmt.Sprintf("set_field: MAC %q is not an Ethernet address", mac)}
+		return wrongAction("set_field: MAC %q is not an Ethernet address", mac)
 	}
 	return setField(h, mac)
 }
@@ -214,14 +233,14 @@ func setField(h oxm, value []byte) Action {
 
 func checkRegister(n int) Action {
 	if n < 0 || n >= registers {
-		return Action{problem: fmt.Sprintf("register %d does not exist", n)}
+		return wrongAction("register %d does not exist", n)
 	}
 	return Action{}
 }
 
 // gotoTable returns where the flow continues, if the action is a goto_table.
 func (a Action) gotoTable() (table uint8, ok bool) {
-	if a.instruction && len(a.wire) == 8 && a.wire[:4] == "\x00\x01\x00\x08" {
+	if a.kind == instruction && len(a.wire) == 8 && a.wire[:4] == "\x00\x01\x00\x08" {
 		return a.wire[4], true
 	}
 	return 0, false

@@ -9,15 +9,15 @@ import (
 
 // String writes the action as ovs-ofctl does: "load:0x3->NXM_NX_REG2[]".
 func (a Action) String() string {
-	if a.problem != "" {
-		return "invalid(" + a.problem + ")"
+	if a.kind == invalid {
+		return "invalid(" + a.wire + ")"
 	}
 	if table, ok := a.gotoTable(); ok {
 		return "goto_table:" + strconv.Itoa(int(table))
 	}
 	text := ""
 	switch {
-	case a.instruction:
+	case a.kind == instruction:
 		text = instructionText(a.wire)
 	case isNicira(a.wire):
 		text = niciraText(a.wire)
@@ -171,6 +171,9 @@ func noteText(body string) string {
 }
 
 func resubmitText(body string) string {
+	if p := number(body[:2]); p != 0xfff8 && body[2] == tableNone {
+		return "resubmit:" + shortPortText(p)
+	}
 	in := ""
 	if p := number(body[:2]); p != 0xfff8 {
 		in = shortPortText(p)

@@ -2,7 +2,6 @@ package openflow
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -59,14 +58,14 @@ func CT(c Conntrack) Action {
 	var inner []byte
 	if c.NAT != nil {
 		nat := c.NAT.action()
-		if nat.problem != "" {
+		if nat.kind == invalid {
 			return nat
 		}
 		inner = append(inner, nat.wire...)
 	}
 	for _, a := range c.Exec {
-		if a.problem != "" || a.instruction {
-			return Action{problem: "ct exec: " + a.String()}
+		if a.kind != ordinary {
+			return wrongAction("ct exec: %s", a)
 		}
 		inner = append(inner, a.wire...)
 	}
@@ -82,14 +81,14 @@ func (n NAT) action() Action {
 	var args []byte
 	switch {
 	case n.Source && n.Destination:
-		return Action{problem: "nat of both source and destination"}
+		return wrongAction("nat of both source and destination")
 	case n.Source:
 		flags = natSource
 	case n.Destination:
 		flags = natDestination
 	}
 	if n.Max.IsValid() && (n.Max.BitLen() != n.Min.BitLen() || n.Max.Less(n.Min)) {
-		return Action{problem: fmt.Sprintf("nat range %s-%s", n.Min, n.Max)}
+		return wrongAction("nat range %s-%s", n.Min, n.Max)
 	}
 	if n.Min.IsValid() {
 		present |= natV4Min

@@ -40,6 +40,7 @@ const (
 	fragments                // no, yes, first, later, not_later.
 	dscp                     // As a TOS byte: shifted left by two.
 	vlan                     // Without the present bit.
+	label                    // Hexadecimal with at least five digits.
 	silent                   // Shown by the protocol name (eth_type).
 	protocol                 // Shown by the protocol name when it has one.
 )
@@ -105,7 +106,7 @@ var fields = withRegisters([]field{
 	{header: oxmIPv4Dst, name: "nw_dst", set: "ip_dst", long: "NXM_OF_IP_DST", style: ipv4, text: 56},
 	{header: oxmIPv6Src, name: "ipv6_src", long: "NXM_NX_IPV6_SRC", style: ipv6, text: 55},
 	{header: oxmIPv6Dst, name: "ipv6_dst", long: "NXM_NX_IPV6_DST", style: ipv6, text: 56},
-	{header: basic(28, 4), name: "ipv6_label", long: "NXM_NX_IPV6_LABEL", style: hexadecimal, text: 57},
+	{header: basic(28, 4), name: "ipv6_label", long: "NXM_NX_IPV6_LABEL", style: label, text: 57},
 	{header: basic(8, 1), name: "nw_tos", set: "ip_dscp", long: "OXM_OF_IP_DSCP", style: dscp, text: 62},
 	{header: basic(9, 1), name: "nw_ecn", long: "NXM_NX_IP_ECN", style: decimal, text: 63},
 	{header: nxm(29, 1), name: "nw_ttl", long: "NXM_NX_IP_TTL", style: decimal, text: 64},

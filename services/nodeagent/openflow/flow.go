@@ -44,8 +44,8 @@ func (f Flow) Check() error {
 		problems = append(problems, "table 255 does not exist")
 	}
 	for i, a := range f.Actions {
-		if a.problem != "" {
-			problems = append(problems, a.problem)
+		if a.kind == invalid {
+			problems = append(problems, a.problem())
 		}
 		table, isGoto := a.gotoTable()
 		if isGoto && i != len(f.Actions)-1 {
@@ -54,6 +54,9 @@ func (f Flow) Check() error {
 		if isGoto && table <= f.Table {
 			problems = append(problems, fmt.Sprintf("goto_table:%d does not lead forward from table %d", table, f.Table))
 		}
+	}
+	if size := flowModSize(f); size > maxMessage-bundleAddHeader {
+		problems = append(problems, fmt.Sprintf("%d bytes do not fit in a message", size))
 	}
 	if problems == nil {
 		return nil

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"math"
-	"math/bits"
 	"net"
 	"net/netip"
 	"slices"
@@ -127,7 +125,7 @@ func vlanText(h oxm, body string) string {
 	v := binary.BigEndian.Uint16([]byte(body))
 	switch {
 	case !h.masked() && v == 0:
-		return "vlan_tci=0x0000"
+		return "vlan_tci=0x0000/0x1fff" // No tag; the priority in it does not matter.
 	case !h.masked():
 		return "dl_vlan=" + strconv.Itoa(int(v&0xfff))
 	}
@@ -169,6 +167,11 @@ func (s style) text(body, mask string) string {
 			return hexText(body)
 		}
 		return hexText(body) + "/" + hexText(mask)
+	case label:
+		if mask == "" {
+			return fmt.Sprintf("0x%05x", number(body))
+		}
+		return fmt.Sprintf("0x%05x/0x%05x", number(body), number(mask))
 	case ctStates:
 		return flagsText(body, mask, ctStateNames[:])
 	case tcpFlags:
@@ -230,26 +233,35 @@ var ctStateNames = [...]string{"new", "est", "rel", "rpl", "inv", "trk", "snat",
 
 var tcpFlagNames = [...]string{"fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"}
 
-// flagsText writes flags as "+set-unset", lowest bit first.
+// flagsText writes flags as "+set-unset", lowest bit first, or as "set|set" when all of them matter.
 func flagsText(body, mask string, names []string) string {
-	set, care := number(body), uint64(math.MaxUint64)>>(64-8*len(body))
+	set, known := number(body), uint64(1)<<len(names)-1
+	care := known
 	if mask != "" {
 		care = number(mask)
 	}
-	if bits.Len64(care) > len(names) {
+	if (set|care)&^known != 0 {
 		return fmt.Sprintf("%#x/%#x", set, care)
 	}
 	var b []byte
 	for i, name := range names {
 		bit := uint64(1) << i
-		if care&bit == 0 {
-			continue
-		}
 		sign := byte('-')
-		if set&bit != 0 {
+		switch {
+		case care == known && set&bit == 0, care&bit == 0:
+			continue
+		case care == known && b == nil:
+			b = append(b, name...)
+			continue
+		case care == known:
+			sign = '|'
+		case set&bit != 0:
 			sign = '+'
 		}
 		b = append(append(b, sign), name...)
+	}
+	if b == nil {
+		return "0"
 	}
 	return string(b)
 }

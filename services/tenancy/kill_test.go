@@ -1,0 +1,214 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/damask-sdn/damask/internal/bucket"
+	"github.com/damask-sdn/damask/internal/bus"
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcdial"
+	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+)
+
+const (
+	killTenants  = 10_000
+	killReplicas = 4
+	killClients  = 16
+	// killEvery is how many answered requests lie between two kills: every
+	// moment of a replica's life is hit, the start included.
+	killEvery = 150
+)
+
+// TestKilledReplicasNeverShareOrLeakAVNID creates 10,000 namespaces through
+// four replicas, each a process, that are killed (SIGKILL) in turn all the
+// while. Of each ten, one is deleted again, one joins another and one is made
+// global. In the end the store must hold exactly what the clients know.
+func TestKilledReplicasNeverShareOrLeakAVNID(t *testing.T) {
+	ca := identitytest.New(t)
+	server, err := natsd.Start(natsd.ServerConfig{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"},
+		ca.Source(t, identitytest.Service(t, "nats")), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	tls := ca.Files(t, identitytest.Service(t, "tenancy"))
+	var processes []*process
+	var addresses []string
+	for i := range killReplicas {
+		p := newProcess(t, loopback(i+1), tls, server.URL())
+		p.start()
+		processes, addresses = append(processes, p), append(addresses, p.address)
+	}
+	conn, err := rpcdial.New(rpcdial.Config{
+		Addresses: addresses, Roles: []accessv1.Role{accessv1.Role_ROLE_TENANCY},
+	}, ca.Source(t, identity.Operator("ann")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+
+	began := time.Now()
+	w := &workload{client: newClient(conn), want: map[string]bool{}, progress: make(chan struct{}, 1)}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		w.run()
+	}()
+	kills := killWhile(processes, w, finished)
+	for _, problem := range w.problems {
+		t.Error(problem)
+	}
+	if t.Failed() {
+		for _, p := range processes {
+			t.Log(p.complaints())
+		}
+		t.FailNow()
+	}
+	t.Logf("%d namespaces, %d requests answered, %d kills, %v", killTenants, w.answered.Load(), kills, time.Since(began).Round(time.Second))
+	if kills < 20 {
+		t.Errorf("only %d kills, the test proves little", kills)
+	}
+	w.compare(t, read(t, server, ca.Source(t, identitytest.Service(t, "tenancy"))))
+}
+
+// killWhile kills a random replica, and starts it again, after every so many
+// answers, until the work is finished.
+func killWhile(processes []*process, w *workload, finished <-chan struct{}) int {
+	for kills, last := 0, int64(0); ; {
+		select {
+		case <-finished:
+			return kills
+		case <-w.progress:
+			if w.answered.Load()-last < killEvery {
+				continue
+			}
+			last = w.answered.Load()
+			victim := processes[rand.IntN(len(processes))]
+			victim.running.Kill()
+			victim.start()
+			kills++
+		}
+	}
+}
+
+// workload is the clients and what they know.
+type workload struct {
+	client   client
+	answered atomic.Int64
+	progress chan struct{}
+
+	mu       sync.Mutex
+	want     map[string]bool // namespaces that must be there
+	problems []string
+}
+
+func (w *workload) run() {
+	names := make(chan int)
+	var working sync.WaitGroup
+	for range killClients {
+		working.Go(func() {
+			for i := range names {
+				w.tenant(i)
+			}
+		})
+	}
+	for i := range killTenants {
+		names <- i
+	}
+	close(names)
+	working.Wait()
+}
+
+// tenant is the life of one namespace.
+func (w *workload) tenant(i int) {
+	name := fmt.Sprintf("tenant-%d", i)
+	w.call(name, func(ctx context.Context) error {
+		_, err := w.client.CreateNetNamespace(ctx, &tenancyv1.CreateNetNamespaceRequest{Name: name})
+		return err
+	})
+	switch i % 10 {
+	case 3:
+		w.call(name, func(ctx context.Context) error {
+			_, err := w.client.DeleteNetNamespace(ctx, &tenancyv1.DeleteNetNamespaceRequest{Name: name})
+			return err
+		})
+		return
+	case 5:
+		w.call(name, func(ctx context.Context) error {
+			_, err := w.client.JoinNetNamespace(ctx, &tenancyv1.JoinNetNamespaceRequest{Name: name, Target: "tenant-0"})
+			return err
+		})
+	case 7:
+		w.call(name, func(ctx context.Context) error {
+			_, err := w.client.MakeNetNamespaceGlobal(ctx, &tenancyv1.MakeNetNamespaceGlobalRequest{Name: name})
+			return err
+		})
+	}
+	w.mu.Lock()
+	w.want[name] = true
+	w.mu.Unlock()
+}
+
+// call makes a request until it is answered: a replica that dies takes the
+// answer with it, and the request must be safe to make again. tenant-0 is
+// created by the first client; joins to it before that are tried again too.
+func (w *workload) call(name string, do func(context.Context) error) {
+	deadline := time.Now().Add(2 * time.Minute)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		err := do(ctx)
+		cancel()
+		if err == nil {
+			w.answered.Add(1)
+			select {
+			case w.progress <- struct{}{}:
+			default:
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			w.mu.Lock()
+			w.problems = append(w.problems, fmt.Sprintf("%s: %v", name, err))
+			w.mu.Unlock()
+			return
+		}
+	}
+}
+
+// read answers the store's content through a view of its own.
+func read(t *testing.T, server *natsd.Server, source *identity.Source) bucket.Snapshot {
+	t.Helper()
+	nc, err := natsd.Connect([]string{server.URL()}, source, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bucket.Open(soon(t), js, nc, bucket.Config{Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName)}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = b.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	if err := b.Refresh(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	return b.Snapshot()
+}

@@ -1,0 +1,191 @@
+package attach_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/damask-sdn/damask/internal/netnstest"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/attach"
+	"github.com/damask-sdn/damask/services/nodeagent/lease"
+)
+
+func restore(t *testing.T, s *attach.Server) map[string]*nodev1.Attachment {
+	t.Helper()
+	list, err := s.Restore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := map[string]*nodev1.Attachment{}
+	for _, a := range list {
+		pods[a.GetContainerId()] = a
+	}
+	return pods
+}
+
+func TestRestoreOnAnUnchangedNodeChangesNothing(t *testing.T) {
+	n := newNode(t)
+	s := n.server(nil)
+	first, second := newPod(t, "shop", "first"), newPod(t, "shop", "second")
+	a, b := add(t, s, first.request()), add(t, s, second.request())
+	rows := n.sw.Vsctl(t, "--columns=_uuid,name,ofport,external_ids", "list", "Interface")
+	n.restart(t)
+	got := restore(t, n.server(nil))
+	if len(got) != 2 || !proto.Equal(got["first"], a.GetAttachment()) || !proto.Equal(got["second"], b.GetAttachment()) {
+		t.Errorf("restored %v, want %v and %v", got, a.GetAttachment(), b.GetAttachment())
+	}
+	if now := n.sw.Vsctl(t, "--columns=_uuid,name,ofport,external_ids", "list", "Interface"); now != rows {
+		t.Errorf("the switch's rows were\n%s\nand are\n%s", rows, now)
+	}
+	if !first.reaches(ipOf(b)) {
+		t.Error("the pods do not talk any more")
+	}
+}
+
+func TestRestoreTakesAwayWhatIsHalfMade(t *testing.T) {
+	n := newNode(t)
+	// Killed after the address was allocated.
+	if _, err := n.leases.Allocate(plan.Subnet, &nodev1.Attachment{ContainerId: "early", Ifname: "eth0", Netns: "/x"}, lease.Wish{}); err != nil {
+		t.Fatal(err)
+	}
+	// Killed when all was made but the answer, and in the middle of DEL.
+	for _, id := range []string{"late", "leaving"} {
+		add(t, n.server(nil), newPod(t, "shop", id).request())
+		if err := n.leases.Detaching(lease.Key{ContainerID: id, Ifname: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.sw.Ofctl(t, "del-flows", "br0", "table=70") // the comparison that follows Restore does that
+	n.restart(t)
+	if got := restore(t, n.server(nil)); len(got) != 0 {
+		t.Errorf("restored %v, want nobody", got)
+	}
+	n.expectNothing(t)
+}
+
+func TestRestoreGivesPodsTheirPortsBack(t *testing.T) {
+	n := newNode(t)
+	s := n.server(nil)
+	p, peer := newPod(t, "shop", "web"), newPod(t, "shop", "peer")
+	made, other := add(t, s, p.request()), add(t, s, peer.request())
+	n.sw.Vsctl(t, "del-port", made.GetAttachment().GetHostVeth())
+	n.restart(t)
+	got := restore(t, n.server(nil))
+	if !proto.Equal(got["web"], made.GetAttachment()) {
+		t.Errorf("restored %v, want %v", got["web"], made.GetAttachment())
+	}
+	if !p.reaches(ipOf(other)) {
+		t.Error("the pod does not talk after its port came back")
+	}
+}
+
+func TestRestoreAdoptsPodsWhenTheLeasesAreLost(t *testing.T) {
+	n := newNode(t)
+	s := n.server(nil)
+	p, peer := newPod(t, "shop", "web"), newPod(t, "shop", "peer")
+	made, other := add(t, s, p.request()), add(t, s, peer.request())
+	vanishing(t, func(ns *netnstest.Namespace) {
+		r := p.request()
+		r.ContainerId, r.Netns = "dead", ns.Path()
+		add(t, s, r)
+	})
+	n.sw.Vsctl(t, "add-port", "br0", "odd", "--", "set", "Interface", "odd", "type=internal", "external_ids:sandbox=odd")
+	if err := os.RemoveAll(n.place.Leases); err != nil {
+		t.Fatal(err)
+	}
+	n.restart(t)
+	got := restore(t, n.server(nil))
+	want := proto.CloneOf(made.GetAttachment())
+	want.Labels = nil // only the lease store had them
+	if len(got) != 2 || !proto.Equal(got["web"], want) {
+		t.Errorf("restored %v, want web as %v, and peer", got, want)
+	}
+	third := add(t, n.server(nil), newPod(t, "shop", "third").request())
+	if ipOf(third) == ipOf(made) || ipOf(third) == ipOf(other) {
+		t.Errorf("%s was given twice", ipOf(third))
+	}
+	if !p.reaches(ipOf(other)) {
+		t.Error("the pods do not talk any more")
+	}
+	if _, err := n.server(nil).GarbageCollect(t.Context(), &nodev1.GarbageCollectRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	n.sw.Ofctl(t, "del-flows", "br0", "table=70,ip,nw_dst=10.130.0.4") // of the dead pod: the comparison removes it
+	n.expectNothing(t)
+}
+
+func TestRestoreForgetsPodsFromBeforeAReboot(t *testing.T) {
+	n := newNode(t)
+	s := n.server(nil)
+	vanishing(t, func(ns *netnstest.Namespace) {
+		r := newPod(t, "shop", "web").request()
+		r.Netns = ns.Path()
+		add(t, s, r)
+	})
+	// A reboot: ovs-vswitchd starts with the old rows, and finds no device.
+	n.sw.StopVswitchd()
+	n.sw.StartVswitchd(t)
+	n.restart(t)
+	if got := restore(t, n.server(nil)); len(got) != 0 {
+		t.Errorf("restored %v, want nobody", got)
+	}
+	n.expectNothing(t)
+}
+
+func TestSocketIsRootsAndOnlyOneServerHasIt(t *testing.T) {
+	n := newNode(t)
+	serve := func() (stop func() error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		gone := make(chan struct{})
+		go func() {
+			ended <- n.server(nil).Serve(ctx, n.place.Socket)
+			close(gone)
+		}()
+		awaitSocket(t, n.place.Socket, gone)
+		return func() error {
+			cancel()
+			return <-ended
+		}
+	}
+	stop := serve()
+	for path, want := range map[string]os.FileMode{n.place.Socket: 0o600, filepath.Dir(n.place.Socket): 0o700} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != want {
+			t.Errorf("mode of %s is %o, want %o", path, info.Mode().Perm(), want)
+		}
+	}
+	if err := n.server(nil).Serve(t.Context(), n.place.Socket); err == nil {
+		t.Error("two servers have one socket")
+	}
+	if err := stop(); err != nil {
+		t.Errorf("orderly stop: %v", err)
+	}
+	// What kill -9 leaves behind does not stand in the way.
+	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: n.place.Socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.SetUnlinkOnClose(false)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := serve()(); err != nil {
+		t.Errorf("start over an old socket: %v", err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(n.place.Socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		t.Errorf("%s is left in the socket's directory", e.Name())
+	}
+}

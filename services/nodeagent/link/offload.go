@@ -3,53 +3,67 @@ package link
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"unsafe"
 
-	"github.com/safchain/ethtool"
+	"golang.org/x/sys/unix"
 )
 
-// checksumFeature is transmit checksum offload, by the kernel's name of it. Switching
-// it off switches off segmentation offload too, which builds on it.
-const checksumFeature = "tx-checksum-ip-generic"
-
-// compareOffload makes sure that a device computes its checksums itself.
+// compareOffload makes sure that a device computes its checksums itself. Switching
+// that off switches off segmentation offload too, which builds on it.
 func compareOffload(namespace *os.File, device string, found *differences) error {
-	on, err := offload(namespace, device)
+	on, err := checksumOffload(namespace, device, unix.ETHTOOL_GTXCSUM)
 	if err != nil {
 		return fmt.Errorf("read offload of %s: %w", device, err)
 	}
 	if on {
-		found.add(func() error { return switchOffloadOff(namespace, device) },
-			"%s: transmit checksum offload is on, should be off", device)
+		found.add(func() error {
+			_, err := checksumOffload(namespace, device, unix.ETHTOOL_STXCSUM)
+			return err
+		}, "%s: transmit checksum offload is on, should be off", device)
 	}
 	return nil
 }
 
-// offload says whether transmit checksum offload is on.
-func offload(namespace *os.File, device string) (on bool, err error) {
-	err = withEthtool(namespace, func(e *ethtool.Ethtool) error {
-		features, err := e.Features(device)
-		on = features[checksumFeature]
-		return err
-	})
-	return on, err
+// ethtoolValue is the kernel's struct ethtool_value.
+type ethtoolValue struct {
+	command uint32
+	data    uint32
 }
 
-func switchOffloadOff(namespace *os.File, device string) error {
-	return withEthtool(namespace, func(e *ethtool.Ethtool) error {
-		return e.Change(device, map[string]bool{checksumFeature: false})
-	})
+// ifreq is the kernel's struct ifreq as SIOCETHTOOL reads it.
+type ifreq struct {
+	name  [unix.IFNAMSIZ]byte
+	value *ethtoolValue
+	_     [16]byte // the rest of the kernel's union
 }
 
-// withEthtool runs fn with a socket of the namespace.
-func withEthtool(namespace *os.File, fn func(*ethtool.Ethtool) error) error {
-	var e *ethtool.Ethtool
-	err := within(namespace, func() (err error) {
-		e, err = ethtool.NewEthtool()
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("open ethtool socket: %w", err)
+// checksumOffload runs one of the two old commands for transmit checksums: GTXCSUM
+// answers whether any kind is on, STXCSUM switches all kinds off, SCTP's too. Each is
+// one call, where the commands by feature name read every name of the device first:
+// 10 µs instead of half a millisecond, twice for each pod.
+func checksumOffload(namespace *os.File, device string, command uint32) (on bool, err error) {
+	value := &ethtoolValue{command: command}
+	request := &ifreq{value: value}
+	if len(device) >= len(request.name) {
+		return false, unix.ENODEV
 	}
-	defer e.Close()
-	return fn(e)
+	copy(request.name[:], device)
+	var pins runtime.Pinner
+	pins.Pin(value)
+	pins.Pin(request)
+	defer pins.Unpin()
+	err = within(namespace, func() error {
+		socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open socket: %w", err)
+		}
+		defer unix.Close(socket)
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(request)))
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	})
+	return value.data != 0, err
 }

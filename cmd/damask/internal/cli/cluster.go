@@ -30,10 +30,11 @@ type Cluster struct {
 
 // clusterFile is the file that --config names.
 type clusterFile struct {
-	IPAM      []string       `yaml:"ipam"`
-	Tenancy   []string       `yaml:"tenancy"`
-	AgentPort uint16         `yaml:"agentPort"`
-	TLS       identity.Files `yaml:"tls"`
+	IPAM      []string          `yaml:"ipam"`
+	Tenancy   []string          `yaml:"tenancy"`
+	AgentPort uint16            `yaml:"agentPort"`
+	Agents    map[string]string `yaml:"agents"`
+	TLS       identity.Files    `yaml:"tls"`
 }
 
 // loadCluster reads the file that --config names. Relative paths in it are
@@ -45,6 +46,9 @@ func loadCluster(path string) (Cluster, error) {
 		checkAddresses(r, "tenancy", file.Tenancy)
 		if file.AgentPort == 0 {
 			r.Addf("agentPort", "0 is not a port: 1 to 65535")
+		}
+		for node, address := range file.Agents {
+			r.HostPort("agents."+node, address)
 		}
 		file.TLS.Check(r.In("tls"))
 	})
@@ -60,7 +64,9 @@ func loadCluster(path string) (Cluster, error) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
-	return Cluster{TLS: file.TLS, IPAM: file.IPAM, Tenancy: file.Tenancy, AgentPort: file.AgentPort}, nil
+	return Cluster{
+		TLS: file.TLS, IPAM: file.IPAM, Tenancy: file.Tenancy, Agents: file.Agents, AgentPort: file.AgentPort,
+	}, nil
 }
 
 func checkAddresses(r *configfile.Report, field string, addresses []string) {

@@ -115,9 +115,6 @@ func (c *checker) replicas() {
 func (c *checker) host(path string, addr netip.Addr, owner string) {
 	network := c.t.Underlay
 	switch {
-	case !addr.IsValid():
-		c.Addf(path, "required")
-		return
 	case !network.Addr().Is4() || network.Bits() > 30:
 		return // the underlay itself is reported
 	case !network.Contains(addr):
@@ -147,7 +144,9 @@ func (c *checker) nodes() {
 		if node.Name == "ipam" || node.Name == "tenancy" || node.Name == "nats" {
 			c.Addf(path+".name", "%q is the name of a control service", node.Name)
 		}
-		c.host(path+".ip", node.IP, "node "+node.Name)
+		if node.IP.IsValid() {
+			c.host(path+".ip", node.IP, "node "+node.Name)
+		}
 		if node.Subnet == (netip.Prefix{}) {
 			continue
 		}
@@ -176,6 +175,10 @@ func (c *checker) outside() {
 	for i, host := range c.t.Outside {
 		path := fmt.Sprintf("outside[%d]", i)
 		c.name(path+".name", host.Name, Label, names)
+		if !host.IP.IsValid() {
+			c.Addf(path+".ip", "required")
+			continue
+		}
 		c.host(path+".ip", host.IP, "outside host "+host.Name)
 	}
 }

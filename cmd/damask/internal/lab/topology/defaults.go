@@ -20,39 +20,81 @@ func defaults() *Topology {
 	}
 }
 
-// setAddresses gives the default outside host and the control host addresses
-// that nobody else has. It tells whether there were enough.
+// nodesFrom is where the addresses of nodes that ask for none begin, after the
+// first of the underlay: the ten before are for hosts outside.
+const nodesFrom = 10
+
+// setAddresses gives addresses that nobody else has to the nodes that name none, to
+// the default outside host and to the control host. It tells whether there were
+// enough.
 func (t *Topology) setAddresses() bool {
-	taken := map[netip.Addr]bool{}
+	free := newPool(t.Underlay)
 	for _, node := range t.Nodes {
-		taken[node.IP] = true
+		free.take(node.IP)
 	}
 	for _, host := range t.Outside {
-		taken[host.IP] = true
+		free.take(host.IP)
 	}
-	first, last := hostRange(t.Underlay)
 	if len(t.Outside) == 0 {
-		for addr := first; ; addr = addr.Next() {
-			if !t.Underlay.Contains(addr) || addr.Compare(last) > 0 {
-				return false
-			}
-			if !taken[addr] {
-				t.Outside = []Outside{{Name: DefaultOutside, IP: addr}}
-				taken[addr] = true
-				break
-			}
-		}
+		t.Outside = []Outside{{Name: DefaultOutside, IP: free.next(0)}}
 	}
 	count := slices.Max([]int{t.Replicas.NATS, t.Replicas.IPAM, t.Replicas.Tenancy})
-	for addr := last; len(t.Control) < count; addr = addr.Prev() {
-		if !addr.IsValid() || addr.Less(first) {
-			return false
-		}
-		if !taken[addr] {
-			t.Control = append(t.Control, addr)
+	for len(t.Control) < count && !free.empty {
+		t.Control = append(t.Control, free.last())
+	}
+	for i := range t.Nodes {
+		if !t.Nodes[i].IP.IsValid() {
+			t.Nodes[i].IP = free.next(nodesFrom)
 		}
 	}
-	return true
+	return !free.empty
+}
+
+// pool is the addresses of a network that nobody has.
+type pool struct {
+	network netip.Prefix
+	taken   map[netip.Addr]bool
+	// empty is set when an address was asked for and there was none.
+	empty bool
+}
+
+func newPool(network netip.Prefix) *pool {
+	return &pool{network: network, taken: map[netip.Addr]bool{}}
+}
+
+func (p *pool) take(addr netip.Addr) { p.taken[addr] = true }
+
+// next takes the first free address from the given place on; when there is none,
+// the first of all.
+func (p *pool) next(from int) netip.Addr {
+	first, last := hostRange(p.network)
+	start := first
+	for range from {
+		start = start.Next()
+	}
+	for _, addr := range []netip.Addr{start, first} {
+		for ; addr.IsValid() && !last.Less(addr); addr = addr.Next() {
+			if !p.taken[addr] {
+				p.take(addr)
+				return addr
+			}
+		}
+	}
+	p.empty = true
+	return netip.Addr{}
+}
+
+// last takes the last free address.
+func (p *pool) last() netip.Addr {
+	first, addr := hostRange(p.network)
+	for ; addr.IsValid() && !addr.Less(first); addr = addr.Prev() {
+		if !p.taken[addr] {
+			p.take(addr)
+			return addr
+		}
+	}
+	p.empty = true
+	return netip.Addr{}
 }
 
 // hostRange is the first and the last address of an IPv4 network that a host can

@@ -69,7 +69,8 @@ type Tunnel struct {
 type Node struct {
 	// Name is a DNS-1123 subdomain.
 	Name string `yaml:"name"`
-	// IP is the node's address on the underlay.
+	// IP is the node's address on the underlay. Default: the next that is free,
+	// from the eleventh on.
 	IP netip.Addr `yaml:"ip"`
 	// Subnet is the HostSubnet that the node asks for; invalid: the next free one.
 	Subnet netip.Prefix `yaml:"subnet"`
@@ -141,15 +142,15 @@ func Parse(name string, data []byte) (*Topology, error) {
 // maxPlain bounds Plain, whose underlay is a /24.
 const maxPlain = 200
 
-// Plain is a topology with n nodes, node1 to nodeN, and defaults for the rest.
-func Plain(n int) (*Topology, error) {
+// Plain is the text of a topology with n nodes, node1 to nodeN, and defaults for
+// the rest.
+func Plain(n int) ([]byte, error) {
 	if n < 1 || n > maxPlain {
 		return nil, fmt.Errorf("--nodes %d: from 1 to %d; for more write a topology with a larger underlay", n, maxPlain)
 	}
-	var text []byte
-	text = append(text, "nodes:\n"...)
+	text := []byte("nodes:\n")
 	for i := range n {
-		text = fmt.Appendf(text, "  - {name: node%d, ip: 192.168.108.%d}\n", i+1, 11+i)
+		text = fmt.Appendf(text, "- {name: node%d}\n", i+1)
 	}
-	return Parse("--nodes", text)
+	return text, nil
 }

@@ -87,19 +87,22 @@ func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 }
 
 func TestAllProblemsAreNamedAtOnce(t *testing.T) {
-	_, err := Parse("t", []byte("mode: x\nnodes:\n  - {name: n1}\n  - {name: n2, ip: 192.168.108.2, colour: red}\n"))
+	_, err := Parse("t", []byte("mode: x\nnodes:\n  - {name: N1}\n  - {name: n2, ip: 192.168.108.2, colour: red}\n"))
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("got %v, want three problems", err)
 	}
 }
 
 func TestPlainNamesNodesInOrderAndRefusesTooMany(t *testing.T) {
-	got, err := Plain(3)
-	if err != nil || len(got.Nodes) != 3 || got.Nodes[2].Name != "node3" {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if _, err := Plain(maxPlain); err != nil {
-		t.Errorf("the most that are allowed: %v", err)
+	for _, n := range []int{3, maxPlain} {
+		text, err := Plain(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := parse(t, string(text))
+		if len(got.Nodes) != n || got.Nodes[2].Name != "node3" || got.Nodes[2].IP.String() != "192.168.108.13" {
+			t.Errorf("got %d nodes, the third %+v", len(got.Nodes), got.Nodes[2])
+		}
 	}
 	for _, n := range []int{0, -1, maxPlain + 1} {
 		if _, err := Plain(n); err == nil {

@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcdial"
+	"github.com/damask-sdn/damask/internal/rpcserve"
+	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/ipam"
+	"github.com/damask-sdn/damask/services/tenancy"
+)
+
+// live is a real ipam and a real tenancy service on a real NATS server, all
+// over mutual TLS, and agents that answer what an agent would.
+type live struct {
+	t       testing.TB
+	ca      *identitytest.CA
+	cluster Cluster
+	agents  map[string]*agent
+}
+
+// startLive starts a cluster with two nodes and an address plan.
+func startLive(t testing.TB) *live {
+	t.Helper()
+	l := &live{t: t, ca: identitytest.New(t), agents: map[string]*agent{}}
+	server, err := natsd.Start(natsd.ServerConfig{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic},
+		l.ca.Source(t, identitytest.Service(t, "nats")), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	store := natsd.Config{Servers: []string{server.URL()}, Replicas: 1}
+	ipamAt, tenancyAt := freeAddress(t), freeAddress(t)
+	l.run(func(ctx context.Context) error {
+		return ipam.Run(ctx, ipam.Config{
+			Config: rpcserve.Config{Listen: ipamAt}, Metrics: "127.0.0.1:0", NATS: store,
+			TLS: l.ca.Files(t, identitytest.Service(t, "ipam")),
+		}, hclog.NewNullLogger())
+	})
+	l.run(func(ctx context.Context) error {
+		return tenancy.Run(ctx, tenancy.Config{
+			Config: rpcserve.Config{Listen: tenancyAt}, Metrics: "127.0.0.1:0", NATS: store,
+			TLS: l.ca.Files(t, identitytest.Service(t, "tenancy")),
+		}, hclog.NewNullLogger())
+	})
+	l.cluster = Cluster{
+		TLS: l.ca.Files(t, identity.Operator("ann")), IPAM: []string{ipamAt}, Tenancy: []string{tenancyAt},
+		Agents: map[string]string{},
+	}
+	l.plan()
+	l.addNode("infra.ocp.cn", "192.168.108.113")
+	l.addNode("node2", "192.168.108.114")
+	return l
+}
+
+// run runs a part of the cluster as long as the test.
+func (l *live) run(part func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- part(ctx) }()
+	l.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			l.t.Errorf("a part of the cluster ended: %v", err)
+		}
+	})
+}
+
+// freeAddress answers an address that nobody listens on now.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// dial connects to a service as somebody.
+func (l *live) dial(as identity.ID, addresses []string, role accessv1.Role) *grpc.ClientConn {
+	l.t.Helper()
+	conn, err := rpcdial.New(rpcdial.Config{Addresses: addresses, Roles: []accessv1.Role{role}}, l.ca.Source(l.t, as))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func soon(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (l *live) plan() {
+	l.t.Helper()
+	conn := l.dial(identity.Operator("ann"), l.cluster.IPAM, accessv1.Role_ROLE_IPAM)
+	_, err := ipamv1.NewClusterNetworkServiceClient(conn).CreateClusterNetwork(soon(l.t), &ipamv1.CreateClusterNetworkRequest{
+		ClusterNetwork: &ipamv1.ClusterNetwork{
+			Name:            "default",
+			Networks:        []*ipamv1.ClusterNetworkEntry{{Cidr: "10.128.0.0/14", HostSubnetLength: 9}},
+			ServiceNetworks: []string{"172.30.0.0/16"},
+		},
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// addNode registers a node, as its agent would, and starts the agent.
+func (l *live) addNode(name, ip string) {
+	l.t.Helper()
+	conn := l.dial(identity.Node(name), l.cluster.IPAM, accessv1.Role_ROLE_IPAM)
+	answer, err := ipamv1.NewHostSubnetServiceClient(conn).AllocateHostSubnet(soon(l.t), &ipamv1.AllocateHostSubnetRequest{
+		Node: name, NodeUid: "uid-" + name, HostIps: []string{ip},
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	srv, err := rpcserve.New(rpcserve.Config{Listen: "127.0.0.1:0"}, l.ca.Source(l.t, identity.Node(name)), hclog.NewNullLogger(), nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	a := &agent{subnet: answer.GetHostSubnet(), lagging: map[string]string{}}
+	srv.Register(func(on grpc.ServiceRegistrar) { nodev1.RegisterNodeServiceServer(on, a) })
+	srv.SetReady(true)
+	l.run(srv.Run)
+	l.agents[name] = a
+	l.cluster.Agents[name] = srv.Addr().String()
+}
+
+// registerPod reports a pod, as its node's agent would.
+func (l *live) registerPod(node, namespace, name, ip string) {
+	l.t.Helper()
+	conn := l.dial(identity.Node(node), l.cluster.Tenancy, accessv1.Role_ROLE_TENANCY)
+	_, err := tenancyv1.NewPodRegistryServiceClient(conn).RegisterPod(soon(l.t), &tenancyv1.RegisterPodRequest{Pod: &tenancyv1.Pod{
+		Namespace: namespace, Name: name, Node: node, Ips: []string{ip}, SandboxId: "sandbox-" + name,
+	}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// file writes the cluster as the file that --config names.
+func (l *live) file() string {
+	l.t.Helper()
+	text, err := yaml.Marshal(clusterFile{
+		IPAM: l.cluster.IPAM, Tenancy: l.cluster.Tenancy, AgentPort: DefaultAgentPort, Agents: l.cluster.Agents, TLS: l.cluster.TLS,
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	path := filepath.Join(l.t.TempDir(), "damask.yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	return path
+}
+
+// agent answers NodeService. It stands for a node in which everything is in
+// force, but for what lags.
+type agent struct {
+	nodev1.UnimplementedNodeServiceServer
+
+	subnet *ipamv1.HostSubnet
+
+	mu      sync.Mutex
+	lagging map[string]string // "kind name" to the object's last error
+	waited  []string          // what was waited for: "kind name"
+}
+
+func (a *agent) GetNodeStatus(context.Context, *nodev1.GetNodeStatusRequest) (*nodev1.GetNodeStatusResponse, error) {
+	return &nodev1.GetNodeStatusResponse{Status: &nodev1.NodeStatus{
+		Node: a.subnet.GetName(), HostIp: a.subnet.GetHostIps()[0], Subnet: a.subnet.GetSubnets()[0],
+		DatapathType: "netdev", Mtu: 1450, Pods: 2, Flows: 120, Ready: true, Version: "v1",
+	}}, nil
+}
+
+func (a *agent) WaitProgrammed(ctx context.Context, r *nodev1.WaitProgrammedRequest) (*nodev1.WaitProgrammedResponse, error) {
+	what := r.GetKind() + " " + r.GetName()
+	a.mu.Lock()
+	a.waited = append(a.waited, what)
+	problem, lags := a.lagging[what]
+	a.mu.Unlock()
+	if r.GetRevision() == 0 {
+		return nil, status.Error(codes.InvalidArgument, "revision is required")
+	}
+	if lags {
+		<-ctx.Done()
+		return nil, status.Error(codes.DeadlineExceeded, fmt.Sprintf("%s is not programmed: %s", what, problem))
+	}
+	return &nodev1.WaitProgrammedResponse{Followed: true, RevisionProgrammed: r.GetRevision()}, nil
+}
+
+func (a *agent) ListFlows(context.Context, *nodev1.ListFlowsRequest) (*nodev1.ListFlowsResponse, error) {
+	return &nodev1.ListFlowsResponse{Flows: []*nodev1.Flow{
+		{Table: 20, Text: "priority=100,ip,in_port=3,nw_src=10.128.0.2 actions=load:0x2a->NXM_NX_REG0[],goto_table:21", Owner: "pod shop/web", Comment: "its address belongs to its port", Packets: 12},
+		{Table: 20, Text: "priority=0 actions=drop", Owner: "base", Comment: "anything else is spoofed", Packets: 1},
+		{Table: 80, Text: "priority=7 actions=drop"},
+	}}, nil
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"damask": func() { os.Exit(execute(nil, os.Args[1:])) }})
+}
+
+// execute is damask with the operator's commands alone.
+func execute(connect Connector, args []string) int {
+	root := &cobra.Command{Use: "damask", SilenceErrors: true, SilenceUsage: true}
+	AddCommands(root, connect)
+	root.SetArgs(args)
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "damask:", err)
+		return 1
+	}
+	return 0
+}
+
+// TestScripts runs each script of testdata against a cluster of its own. In a
+// script, damask is the command, $CLUSTER the file for --config, "pod" reports
+// a pod as an agent would, and "lag" lets a node lag behind.
+func TestScripts(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, script := range scripts {
+		t.Run(filepath.Base(script), func(t *testing.T) {
+			l := startLive(t)
+			testscript.Run(t, testscript.Params{
+				Files: []string{script},
+				Setup: func(env *testscript.Env) error {
+					env.Setenv("CLUSTER", l.file())
+					return nil
+				},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"pod": func(ts *testscript.TestScript, _ bool, args []string) {
+						if len(args) != 4 {
+							ts.Fatalf("usage: pod NODE NAMESPACE NAME IP")
+						}
+						l.registerPod(args[0], args[1], args[2], args[3])
+					},
+					"lag": func(ts *testscript.TestScript, _ bool, args []string) {
+						if len(args) != 4 {
+							ts.Fatalf("usage: lag NODE KIND NAME WHY")
+						}
+						a := l.agents[args[0]]
+						a.mu.Lock()
+						defer a.mu.Unlock()
+						a.lagging[args[1]+" "+args[2]] = args[3]
+					},
+				},
+			})
+		})
+	}
+}

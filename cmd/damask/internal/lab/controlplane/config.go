@@ -1,0 +1,41 @@
+package controlplane
+
+import (
+	"fmt"
+
+	"github.com/damask-sdn/damask/internal/identity"
+)
+
+// TLSBlock is the "tls" block of a configuration file.
+func TLSBlock(files identity.Files) string {
+	return fmt.Sprintf("tls:\n  certificate: %s\n  key: %s\n  ca: %s\n  trustDomain: %s\n",
+		files.Certificate, files.Key, files.CA, files.TrustDomain)
+}
+
+// natsConfig is the configuration of one NATS server.
+func natsConfig(config Config, _ *Plane, replica int, files identity.Files) string {
+	hosts := config.Topology.Control[:config.Topology.Replicas.NATS]
+	text := fmt.Sprintf("name: nats-%d\nstoreDir: %s\n", replica+1, config.Dir.Path("stores", fmt.Sprintf("nats-%d", replica+1))) +
+		// A lab's machines lose power when the host does, and then the lab is gone.
+		"sync: periodic\n" +
+		fmt.Sprintf("listen: %s\nmetrics: %s\n", address(hosts[replica], natsPort), address(hosts[replica], natsMetricsPort)) +
+		TLSBlock(files)
+	if len(hosts) == 1 {
+		return text
+	}
+	var routes []string
+	for _, host := range hosts {
+		routes = append(routes, address(host, natsRoutePort))
+	}
+	return text + fmt.Sprintf("cluster:\n  name: lab\n  listen: %s\n  routes: %s\n", address(hosts[replica], natsRoutePort), List(routes))
+}
+
+// serviceConfig is the configuration of one replica of ipam or tenancy.
+func serviceConfig(port int) func(Config, *Plane, int, identity.Files) string {
+	return func(config Config, p *Plane, replica int, files identity.Files) string {
+		host := config.Topology.Control[replica]
+		return fmt.Sprintf("listen: %s\nmetrics: %s\n", address(host, port), address(host, port+metricsOffset)) +
+			TLSBlock(files) +
+			fmt.Sprintf("nats:\n  servers: %s\n  replicas: %d\n", List(p.NATSURLs()), config.Topology.Replicas.NATS)
+	}
+}

@@ -1,0 +1,191 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/enter"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/process"
+)
+
+const (
+	cniSocket = "/run/damask/cni.sock"
+	// podInterface is the name of a pod's interface, as kubelet has it.
+	podInterface = "eth0"
+	// networkConfig is what an administrator writes to /etc/cni/net.d.
+	networkConfig = `{
+  "cniVersion": "1.1.0",
+  "name": "damask",
+  "plugins": [
+    {"type": "damask-cni", "socket": "` + cniSocket + `", "capabilities": {"ips": true}}
+  ]
+}
+`
+)
+
+func (n *Node) networkConfig() string {
+	return n.Machine.Disk("etc", "cni", "net.d", "10-damask.conflist")
+}
+
+// Sandbox is a pod's network namespace and what the pod wishes for.
+type Sandbox struct {
+	// ID is the runtime's name for it.
+	ID string
+	// Netns is the path of its network namespace on the node.
+	Netns string
+	// Namespace and Name are the pod's.
+	Namespace, Name string
+	// IP is the wished address; empty: any.
+	IP string
+	// OFPort is the wished port; 0: any.
+	OFPort uint32
+	// Labels are the pod's.
+	Labels map[string]string
+}
+
+// Attached is what an ADD answered.
+type Attached struct {
+	// IPs are the pod's addresses, without prefix length.
+	IPs []string
+	// MAC is that of the pod's interface.
+	MAC string
+}
+
+// Add attaches a sandbox by the CNI plugin, as a container runtime does.
+func (n *Node) Add(ctx context.Context, s Sandbox) (Attached, error) {
+	cni, list, err := n.cni(s.Labels)
+	if err != nil {
+		return Attached{}, err
+	}
+	answer, err := cni.AddNetworkList(ctx, list, runtimeConfig(s))
+	if err != nil {
+		return Attached{}, err
+	}
+	result, err := current.NewResultFromResult(answer)
+	if err != nil {
+		return Attached{}, fmt.Errorf("read the plugin's answer: %w", err)
+	}
+	var attached Attached
+	for _, ip := range result.IPs {
+		attached.IPs = append(attached.IPs, ip.Address.IP.String())
+	}
+	for _, i := range result.Interfaces {
+		if i.Sandbox != "" {
+			attached.MAC = i.Mac
+		}
+	}
+	return attached, nil
+}
+
+// Delete detaches a sandbox. What is detached already is a success.
+func (n *Node) Delete(ctx context.Context, s Sandbox) error {
+	cni, list, err := n.cni(s.Labels)
+	if err != nil {
+		return err
+	}
+	return cni.DelNetworkList(ctx, list, runtimeConfig(s))
+}
+
+// Collect detaches everything that the node still has: after a power failure no
+// sandbox is left.
+func (n *Node) Collect(ctx context.Context) error {
+	cni, list, err := n.cni(nil)
+	if err != nil {
+		return err
+	}
+	return cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}})
+}
+
+func runtimeConfig(s Sandbox) *libcni.RuntimeConf {
+	rt := &libcni.RuntimeConf{
+		ContainerID: s.ID,
+		NetNS:       s.Netns,
+		IfName:      podInterface,
+		Args:        [][2]string{{"K8S_POD_NAMESPACE", s.Namespace}, {"K8S_POD_NAME", s.Name}},
+	}
+	if s.OFPort != 0 {
+		rt.Args = append(rt.Args, [2]string{"DAMASK_OFPORT", strconv.FormatUint(uint64(s.OFPort), 10)})
+	}
+	if s.IP != "" {
+		rt.CapabilityArgs = map[string]any{"ips": []string{s.IP}}
+	}
+	return rt
+}
+
+// cni prepares the reference client with the configuration on the node's disk and
+// the pod's labels in it, by CNI's convention for args.
+func (n *Node) cni(labels map[string]string) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
+	text, err := os.ReadFile(n.networkConfig())
+	if err != nil {
+		return nil, nil, fmt.Errorf("read network configuration: %w", err)
+	}
+	list, err := libcni.NetworkConfFromBytes(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read network configuration: %w", err)
+	}
+	if len(labels) > 0 {
+		type label struct {
+			Key   string `json:"key"`
+			Value string `json:"value"`
+		}
+		var all []label
+		for _, key := range slices.Sorted(maps.Keys(labels)) {
+			all = append(all, label{key, labels[key]})
+		}
+		args := map[string]any{"args": map[string]any{"cni": map[string]any{"labels": all}}}
+		for i, plugin := range list.Plugins {
+			if list.Plugins[i], err = libcni.InjectConf(plugin, args); err != nil {
+				return nil, nil, fmt.Errorf("write labels into the network configuration: %w", err)
+			}
+		}
+	}
+	ns, err := n.Machine.Namespaces()
+	if err != nil {
+		return nil, nil, err
+	}
+	runner := &pluginRunner{reaper: n.reaper, ns: ns}
+	return libcni.NewCNIConfigWithCacheDir([]string{n.config.Binaries}, n.Machine.Disk("cni"), runner), list, nil
+}
+
+// pluginRunner starts plugins on the node, for libcni.
+type pluginRunner struct {
+	version.PluginDecoder
+
+	reaper *process.Reaper
+	ns     enter.Namespaces
+}
+
+// ExecPlugin runs the plugin. A plugin says on its standard output why it failed.
+func (r *pluginRunner) ExecPlugin(ctx context.Context, path string, input []byte, environ []string) ([]byte, error) {
+	cmd := exec.Command(path)
+	cmd.Env = environ
+	output, err := r.reaper.Output(ctx, r.ns, cmd, input)
+	if err == nil {
+		return output, nil
+	}
+	var failure *process.Failure
+	var said types.Error
+	if errors.As(err, &failure) && len(bytes.TrimSpace(output)) > 0 && json.Unmarshal(output, &said) == nil && said.Msg != "" {
+		return nil, &said
+	}
+	return nil, err
+}
+
+// FindInPath finds the plugin's program.
+func (r *pluginRunner) FindInPath(plugin string, paths []string) (string, error) {
+	return invoke.FindInPath(plugin, paths)
+}

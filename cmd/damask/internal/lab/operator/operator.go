@@ -1,0 +1,206 @@
+// Package operator reaches the Damask processes of a lab as an operator does.
+//
+// It owns gRPC connections that are made from inside the lab's control host, and
+// the few calls that building a lab needs. It promises that a connection never
+// leaves the lab. It must not decide anything: it asks the services.
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/enter"
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/rpcdial"
+	"github.com/damask-sdn/damask/internal/rpcerr"
+	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+)
+
+// Dialer returns a function that opens connections from inside the network
+// namespace at the path. Addresses must be numbers: names are not looked up there.
+func Dialer(path string) func(ctx context.Context, address string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		var conn net.Conn
+		// The socket is made by the thread that calls, and stays where it was made.
+		err := enter.Do(enter.Namespaces{Net: path}, func() error {
+			var err error
+			conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			return err
+		})
+		return conn, err
+	}
+}
+
+// Operator holds the connections.
+type Operator struct {
+	source  *identity.Source
+	dial    func(ctx context.Context, address string) (net.Conn, error)
+	ipam    *grpc.ClientConn
+	tenancy *grpc.ClientConn
+}
+
+// New prepares connections to the services from inside the network namespace at
+// the path. Nothing is connected before the first call.
+func New(source *identity.Source, path string, ipam, tenancy []string) (*Operator, error) {
+	o := &Operator{source: source, dial: Dialer(path)}
+	var err error
+	if o.ipam, err = o.connect(ipam, accessv1.Role_ROLE_IPAM); err != nil {
+		return nil, err
+	}
+	if o.tenancy, err = o.connect(tenancy, accessv1.Role_ROLE_TENANCY); err != nil {
+		return nil, errors.Join(err, o.ipam.Close())
+	}
+	return o, nil
+}
+
+// Close closes the connections.
+func (o *Operator) Close() error { return errors.Join(o.ipam.Close(), o.tenancy.Close()) }
+
+func (o *Operator) connect(addresses []string, role accessv1.Role) (*grpc.ClientConn, error) {
+	return rpcdial.New(rpcdial.Config{Addresses: addresses, Roles: []accessv1.Role{role}, Dial: o.dial}, o.source)
+}
+
+// AwaitServing returns when the replica of a service at the address says that it is
+// SERVING.
+func (o *Operator) AwaitServing(ctx context.Context, address string, role accessv1.Role) error {
+	conn, err := o.connect([]string{address}, role)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	// WaitForReady of a connection that balances by health waits for just this.
+	_, err = healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true))
+	return err
+}
+
+// CreateClusterNetwork stores the address plan.
+func (o *Operator) CreateClusterNetwork(ctx context.Context, plan *ipamv1.ClusterNetwork) error {
+	_, err := ipamv1.NewClusterNetworkServiceClient(o.ipam).CreateClusterNetwork(ctx, &ipamv1.CreateClusterNetworkRequest{ClusterNetwork: plan})
+	return worded(err)
+}
+
+// SetIsolation sets the isolation mode.
+func (o *Operator) SetIsolation(ctx context.Context, mode tenancyv1.IsolationMode) error {
+	_, err := tenancyv1.NewIsolationServiceClient(o.tenancy).SetIsolation(ctx, &tenancyv1.SetIsolationRequest{Mode: mode})
+	return worded(err)
+}
+
+// CreateNamespace creates a NetNamespace.
+func (o *Operator) CreateNamespace(ctx context.Context, name string, vnid *uint32, labels map[string]string) error {
+	_, err := tenancyv1.NewNetNamespaceServiceClient(o.tenancy).CreateNetNamespace(ctx,
+		&tenancyv1.CreateNetNamespaceRequest{Name: name, Netid: vnid, Labels: labels})
+	return worded(err)
+}
+
+// EnsureNamespace answers the VNID of a namespace, which it creates when there is
+// none.
+func (o *Operator) EnsureNamespace(ctx context.Context, name string) (vnid uint32, created bool, err error) {
+	client := tenancyv1.NewNetNamespaceServiceClient(o.tenancy)
+	found, err := client.GetNetNamespace(ctx, &tenancyv1.GetNetNamespaceRequest{Name: name})
+	if err == nil {
+		return found.GetNetNamespace().GetNetid(), false, nil
+	}
+	if status.Code(err) != codes.NotFound {
+		return 0, false, worded(err)
+	}
+	answer, err := client.CreateNetNamespace(ctx, &tenancyv1.CreateNetNamespaceRequest{Name: name})
+	return answer.GetNetNamespace().GetNetid(), err == nil, worded(err)
+}
+
+// HostSubnets answers all nodes that are registered, by name.
+func (o *Operator) HostSubnets(ctx context.Context) (map[string]*ipamv1.HostSubnet, error) {
+	client := ipamv1.NewHostSubnetServiceClient(o.ipam)
+	subnets := map[string]*ipamv1.HostSubnet{}
+	for token := ""; ; {
+		page, err := client.ListHostSubnets(ctx, &ipamv1.ListHostSubnetsRequest{PageToken: token})
+		if err != nil {
+			return nil, worded(err)
+		}
+		for _, subnet := range page.GetHostSubnets() {
+			subnets[subnet.GetName()] = subnet
+		}
+		if token = page.GetNextPageToken(); token == "" {
+			return subnets, nil
+		}
+	}
+}
+
+// pollEvery is the pause between two looks at what cannot be waited for.
+const pollEvery = 30 * time.Millisecond
+
+// AwaitRegistered returns when the node with that identity has its HostSubnet.
+func (o *Operator) AwaitRegistered(ctx context.Context, node, uid string) error {
+	client := ipamv1.NewHostSubnetServiceClient(o.ipam)
+	for {
+		answer, err := client.GetHostSubnet(ctx, &ipamv1.GetHostSubnetRequest{Node: node})
+		if err == nil && answer.GetHostSubnet().GetNodeUid() == uid {
+			return nil
+		}
+		if err != nil && status.Code(err) != codes.NotFound {
+			return worded(err)
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("node %s is not registered: %w", node, err)
+		}
+	}
+}
+
+// AwaitAgent returns when the node agent at the address says that it is ready. Its
+// error says what the agent misses.
+func (o *Operator) AwaitAgent(ctx context.Context, address string) error {
+	conn, err := o.connect([]string{address}, accessv1.Role_ROLE_NODE)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client := nodev1.NewNodeServiceClient(conn)
+	missing := "it does not answer"
+	for {
+		answer, err := client.GetNodeStatus(ctx, &nodev1.GetNodeStatusRequest{})
+		switch {
+		case err == nil && answer.GetStatus().GetReady():
+			return nil
+		case err == nil:
+			missing = answer.GetStatus().GetNotReadyReason()
+		case !slices.Contains([]codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled}, status.Code(err)):
+			return worded(err)
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("the agent is not ready: %s: %w", missing, err)
+		}
+	}
+}
+
+// refusal is a service's error in the service's own words alone.
+type refusal struct{ cause error }
+
+func (r refusal) Error() string { return rpcerr.Message(r.cause) }
+func (r refusal) Unwrap() error { return r.cause }
+
+func worded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return refusal{err}
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(pollEvery):
+		return nil
+	}
+}

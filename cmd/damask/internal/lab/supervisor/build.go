@@ -1,0 +1,259 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/controlplane"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/enter"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/machine"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/node"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/pod"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/topology"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/underlay"
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/identity/authority"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+)
+
+const (
+	// lifetime of the lab's certificates. A lab lives for hours.
+	lifetime = 90 * 24 * time.Hour
+	// trustDomain of the lab's certificates.
+	trustDomain = "damask"
+	// abreast is how many machines boot at once: each boot keeps a core busy.
+	abreast = 4
+)
+
+// build makes everything in the topology, in the order in which things need one
+// another.
+func (s *Supervisor) build(ctx context.Context) error {
+	for _, step := range []struct {
+		words string
+		do    func(context.Context) error
+	}{
+		{fmt.Sprintf("laying the underlay %s", s.topology.Underlay), s.layUnderlay},
+		{"starting the control services: " + s.counts(), s.startPlane},
+		{fmt.Sprintf("writing down the cluster: %s mode, pods in %s", s.topology.Mode, s.topology.ClusterNetworks[0].CIDR), s.describeCluster},
+		{fmt.Sprintf("booting %s, each with its own Open vSwitch", plural(len(s.topology.Nodes), "node")), s.bootNodes},
+		{"starting the node agents", s.startAgents},
+		{fmt.Sprintf("attaching %s", plural(len(s.topology.Pods), "pod")), s.addPods},
+	} {
+		if err := s.tell.Say("%s", step.words); err != nil {
+			return err
+		}
+		if err := step.do(ctx); err != nil {
+			if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+				return cause
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func (s *Supervisor) counts() string {
+	r := s.topology.Replicas
+	return fmt.Sprintf("%d nats, %d ipam, %d tenancy", r.NATS, r.IPAM, r.Tenancy)
+}
+
+func (s *Supervisor) layUnderlay(context.Context) error {
+	var err error
+	if s.network, err = underlay.New(s.topology.Underlay); err != nil {
+		return err
+	}
+	if err := s.addHost(controlplane.Host, "ctl", s.topology.Control); err != nil {
+		return err
+	}
+	for i, o := range s.topology.Outside {
+		h := host{name: o.Name, ip: o.IP}
+		if err := s.addHost(h.netns(), fmt.Sprintf("out%d", i), []netip.Addr{h.ip}); err != nil {
+			return err
+		}
+		s.outside = append(s.outside, h)
+	}
+	return nil
+}
+
+// addHost makes a network namespace on the underlay.
+func (s *Supervisor) addHost(name, plug string, addrs []netip.Addr) error {
+	if err := enter.NewNet("", name); err != nil {
+		return err
+	}
+	path := enter.NetPath(name)
+	if err := underlay.LoopbackUp(path); err != nil {
+		return err
+	}
+	if err := s.network.Plug(path, plug, addrs[0]); err != nil {
+		return err
+	}
+	return s.network.Configure(path, underlay.Interface, addrs, netip.Addr{})
+}
+
+func (s *Supervisor) startPlane(ctx context.Context) error {
+	ca, err := authority.New(trustDomain, lifetime)
+	if err != nil {
+		return err
+	}
+	s.authority = ca
+	files, err := ca.IssueFiles(s.config.Dir.Identity(OperatorIdentity), identity.Operator("lab"), lifetime)
+	if err != nil {
+		return err
+	}
+	source, err := identity.NewSource(files, s.log.Named("identity"))
+	if err != nil {
+		return err
+	}
+	s.plane, err = controlplane.New(controlplane.Config{
+		Dir: s.config.Dir, Binaries: s.config.Binaries, Topology: s.topology, Authority: ca, Operator: source,
+	}, s.reaper)
+	if err != nil {
+		return err
+	}
+	for _, service := range s.plane.Services {
+		if _, err := s.plane.Start(ctx, service, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// callTimeout bounds a call to a control service.
+const callTimeout = 30 * time.Second
+
+func (s *Supervisor) describeCluster(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	t := s.topology
+	plan := &ipamv1.ClusterNetwork{
+		Name:            "default",
+		ServiceNetworks: []string{t.ServiceNetwork.String()},
+		Mtu:             uint32(t.MTU),
+		Tunnel: &ipamv1.Tunnel{Port: uint32(t.Tunnel.Port), Type: map[string]ipamv1.TunnelType{
+			"vxlan": ipamv1.TunnelType_TUNNEL_TYPE_VXLAN, "geneve": ipamv1.TunnelType_TUNNEL_TYPE_GENEVE, "gre": ipamv1.TunnelType_TUNNEL_TYPE_GRE,
+		}[t.Tunnel.Type]},
+	}
+	for _, network := range t.ClusterNetworks {
+		plan.Networks = append(plan.Networks, &ipamv1.ClusterNetworkEntry{Cidr: network.CIDR.String(), HostSubnetLength: uint32(network.HostSubnetLength)})
+	}
+	if err := s.plane.Operator.CreateClusterNetwork(ctx, plan); err != nil {
+		return fmt.Errorf("create the cluster network: %w", err)
+	}
+	mode := tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT
+	if t.Mode == "subnet" {
+		mode = tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET
+	}
+	if err := s.plane.Operator.SetIsolation(ctx, mode); err != nil {
+		return fmt.Errorf("set the isolation mode: %w", err)
+	}
+	for _, namespace := range t.Namespaces {
+		if err := s.plane.Operator.CreateNamespace(ctx, namespace.Name, namespace.VNID, namespace.Labels); err != nil {
+			return fmt.Errorf("create namespace %s: %w", namespace.Name, err)
+		}
+	}
+	return nil
+}
+
+// newNode prepares a node that is off.
+func (s *Supervisor) newNode(i int, n topology.Node) (*node.Node, error) {
+	m := machine.New(machine.Config{
+		Name:    n.Name,
+		IP:      n.IP,
+		Gateway: s.outside[0].ip,
+		Plug:    fmt.Sprintf("node%d", i), // names of interfaces have at most 15 characters, names of nodes more
+		Disk:    s.config.Dir.Disk(n.Name),
+		Logs:    s.config.Dir.Path("logs"),
+		Init:    []string{s.config.Self, "lab-node", n.Name},
+	}, s.reaper, s.network)
+	files, err := s.authority.IssueFiles(m.Disk("etc", "damask"), identity.Node(n.Name), lifetime)
+	if err != nil {
+		return nil, err
+	}
+	return node.New(node.Config{
+		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Binaries: s.config.Binaries,
+		Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
+	}, m, s.reaper)
+}
+
+func (s *Supervisor) bootNodes(ctx context.Context) error {
+	for i, n := range s.topology.Nodes {
+		made, err := s.newNode(i, n)
+		if err != nil {
+			return err
+		}
+		s.nodes = append(s.nodes, made)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(abreast)
+	for _, n := range s.nodes {
+		group.Go(func() error {
+			_, err := n.StartSystem(ctx, "")
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// startAgents registers the nodes one after the other, so that subnets follow the
+// order of the topology; what comes after that they do side by side.
+func (s *Supervisor) startAgents(ctx context.Context) error {
+	// First those that ask for a subnet: otherwise an earlier node may be given it.
+	for _, asking := range []bool{true, false} {
+		for i, n := range s.nodes {
+			if s.topology.Nodes[i].Subnet.IsValid() != asking {
+				continue
+			}
+			if _, err := n.StartAgent(); err != nil {
+				return err
+			}
+			if err := n.AwaitRegistered(ctx, s.plane.Operator); err != nil {
+				return err
+			}
+		}
+	}
+	group, waiting := errgroup.WithContext(ctx)
+	for _, n := range s.nodes {
+		group.Go(func() error { return n.AwaitReady(waiting, s.plane.Operator) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return s.refreshRoutes(ctx)
+}
+
+func (s *Supervisor) addPods(ctx context.Context) error {
+	// What is asked for comes first, so that nobody else gets it by chance.
+	for _, asking := range []bool{true, false} {
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(abreast)
+		for _, p := range s.topology.Pods {
+			if (p.IP.IsValid() || p.OFPort != 0) != asking {
+				continue
+			}
+			wish := pod.Wish{Namespace: p.Namespace, Name: p.Name, OFPort: p.OFPort, Labels: p.Labels}
+			if p.IP.IsValid() {
+				wish.IP = p.IP.String()
+			}
+			group.Go(func() error {
+				_, err := s.addPod(ctx, p.Node, wish)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -94,7 +94,7 @@ func (n *node) serveHere(t testing.TB, change func(*attach.Parts)) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		if err := n.server(change).Serve(ctx, n.place.Socket); err != nil {
+		if err := serveOn(ctx, n.server(change), n.place.Socket); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -1,10 +1,7 @@
 package attach_test
 
 import (
-	"context"
-	"net"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -135,57 +132,4 @@ func TestRestoreForgetsPodsFromBeforeAReboot(t *testing.T) {
 		t.Errorf("restored %v, want nobody", got)
 	}
 	n.expectNothing(t)
-}
-
-func TestSocketIsRootsAndOnlyOneServerHasIt(t *testing.T) {
-	n := newNode(t)
-	serve := func() (stop func() error) {
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		gone := make(chan struct{})
-		go func() {
-			ended <- n.server(nil).Serve(ctx, n.place.Socket)
-			close(gone)
-		}()
-		awaitSocket(t, n.place.Socket, gone)
-		return func() error {
-			cancel()
-			return <-ended
-		}
-	}
-	stop := serve()
-	for path, want := range map[string]os.FileMode{n.place.Socket: 0o600, filepath.Dir(n.place.Socket): 0o700} {
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Mode().Perm() != want {
-			t.Errorf("mode of %s is %o, want %o", path, info.Mode().Perm(), want)
-		}
-	}
-	if err := n.server(nil).Serve(t.Context(), n.place.Socket); err == nil {
-		t.Error("two servers have one socket")
-	}
-	if err := stop(); err != nil {
-		t.Errorf("orderly stop: %v", err)
-	}
-	// What kill -9 leaves behind does not stand in the way.
-	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: n.place.Socket, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	old.SetUnlinkOnClose(false)
-	if err := old.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := serve()(); err != nil {
-		t.Errorf("start over an old socket: %v", err)
-	}
-	entries, err := os.ReadDir(filepath.Dir(n.place.Socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		t.Errorf("%s is left in the socket's directory", e.Name())
-	}
 }

@@ -15,12 +15,15 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/ovstest"
 	"github.com/damask-sdn/damask/internal/proctest"
 	"github.com/damask-sdn/damask/internal/rpcerr"
+	"github.com/damask-sdn/damask/internal/rpcserve"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
@@ -376,7 +379,17 @@ func serveAt(text string) error {
 	if _, err := s.Restore(ctx); err != nil {
 		return err
 	}
-	return s.Serve(ctx, where.Socket)
+	return serveOn(ctx, s, where.Socket)
+}
+
+// serveOn serves on a unix socket as the agent does.
+func serveOn(ctx context.Context, s *attach.Server, socket string) error {
+	local, err := rpcserve.NewLocal(socket, 0o600, hclog.NewNullLogger(), prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	local.Register(func(r grpc.ServiceRegistrar) { nodev1.RegisterCNIServiceServer(r, s) })
+	return local.Run(ctx)
 }
 
 // startServer starts a server process on the node and waits until it answers.

@@ -436,6 +436,12 @@ func TestNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 	if _, err := n.AddPort(short, Port{Name: "vethc"}); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "ovs-vswitchd") {
 		t.Errorf("AddPort without a switch: %v", err)
 	}
+	// A port that worked before is not lost to a call that was given up.
+	short, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := n.AddPort(short, Port{Name: "vetha", ExternalIDs: map[string]string{"new": "id"}}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("AddPort without a switch: %v", err)
+	}
 	n.sw.StartVswitchd(t)
 	if repairs := n.ensure(t, vxlanSpec()); len(repairs) != 0 {
 		t.Errorf("repairs after the restart: %q", repairs)

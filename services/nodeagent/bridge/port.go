@@ -14,6 +14,9 @@ import (
 // ErrOFPortTaken is a requested OpenFlow port number that another port has.
 var ErrOFPortTaken = errors.New("OpenFlow port is taken")
 
+// errUnusable is a port that the switch has and cannot use.
+var errUnusable = errors.New("the switch cannot use the port")
+
 // cleanUpTimeout bounds the removal of a port that could not be added, which must
 // happen even if the caller has given up meanwhile.
 const cleanUpTimeout = 5 * time.Second
@@ -62,24 +65,29 @@ func portOf(row *interfaceRow) Port {
 // for is chosen, and written down, so that the port keeps it.
 //
 // Errors: every problem of p; ErrOFPortTaken; what ovs-vswitchd says, for instance
-// that there is no such device. After an error of the switch the row is gone again.
+// that there is no such device. After an error a port that this call made is gone
+// again, and so is one that the switch cannot use; a port that worked before stays.
 func (b *Bridge) AddPort(ctx context.Context, p Port) (ofport uint32, err error) {
 	if err := p.validate(); err != nil {
 		return 0, err
 	}
 	defer b.names.lock(p.Name)()
+	made := false // by this call, perhaps on a connection that was lost since
 	err = b.retried(ctx, func(s *session) error {
-		ofport, err = b.addOn(ctx, s, p)
+		ofport, err = b.addOn(ctx, s, p, &made)
 		return err
 	})
 	if err != nil {
+		if made || errors.Is(err, errUnusable) {
+			err = errors.Join(err, b.cleanUp(ctx, p.Name))
+		}
 		return 0, fmt.Errorf("add port %s to %s: %w", p.Name, b.name, err)
 	}
 	return ofport, nil
 }
 
-// addOn does AddPort on one connection.
-func (b *Bridge) addOn(ctx context.Context, s *session, p Port) (uint32, error) {
+// addOn does AddPort on one connection. made is set when it may have made the port.
+func (b *Bridge) addOn(ctx context.Context, s *session, p Port, made *bool) (uint32, error) {
 	row := s.bridge(b.name)
 	if row == nil {
 		return 0, fmt.Errorf("there is no bridge %s", b.name)
@@ -100,6 +108,7 @@ func (b *Bridge) addOn(ctx context.Context, s *session, p Port) (uint32, error) 
 		return 0, err
 	}
 	defer done()
+	*made = *made || existing == nil
 	number, err := s.configure(ctx, addOperations(row, existing, p, wish))
 	if err != nil {
 		return 0, err
@@ -109,16 +118,9 @@ func (b *Bridge) addOn(ctx context.Context, s *session, p Port) (uint32, error) 
 		return row == nil || deref(row.OFPort) <= 0 || *row.OFPort == int(wish)
 	})
 	if err != nil {
-		if errors.Is(err, errLost) {
-			return 0, err
-		}
-		return 0, errors.Join(err, b.cleanUp(ctx, p.Name))
+		return 0, err
 	}
-	got, err := b.outcome(s, p.Name, wish)
-	if err != nil {
-		return 0, errors.Join(err, b.cleanUp(ctx, p.Name))
-	}
-	return got, nil
+	return outcome(s.iface(p.Name), wish)
 }
 
 // inForce says whether nothing is left to do for p.
@@ -169,15 +171,14 @@ func addOperations(bridge *bridgeRow, existing *interfaceRow, p Port, number uin
 }
 
 // outcome answers what the switch made of a port.
-func (b *Bridge) outcome(s *session, name string, wish uint32) (uint32, error) {
-	row := s.iface(name)
+func outcome(row *interfaceRow, wish uint32) (uint32, error) {
 	switch {
 	case row == nil:
 		return 0, errors.New("somebody else removed the port")
 	case deref(row.Error) != "":
-		return 0, fmt.Errorf("the switch says: %s", *row.Error)
+		return 0, fmt.Errorf("%w: %s", errUnusable, *row.Error)
 	case deref(row.OFPort) <= 0:
-		return 0, errors.New("the switch gave it no OpenFlow port (the log of ovs-vswitchd says why)")
+		return 0, fmt.Errorf("%w: it gave no OpenFlow port (the log of ovs-vswitchd says why)", errUnusable)
 	case *row.OFPort != int(wish):
 		return 0, fmt.Errorf("%w: the switch gave %d instead of %d", ErrOFPortTaken, *row.OFPort, wish)
 	}

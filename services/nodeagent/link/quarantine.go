@@ -92,9 +92,14 @@ func (l *Links) Quarantine(device string) error {
 func (l *Links) Release(device string) error {
 	err := l.rules.do(l.node, func(conn *nftables.Conn) error {
 		conn.DelChain(&nftables.Chain{Table: table(), Name: device})
-		return conn.Flush()
+		// Kernels before 6.16 have removed the chain together with the device. The
+		// refusal is the one answer to the one message: nothing is left unread.
+		if err := conn.Flush(); !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		return nil
 	})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	if err != nil {
 		return fmt.Errorf("release %s from quarantine: %w", device, err)
 	}
 	return nil

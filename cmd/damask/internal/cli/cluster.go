@@ -2,9 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/damask-sdn/damask/internal/configfile"
@@ -52,7 +53,7 @@ func loadCluster(path string) (Cluster, error) {
 		}
 		file.TLS.Check(r.In("tls"))
 	})
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return Cluster{}, fmt.Errorf("there is no file %s", path)
 	}
 	if err != nil {

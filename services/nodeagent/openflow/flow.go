@@ -1,6 +1,7 @@
 package openflow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,6 +32,16 @@ func (f Flow) Key() Key { return Key{Table: f.Table, Priority: f.Priority, Match
 func (f Flow) Equal(g Flow) bool {
 	return f.Table == g.Table && f.Priority == g.Priority && f.Cookie == g.Cookie && f.Match == g.Match &&
 		slices.Equal(f.Actions, g.Actions)
+}
+
+// Clone returns a copy that shares no memory with the dump that f was visited in.
+func (f Flow) Clone() Flow {
+	f.Match.tlv = strings.Clone(f.Match.tlv)
+	f.Actions = slices.Clone(f.Actions)
+	for i := range f.Actions {
+		f.Actions[i].wire = strings.Clone(f.Actions[i].wire)
+	}
+	return f
 }
 
 // Check reports every reason for which the flow cannot be sent: arguments that a builder could not take, a Goto that is
@@ -70,6 +81,16 @@ func (f Flow) String() string {
 	b := f.Key().appendText(make([]byte, 0, 160))
 	b = append(b, " actions="...)
 	return string(appendActions(b, f.Actions))
+}
+
+// Compare orders keys by table, then by priority with the highest first, then by match: the order in which a person
+// reads a pipeline.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(
+		cmp.Compare(k.Table, other.Table),
+		cmp.Compare(other.Priority, k.Priority),
+		strings.Compare(k.Match.tlv, other.Match.tlv),
+	)
 }
 
 // String writes the key as Flow.String does, without the actions.

@@ -68,7 +68,7 @@ func (s *Store) Replace(ctx context.Context, p plan.Plan, revision uint64) (*ipa
 			return err
 		case !exists:
 			return &Refusal{Kind: NotFound, Message: "there is no cluster network to update"}
-		case stored.GetRevision() != revision:
+		case stored.GetRevision() != revision || revision == 0: // 0: changed by this very commit, or not given
 			return &Refusal{Kind: StaleRevision, Message: fmt.Sprintf(
 				"the cluster network is at revision %d, not %d: read it again", stored.GetRevision(), revision)}
 		}

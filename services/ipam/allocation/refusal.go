@@ -1,5 +1,11 @@
 package allocation
 
+import "errors"
+
+// ErrUnavailable is in the chain of errors of changes that were not tried,
+// because the store does not answer this replica.
+var ErrUnavailable = errors.New("the store does not answer")
+
 // Kind is why something is refused.
 type Kind int
 

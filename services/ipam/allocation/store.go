@@ -33,8 +33,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/damask-sdn/damask/internal/bucket"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/ipam/plan"
@@ -50,7 +48,6 @@ type Store struct {
 	networks    bucket.Table[*ipamv1.ClusterNetwork]
 	hostSubnets bucket.Table[*ipamv1.HostSubnet]
 	metrics     *Metrics
-	turn        *semaphore.Weighted
 }
 
 // New answers a store on the service's bucket, which somebody else runs.
@@ -61,7 +58,6 @@ func New(b *bucket.Bucket, metrics *Metrics) *Store {
 		networks:    bucket.NewTable[*ipamv1.ClusterNetwork]("clusternetwork"),
 		hostSubnets: bucket.NewTable[*ipamv1.HostSubnet]("hostsubnet"),
 		metrics:     metrics,
-		turn:        semaphore.NewWeighted(1),
 	}
 	metrics.watch(s)
 	return s
@@ -124,12 +120,6 @@ func parseStored(stored *ipamv1.ClusterNetwork) (plan.Plan, error) {
 // update runs a transaction on a view that has everything that was committed
 // before: what it refuses is refused by the present, not by the past.
 func (s *Store) update(ctx context.Context, fn func(*bucket.Tx) error) (sequence uint64, err error) {
-	// Almost all transactions write the cursor: those of one replica would only
-	// make one another void.
-	if err := s.turn.Acquire(ctx, 1); err != nil {
-		return 0, fmt.Errorf("wait for a turn: %w", err)
-	}
-	defer s.turn.Release(1)
 	if err := s.refresh(ctx); err != nil {
 		return 0, err
 	}
@@ -139,5 +129,8 @@ func (s *Store) update(ctx context.Context, fn func(*bucket.Tx) error) (sequence
 func (s *Store) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTime)
 	defer cancel()
-	return s.bucket.Refresh(ctx)
+	if err := s.bucket.Refresh(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
 }

@@ -53,7 +53,8 @@ func status(ctx context.Context, err error) error {
 	case errors.As(err, &refusal):
 		a := answers[refusal.Kind]
 		return rpcerr.New(a.code, domain, a.reason, refusal.Message, refusal.Metadata)
-	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded), errors.Is(err, bucket.ErrOutcomeUnknown):
+	case errors.Is(err, allocation.ErrUnavailable), errors.Is(err, bucket.ErrOutcomeUnknown),
+		ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		return rpcerr.New(codes.Unavailable, domain, "STORE_UNAVAILABLE", "the store does not answer; try again", nil)
 	default:
 		return err

@@ -1,0 +1,235 @@
+package nodeagent
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/damask-sdn/damask/internal/daemon"
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcdial"
+	"github.com/damask-sdn/damask/internal/rpcserve"
+	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/attach"
+	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/lease"
+	"github.com/damask-sdn/damask/services/nodeagent/link"
+	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
+	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
+	"github.com/damask-sdn/damask/services/nodeagent/report"
+)
+
+// Run is the agent. It returns nil when ctx ends, and leaves the node's network
+// as it is.
+func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	br := bridge.New(bridge.Config{Database: cfg.OVS.Database}, log.Named("bridge"))
+	group.Go(func() error { return br.Run(ctx) })
+	group.Go(func() error {
+		a, err := newAgent(ctx, cfg, br, log)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		return a.run(ctx)
+	})
+	return group.Wait()
+}
+
+// agent is the parts of a node's agent, put together.
+type agent struct {
+	log       hclog.Logger
+	closers   []func()
+	flows     *flowsync.Syncer
+	plumbing  *plumbing
+	followed  *followed
+	register  *registration
+	reporter  *report.Reporter
+	prog      *intent.Programmer
+	cni       *rpcserve.Server
+	operators *rpcserve.Server
+	monitor   *daemon.Monitor
+}
+
+func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logger) (_ *agent, err error) {
+	a := &agent{log: log}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	registry := daemon.NewRegistry()
+	source, err := identify(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	ipam, tenancy, nc, err := a.connect(cfg, source, log)
+	if err != nil {
+		return nil, err
+	}
+	datapath, err := chooseDatapath(ctx, cfg, br)
+	if err != nil {
+		return nil, err
+	}
+	links, err := link.Open(link.Config{Userspace: datapath == datapathNetdev})
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(func() { _ = links.Close() })
+	rules, err := masquerade.New()
+	if err != nil {
+		return nil, err
+	}
+	leases, err := lease.Open(filepath.Join(cfg.StateDir, "leases"))
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(func() { _ = leases.Close() })
+
+	state := intent.NewState(cfg.Node)
+	a.flows = flowsync.New(flowsync.Config{Socket: filepath.Join(cfg.OVS.RunDir, br.Name()+".mgmt")}, log.Named("flowsync"))
+	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
+	p := &pods{
+		node: cfg.Node, state: state, programmer: a.prog, leases: leases, log: log.Named("pods"),
+		count: map[string]int{}, waiting: map[string]bool{},
+	}
+	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(tenancy), p.registered, log.Named("report"))
+	p.reporter = a.reporter
+	a.plumbing = &plumbing{
+		state: state, programmer: a.prog, bridge: br, links: links, rules: rules, pods: p,
+		hostIP: cfg.HostIP, datapath: datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
+		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
+	}
+	p.wake = a.plumbing.Wake
+	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(ipam), cfg, log.Named("register"))
+	a.followed = newFollowed(nc, ipam, tenancy, cfg.StateDir, &sink{
+		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again, log: log.Named("followed"),
+	}, log)
+	p.namespaces = a.followed.namespaces
+	attachments := attach.New(attach.Parts{
+		Leases: leases, Site: a.plumbing, Ports: br, Links: links, Programmer: p, Names: p, Registry: p,
+	}, log.Named("attach"))
+	p.restorer = attachments
+	return a, a.listen(cfg, source, registry, attachments, nodeapi.New(nodeapi.Config{
+		Node: cfg.Node, HostIP: cfg.HostIP.String(), Version: daemon.Version(), Started: time.Now(),
+		State: state, Programmer: a.prog, Switch: a.flows, Leases: leases,
+		Plumbing: a.plumbing.describe, Audit: a.plumbing.audited,
+	}))
+}
+
+// identify loads the node's certificate and sees that it is this node's.
+func identify(cfg Config, log hclog.Logger) (*identity.Source, error) {
+	source, err := identity.NewSource(cfg.TLS, log.Named("identity"))
+	if err != nil {
+		return nil, err
+	}
+	if got := source.ID(); got != identity.Node(cfg.Node) {
+		return nil, fmt.Errorf("the certificate %s is %s's, not node/%s's", cfg.TLS.Certificate, got, cfg.Node)
+	}
+	return source, nil
+}
+
+// connect makes the connections to the control services and the bus. None of
+// them has to be there: a node forwards and attaches without them.
+func (a *agent) connect(cfg Config, source *identity.Source, log hclog.Logger) (ipam, tenancy *grpc.ClientConn, nc *nats.Conn, err error) {
+	ipam, err = rpcdial.New(rpcdial.Config{Addresses: cfg.IPAM.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_IPAM}}, source)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	a.onClose(func() { _ = ipam.Close() })
+	tenancy, err = rpcdial.New(rpcdial.Config{Addresses: cfg.Tenancy.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_TENANCY}}, source)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	a.onClose(func() { _ = tenancy.Close() })
+	nc, err = natsd.Connect(cfg.NATS.Servers, source, log)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	a.onClose(nc.Close)
+	return ipam, tenancy, nc, nil
+}
+
+// chooseDatapath answers what br0 is to be: as configured, or what this
+// machine can do. It waits for OVSDB.
+func chooseDatapath(ctx context.Context, cfg Config, br *bridge.Bridge) (string, error) {
+	if cfg.Datapath != datapathAuto {
+		return cfg.Datapath, nil
+	}
+	return br.DatapathType(ctx)
+}
+
+// listen opens the agent's own doors: the CNI socket, the API for operators,
+// and metrics.
+func (a *agent) listen(cfg Config, source *identity.Source, registry *prometheus.Registry, cni nodev1.CNIServiceServer, node nodev1.NodeServiceServer) (err error) {
+	a.cni, err = rpcserve.NewLocal(cfg.CNISocket, 0o600, a.log.Named("cni"), registry)
+	if err != nil {
+		return err
+	}
+	a.onClose(a.cni.Close)
+	a.cni.Register(func(r grpc.ServiceRegistrar) { nodev1.RegisterCNIServiceServer(r, cni) })
+	a.operators, err = rpcserve.New(rpcserve.Config{Listen: cfg.Listen}, source, a.log.Named("api"), registry)
+	if err != nil {
+		return err
+	}
+	a.onClose(a.operators.Close)
+	a.operators.Register(func(r grpc.ServiceRegistrar) { nodev1.RegisterNodeServiceServer(r, node) })
+	a.monitor, err = daemon.NewMonitor(cfg.Metrics, registry, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	a.onClose(a.monitor.Close)
+	registry.MustRegister(newMetrics(a.flows, a.plumbing))
+	return nil
+}
+
+func (a *agent) onClose(f func()) { a.closers = append(a.closers, f) }
+
+// close lets go of everything, last first.
+func (a *agent) close() {
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		a.closers[i]()
+	}
+}
+
+// run runs the parts until ctx ends or one of them cannot go on.
+func (a *agent) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context) error{
+		a.flows.Run, a.prog.Run, a.plumbing.Run, a.register.Run, a.reporter.Run,
+		a.followed.networks.Run, a.followed.hostSubnets.Run, a.followed.isolation.Run, a.followed.namespaces.Run,
+		a.cni.Run, a.operators.Run, a.monitor.Run,
+	} {
+		group.Go(func() error { return part(ctx) })
+	}
+	group.Go(func() error { return a.compareAfterConnecting(ctx) })
+	a.operators.SetReady(true)
+	a.cni.SetReady(true)
+	return group.Wait()
+}
+
+// compareAfterConnecting asks for a pass each time that the switch is there
+// again: what it holds then is not known.
+func (a *agent) compareAfterConnecting(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.flows.Connected():
+			a.plumbing.Wake()
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package intent
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+)
+
+// compile answers the flows that a fragment should have now; none when its
+// owner is gone, or when nothing can be said yet. It is pure: the same state
+// gives the same flows.
+func (s *State) compile(owner string) []openflow.Flow {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.compileLocked(owner)
+}
+
+func (s *State) compileLocked(owner string) []openflow.Flow {
+	if s.network == nil || s.own == nil || !s.modeKnown {
+		return nil
+	}
+	node := s.node()
+	if owner == baseOwner {
+		return pipeline.Base(node).Flows
+	}
+	if pod, ok := s.pods[owner]; ok {
+		vnid, known := s.namespaces[pod.Namespace]
+		if !known {
+			return nil
+		}
+		return pipeline.PodFragment(node, pipeline.Pod{
+			Namespace: pod.Namespace, Name: pod.Name, IP: pod.IP, Port: pod.Port, VNID: vnid,
+		}).Flows
+	}
+	if name, ok := strings.CutPrefix(owner, hostSubnetOwner("")); ok {
+		remote, there := s.remotes[name]
+		if !there {
+			return nil
+		}
+		return pipeline.RemoteFragment(node, remote).Flows
+	}
+	if text, ok := strings.CutPrefix(owner, "vnid "); ok {
+		vnid, err := strconv.ParseUint(text, 10, 32)
+		if err != nil || s.users[uint32(vnid)] == 0 {
+			return nil
+		}
+		return pipeline.TenantFragment(node, uint32(vnid)).Flows
+	}
+	return nil
+}
+
+// CompileAll answers every fragment that should be, by owner: what a switch
+// that knows nothing needs.
+func (s *State) CompileAll() map[string][]openflow.Flow {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	owners := []string{baseOwner}
+	for owner := range s.pods {
+		owners = append(owners, owner)
+	}
+	for name := range s.remotes {
+		owners = append(owners, hostSubnetOwner(name))
+	}
+	for vnid := range s.users {
+		owners = append(owners, vnidOwner(vnid))
+	}
+	all := make(map[string][]openflow.Flow, len(owners))
+	for _, owner := range owners {
+		if flows := s.compileLocked(owner); len(flows) > 0 {
+			all[owner] = flows
+		}
+	}
+	return all
+}

@@ -1,0 +1,260 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
+
+	"github.com/damask-sdn/damask/internal/follow"
+	"github.com/damask-sdn/damask/internal/rpcerr"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/lease"
+	"github.com/damask-sdn/damask/services/nodeagent/report"
+)
+
+const (
+	// arrival is how long an ADD waits for a namespace that nobody knows yet: it
+	// is made at the same time as its first pod, by somebody else.
+	arrival = 3 * time.Second
+	// idleNamespaces is how many namespaces without pods the node goes on
+	// following, so that a pod can come back while the control services are away.
+	idleNamespaces = 64
+)
+
+// restorer makes leases, ports and cables agree at start (attach.Server).
+type restorer interface {
+	Restore(ctx context.Context) ([]*nodev1.Attachment, error)
+}
+
+// pods is what attachments need of the cluster's state: the VNID of a
+// namespace, the flows of a pod, and the pod registry.
+type pods struct {
+	node       string
+	state      *intent.State
+	programmer *intent.Programmer
+	namespaces *follow.Follower[*tenancyv1.NetNamespace]
+	leases     *lease.Store
+	reporter   *report.Reporter
+	restorer   restorer
+	wake       func() // asks for a pass, when the last unknown namespace is known
+	log        hclog.Logger
+
+	mu      sync.Mutex
+	count   map[string]int  // attachments of each namespace
+	idle    []string        // followed namespaces without attachments, longest first
+	waiting map[string]bool // namespaces of restored pods, until it is known whose they are
+}
+
+func podOf(a *nodev1.Attachment) (intent.Pod, error) {
+	if len(a.GetIps()) == 0 {
+		return intent.Pod{}, errors.New("the attachment has no address")
+	}
+	prefix, err := netip.ParsePrefix(a.GetIps()[0])
+	if err != nil {
+		return intent.Pod{}, fmt.Errorf("the attachment's address: %w", err)
+	}
+	return intent.Pod{
+		Namespace: a.GetPodNamespace(), Name: a.GetPodName(),
+		Sandbox: a.GetContainerId(), Ifname: a.GetIfname(), IP: prefix.Addr(), Port: a.GetOfport(),
+	}, nil
+}
+
+// restore takes the pods that live here into the state. Their flows are in the
+// switch already; nothing is sent.
+func (p *pods) restore(ctx context.Context) error {
+	attachments, err := p.restorer.Restore(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range attachments {
+		pod, err := podOf(a)
+		if err != nil {
+			p.log.Error("pod not restored", "namespace", a.GetPodNamespace(), "pod", a.GetPodName(), "error", err)
+			continue
+		}
+		p.state.AddPod(pod)
+		p.enter(a.GetPodNamespace())
+	}
+	p.reporter.Changed()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for namespace := range p.count {
+		if _, known := p.state.VNID(namespace); !known {
+			p.waiting[namespace] = true
+			go p.resolve(ctx, namespace)
+		}
+	}
+	return nil
+}
+
+// resolve waits until it is known whether a namespace exists, and if so until
+// the state has it. It ends with ctx.
+func (p *pods) resolve(ctx context.Context, namespace string) {
+	_, exists, err := p.namespaces.Find(ctx, namespace)
+	if err == nil && exists {
+		_, err = p.state.AwaitVNID(ctx, namespace)
+	}
+	if err != nil {
+		return // ctx has ended
+	}
+	if !exists {
+		p.log.Warn("namespace of running pods does not exist, they stay closed", "namespace", namespace)
+	}
+	p.mu.Lock()
+	delete(p.waiting, namespace)
+	last := len(p.waiting) == 0
+	p.mu.Unlock()
+	if last {
+		p.wake()
+	}
+}
+
+// unresolved names what is not known yet about the pods that were restored.
+func (p *pods) unresolved() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var missing []string
+	for namespace := range p.waiting {
+		missing = append(missing, "the VNID of namespace "+namespace)
+	}
+	return missing
+}
+
+// enter counts an attachment of a namespace and follows the namespace.
+func (p *pods) enter(namespace string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count[namespace]++
+	p.idle = slices.DeleteFunc(p.idle, func(name string) bool { return name == namespace })
+	p.namespaces.Want(namespace)
+}
+
+// leave counts one less, and stops following what has been idle longest.
+func (p *pods) leave(namespace string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count[namespace]--; p.count[namespace] > 0 {
+		return
+	}
+	delete(p.count, namespace)
+	p.linger(namespace)
+}
+
+// linger goes on following a namespace without attachments, and stops
+// following the one that has been so for longest if there are too many. The
+// caller holds the lock.
+func (p *pods) linger(namespace string) {
+	if slices.Contains(p.idle, namespace) {
+		return
+	}
+	p.idle = append(p.idle, namespace)
+	if len(p.idle) > idleNamespaces {
+		p.namespaces.Drop(p.idle[0])
+		p.state.DeleteNetNamespace(p.idle[0])
+		p.idle = p.idle[1:]
+	}
+}
+
+// VNID answers the VNID of a namespace; a known one at once, whatever is away.
+func (p *pods) VNID(ctx context.Context, namespace string) (uint32, error) {
+	if vnid, known := p.state.VNID(namespace); known {
+		return vnid, nil
+	}
+	p.namespaces.Want(namespace)
+	ctx, cancel := context.WithTimeout(ctx, arrival)
+	defer cancel()
+	vnid, err := p.state.AwaitVNID(ctx, namespace)
+	if err == nil {
+		return vnid, nil
+	}
+	p.mu.Lock()
+	if p.count[namespace] == 0 {
+		p.linger(namespace) // the next ADD asks again, and may be answered at once
+	}
+	p.mu.Unlock()
+	return 0, rpcerr.New(codes.FailedPrecondition, "node.damask", "UNKNOWN_NAMESPACE",
+		fmt.Sprintf("namespace %s has no VNID that this node could learn within %s: either it does not exist or the tenancy service is away", namespace, arrival), nil)
+}
+
+// Program puts a pod's flows into the switch and answers when they are there.
+func (p *pods) Program(ctx context.Context, a *nodev1.Attachment) error {
+	pod, err := podOf(a)
+	if err != nil {
+		return err
+	}
+	if !p.state.HasPod(pod) {
+		p.enter(pod.Namespace)
+	}
+	change := p.state.AddPod(pod)
+	if !p.state.Open(pod) {
+		return fmt.Errorf("pod %s/%s cannot have flows: address %s, port %d", pod.Namespace, pod.Name, pod.IP, pod.Port)
+	}
+	return p.programmer.Program(ctx, change)
+}
+
+// Unprogram takes a pod's flows out of the switch.
+func (p *pods) Unprogram(ctx context.Context, a *nodev1.Attachment) error {
+	pod, err := podOf(a)
+	if err != nil || !p.state.HasPod(pod) {
+		return nil //nolint:nilerr // what has no address has no flows
+	}
+	err = p.programmer.Program(ctx, p.state.RemovePod(pod))
+	p.leave(pod.Namespace)
+	if errors.Is(err, intent.ErrNotStarted) {
+		return nil // the comparison to come leaves them out
+	}
+	return err
+}
+
+// Differences tells, for CHECK, how a pod's flows differ from what they should be.
+func (p *pods) Differences(ctx context.Context, a *nodev1.Attachment) ([]string, error) {
+	pod, err := podOf(a)
+	if err != nil {
+		return nil, err
+	}
+	if !p.state.HasPod(pod) {
+		return []string{"the pod is not among those of this node"}, nil
+	}
+	return p.programmer.Differences(ctx, pod)
+}
+
+// PodUp and PodDown tell the registry, later.
+func (p *pods) PodUp(*nodev1.Attachment) { p.reporter.Changed() }
+
+// PodDown is told when an attachment is gone.
+func (p *pods) PodDown(*nodev1.Attachment) { p.reporter.Changed() }
+
+// registered answers the node's pods as the registry should have them.
+func (p *pods) registered() []*tenancyv1.Pod {
+	var list []*tenancyv1.Pod
+	for _, l := range p.leases.List() {
+		a := l.Attachment
+		pod, err := podOf(a)
+		if err != nil || !l.Attached {
+			continue
+		}
+		list = append(list, &tenancyv1.Pod{
+			Namespace: a.GetPodNamespace(), Name: a.GetPodName(), Node: p.node,
+			Ips: []string{pod.IP.String()}, Labels: a.GetLabels(), SandboxId: a.GetContainerId(),
+		})
+	}
+	return list
+}
+
+// devices answers the host ends of the node's pods.
+func (p *pods) devices() []string {
+	var names []string
+	for _, l := range p.leases.List() {
+		names = append(names, l.Attachment.GetHostVeth())
+	}
+	return names
+}

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -52,19 +51,19 @@ type Bucket struct {
 
 	view  *view
 	ready chan struct{}
-	// A transaction's first attempt shares turn with others; one that met a
-	// conflict repeats alone, so that goroutines of one process never starve
-	// one another.
-	turn      *semaphore.Weighted
-	committed chan struct{}
-	stats     counters
+	// tombstoneLife is the constant of this name; tests are less patient.
+	tombstoneLife time.Duration
+	groups        groups
+	committed     chan struct{} // wakes the head notes
+	losses        losses
+	stats         counters
 }
 
 type counters struct{ commits, conflicts, resends, rebuilds atomic.Uint64 }
 
 // Stats are counts since the start of the process.
 type Stats struct {
-	// Commits that were applied.
+	// Commits that were applied; one may be of several transactions.
 	Commits uint64
 	// Conflicts: attempts that somebody else's commit made void.
 	Conflicts uint64
@@ -82,8 +81,8 @@ func Open(ctx context.Context, js jetstream.JetStream, nc *nats.Conn, cfg Config
 	}
 	b := &Bucket{
 		cfg: cfg, js: js, nc: nc, log: log.Named("bucket"), stream: "KV_" + cfg.Name,
-		view: newView(cfg.Observe), ready: make(chan struct{}),
-		turn: semaphore.NewWeighted(everybody), committed: make(chan struct{}, 1),
+		view: newView(cfg.Observe), ready: make(chan struct{}), tombstoneLife: tombstoneLife,
+		groups: groups{wake: make(chan struct{}, 1)}, committed: make(chan struct{}, 1),
 	}
 	if err := b.ensureStream(ctx); err != nil {
 		return nil, fmt.Errorf("open bucket %q: %w", cfg.Name, err)
@@ -135,13 +134,15 @@ func (b *Bucket) ensureStream(ctx context.Context) error {
 
 func (b *Bucket) subject(key string) string { return "$KV." + b.cfg.Name + "." + key }
 
-// Run feeds the view and publishes head notes until ctx ends. It outlives lost
-// connections and restarts of the server.
+// Run feeds the view, commits, and publishes head notes until ctx ends. It
+// outlives lost connections and restarts of the server. Updates need it.
 func (b *Bucket) Run(ctx context.Context) error {
-	var both sync.WaitGroup
-	both.Go(func() { b.feed(ctx) })
-	both.Go(func() { b.publishHeads(ctx) })
-	both.Wait()
+	var all sync.WaitGroup
+	all.Go(func() { b.feed(ctx) })
+	all.Go(func() { b.publishHeads(ctx) })
+	all.Go(func() { b.commitGroups(ctx) })
+	all.Go(func() { b.losses.watch(ctx, b.nc) })
+	all.Wait()
 	return nil
 }
 

@@ -132,7 +132,7 @@ func (b *Bucket) send(ctx context.Context, id string, writes []*write, asBatch b
 			break
 		}
 		if err := b.nc.PublishMsg(msg); err != nil {
-			return answer{err: fmt.Errorf("publish: %w", err)} // the commit mark is not sent
+			return unsent(err) // nothing happens without the commit mark
 		}
 	}
 	if asBatch {
@@ -140,16 +140,24 @@ func (b *Bucket) send(ctx context.Context, id string, writes []*write, asBatch b
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+	defer b.losses.during(cancel)()
 	reply, err := b.nc.RequestMsgWithContext(ctx, last)
-	switch {
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded):
-		return answer{err: fmt.Errorf("publish: %w", err)}
-	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrMaxPayload):
-		return answer{err: fmt.Errorf("publish: %w", err), refused: true}
-	case err != nil:
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
+		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrMaxPayload) {
+		return unsent(err)
+	}
+	if err != nil {
 		return answer{err: fmt.Errorf("publish: %w", err), lost: true}
 	}
 	return parseAnswer(reply.Data)
+}
+
+// unsent is the answer when a message certainly did not reach the store.
+func unsent(err error) answer {
+	return answer{
+		err:     fmt.Errorf("publish: %w", err),
+		refused: errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrMaxPayload),
+	}
 }
 
 func (b *Bucket) message(id string, i int, w *write) *nats.Msg {
@@ -158,7 +166,7 @@ func (b *Bucket) message(id string, i int, w *write) *nats.Msg {
 	msg.Header.Set(headerExpected, strconv.FormatUint(w.expected, 10))
 	if w.deleted {
 		msg.Header.Set(bus.HeaderOperation, operationDelete)
-		msg.Header.Set(headerTTL, tombstoneLife.String())
+		msg.Header.Set(headerTTL, b.tombstoneLife.String())
 		return msg
 	}
 	msg.Data = w.value

@@ -109,7 +109,7 @@ func (f *feed) subscribe(parent context.Context) (jetstream.MessagesContext, err
 	info := stream.CachedInfo()
 	shown := f.view.snapshot().sequence
 	resume := info.Created.Equal(f.created) && info.State.LastSeq >= shown &&
-		time.Now().Round(0).Sub(f.cutOff) < tombstoneLife/2
+		time.Now().Round(0).Sub(f.cutOff) < f.tombstoneLife/2
 
 	f.rebuild, f.root, f.batch, f.held, f.received = !resume, nil, "", nil, 0
 	f.newest = info.State.LastSeq

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 )
 
-// Tx is one attempt of a transaction. It reads a snapshot with its own writes
-// on top, and collects the writes. It is for one goroutine.
+// Tx is one attempt of a transaction. It reads a snapshot with writes on top:
+// its own, and those of transactions that are to be committed together with it
+// and before it. It is for one goroutine.
 type Tx struct {
 	snapshot Snapshot
 	writes   map[string]*write
-	order    []string // keys in the order in which they were first written
+	journal  []undo
 	problem  error
 }
 
@@ -21,6 +24,13 @@ type write struct {
 	value    []byte
 	deleted  bool
 	expected uint64
+	step     int
+}
+
+// undo is what writes had for a key before a step; nil: nothing.
+type undo struct {
+	key string
+	old *write
 }
 
 func newTx(s Snapshot) *Tx { return &Tx{snapshot: s, writes: make(map[string]*write)} }
@@ -28,8 +38,31 @@ func newTx(s Snapshot) *Tx { return &Tx{snapshot: s, writes: make(map[string]*wr
 // Sequence answers the store sequence of the snapshot that the attempt reads.
 func (tx *Tx) Sequence() uint64 { return tx.snapshot.sequence }
 
-// Get answers the entry of a key, if the key exists. An entry that this attempt
-// wrote has revision 0.
+// run runs a transaction's function in this attempt.
+func (tx *Tx) run(fn func(tx *Tx) error) error {
+	err := fn(tx)
+	if err == nil && tx.problem != nil {
+		err = fmt.Errorf("transaction: %w", tx.problem)
+	}
+	tx.problem = nil
+	return err
+}
+
+// rollback undoes the steps after the first n.
+func (tx *Tx) rollback(n int) {
+	for len(tx.journal) > n {
+		last := tx.journal[len(tx.journal)-1]
+		tx.journal = tx.journal[:len(tx.journal)-1]
+		if last.old == nil {
+			delete(tx.writes, last.key)
+		} else {
+			tx.writes[last.key] = last.old
+		}
+	}
+}
+
+// Get answers the entry of a key, if the key exists. An entry that is not in
+// the store yet has revision 0.
 func (tx *Tx) Get(key string) (Entry, bool) {
 	if w := tx.writes[key]; w != nil {
 		return Entry{Key: key, Value: w.value}, !w.deleted
@@ -86,26 +119,22 @@ func (tx *Tx) stage(w *write) {
 		return
 	}
 	w.expected = tx.snapshot.expectation(w.key)
-	if tx.writes[w.key] == nil {
-		tx.order = append(tx.order, w.key)
-	}
+	w.step = len(tx.journal)
+	tx.journal = append(tx.journal, undo{key: w.key, old: tx.writes[w.key]})
 	tx.writes[w.key] = w
 }
 
 func (tx *Tx) unstage(key string) {
-	if tx.writes[key] == nil {
-		return
+	if old := tx.writes[key]; old != nil {
+		tx.journal = append(tx.journal, undo{key: key, old: old})
+		delete(tx.writes, key)
 	}
-	delete(tx.writes, key)
-	tx.order = slices.DeleteFunc(tx.order, func(k string) bool { return k == key })
 }
 
 // staged answers the writes in the order in which they were made.
 func (tx *Tx) staged() []*write {
-	staged := make([]*write, len(tx.order))
-	for i, key := range tx.order {
-		staged[i] = tx.writes[key]
-	}
+	staged := slices.Collect(maps.Values(tx.writes))
+	slices.SortFunc(staged, func(a, b *write) int { return a.step - b.step })
 	return staged
 }
 
@@ -113,12 +142,12 @@ func (tx *Tx) staged() []*write {
 func (tx *Tx) List(prefix string) []Entry { return slices.Collect(tx.Scan(prefix, "")) }
 
 // Scan answers the entries whose keys begin with prefix and are greater than
-// after, in order of key, this attempt's own writes included. Writes made while
+// after, in order of key, with the writes so far on top. Writes made while
 // the scan runs do not show in it.
 func (tx *Tx) Scan(prefix, after string) iter.Seq[Entry] {
-	own := make([]string, 0, len(tx.order))
-	for _, key := range tx.order {
-		if len(key) >= len(prefix) && key[:len(prefix)] == prefix && key > after {
+	var own []string
+	for key := range tx.writes {
+		if strings.HasPrefix(key, prefix) && key > after {
 			own = append(own, key)
 		}
 	}

@@ -26,12 +26,23 @@ type Server struct {
 	server *server.Server
 }
 
-// New starts a server.
+// New starts a server that syncs its store now and then.
 func New(t testing.TB) *Server {
+	t.Helper()
+	return start(t, false)
+}
+
+// NewSyncing starts a server that has each commit on disk before its answer.
+func NewSyncing(t testing.TB) *Server {
+	t.Helper()
+	return start(t, true)
+}
+
+func start(t testing.TB, sync bool) *Server {
 	t.Helper()
 	s := &Server{t: t, opts: server.Options{
 		ServerName: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT,
-		JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+		JetStream: true, StoreDir: t.TempDir(), SyncAlways: sync, NoLog: true, NoSigs: true,
 	}}
 	s.Start()
 	t.Cleanup(s.Stop)
@@ -60,6 +71,9 @@ func (s *Server) Stop() {
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
 }
+
+// StoreDir answers the directory of the store.
+func (s *Server) StoreDir() string { return s.opts.StoreDir }
 
 // URL answers where the server listens; the same after Start.
 func (s *Server) URL() string { return s.server.ClientURL() }

@@ -156,7 +156,23 @@ func (s *Server) mend(ctx context.Context, a *nodev1.Attachment, network Network
 	if a, err = s.plug(ctx, a, false); err != nil {
 		return a, made, err
 	}
-	return a, made, s.Programmer.Program(ctx, a)
+	return a, made, s.reprogram(ctx, a)
+}
+
+// reprogram sends the flows of a pod again when the switch does not have them all.
+// The programmer sends only what it does not know to be there, so it must let
+// go of them first.
+func (s *Server) reprogram(ctx context.Context, a *nodev1.Attachment) error {
+	differences, err := s.Programmer.Differences(ctx, a)
+	if err != nil {
+		return err
+	}
+	if len(differences) > 0 {
+		if err := s.Programmer.Unprogram(ctx, a); err != nil {
+			return err
+		}
+	}
+	return s.Programmer.Program(ctx, a)
 }
 
 // renew replaces a pod's cable by one of another name.

@@ -110,6 +110,7 @@ func TestPodIsClosedUntilItsFlowsAreIn(t *testing.T) {
 		}}
 	})
 	add(t, s, fresh.request())
+	n.settle(t)
 	if !fresh.reaches(oldIP) {
 		t.Error("the new pod does not talk after ADD")
 	}
@@ -133,6 +134,7 @@ func TestSecondAddRepairsAndAnswersTheSame(t *testing.T) {
 		if again := add(t, s, p.request()); !proto.Equal(first, again) {
 			t.Errorf("%s: got  %v\nwant %v", name, again, first)
 		}
+		n.settle(t)
 		if !p.reaches(peerIP) {
 			t.Errorf("%s: the pod does not talk after the second ADD", name)
 		}
@@ -145,6 +147,7 @@ func TestSecondAddRepairsAndAnswersTheSame(t *testing.T) {
 	if ipOf(again) != ipOf(first) || again.GetAttachment().GetOfport() != first.GetAttachment().GetOfport() {
 		t.Errorf("after the cable was lost: got %v, want the address and port of %v", again, first)
 	}
+	n.settle(t)
 	if !p.reaches(peerIP) {
 		t.Error("the pod does not talk after its cable was made anew")
 	}

@@ -8,13 +8,18 @@ import (
 
 	"github.com/damask-sdn/damask/internal/netnstest"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
-	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
-func restore(t *testing.T, s *attach.Server) map[string]*nodev1.Attachment {
+// restore is the start of an agent: what lives here, then a comparison of flows.
+// It answers the pods by sandbox, and how many flows were not as they should be.
+func (n *node) restore(t *testing.T) (map[string]*nodev1.Attachment, int) {
 	t.Helper()
-	list, err := s.Restore(t.Context())
+	list, err := n.server(nil).Restore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff, err := n.programmer.compare(t.Context(), list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +27,7 @@ func restore(t *testing.T, s *attach.Server) map[string]*nodev1.Attachment {
 	for _, a := range list {
 		pods[a.GetContainerId()] = a
 	}
-	return pods
+	return pods, len(diff.Added) + len(diff.Modified) + len(diff.Deleted)
 }
 
 func TestRestoreOnAnUnchangedNodeChangesNothing(t *testing.T) {
@@ -32,7 +37,10 @@ func TestRestoreOnAnUnchangedNodeChangesNothing(t *testing.T) {
 	a, b := add(t, s, first.request()), add(t, s, second.request())
 	rows := n.sw.Vsctl(t, "--columns=_uuid,name,ofport,external_ids", "list", "Interface")
 	n.restart(t)
-	got := restore(t, n.server(nil))
+	got, flows := n.restore(t)
+	if flows != 0 {
+		t.Errorf("%d flows were changed", flows)
+	}
 	if len(got) != 2 || !proto.Equal(got["first"], a.GetAttachment()) || !proto.Equal(got["second"], b.GetAttachment()) {
 		t.Errorf("restored %v, want %v and %v", got, a.GetAttachment(), b.GetAttachment())
 	}
@@ -57,9 +65,8 @@ func TestRestoreTakesAwayWhatIsHalfMade(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n.sw.Ofctl(t, "del-flows", "br0", "table=70") // the comparison that follows Restore does that
 	n.restart(t)
-	if got := restore(t, n.server(nil)); len(got) != 0 {
+	if got, _ := n.restore(t); len(got) != 0 {
 		t.Errorf("restored %v, want nobody", got)
 	}
 	n.expectNothing(t)
@@ -72,10 +79,11 @@ func TestRestoreGivesPodsTheirPortsBack(t *testing.T) {
 	made, other := add(t, s, p.request()), add(t, s, peer.request())
 	n.sw.Vsctl(t, "del-port", made.GetAttachment().GetHostVeth())
 	n.restart(t)
-	got := restore(t, n.server(nil))
+	got, _ := n.restore(t)
 	if !proto.Equal(got["web"], made.GetAttachment()) {
 		t.Errorf("restored %v, want %v", got["web"], made.GetAttachment())
 	}
+	n.settle(t)
 	if !p.reaches(ipOf(other)) {
 		t.Error("the pod does not talk after its port came back")
 	}
@@ -96,7 +104,7 @@ func TestRestoreAdoptsPodsWhenTheLeasesAreLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.restart(t)
-	got := restore(t, n.server(nil))
+	got, _ := n.restore(t)
 	want := proto.CloneOf(made.GetAttachment())
 	want.Labels = nil // only the lease store had them
 	if len(got) != 2 || !proto.Equal(got["web"], want) {
@@ -112,7 +120,6 @@ func TestRestoreAdoptsPodsWhenTheLeasesAreLost(t *testing.T) {
 	if _, err := n.server(nil).GarbageCollect(t.Context(), &nodev1.GarbageCollectRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	n.sw.Ofctl(t, "del-flows", "br0", "table=70,ip,nw_dst=10.130.0.4") // of the dead pod: the comparison removes it
 	n.expectNothing(t)
 }
 
@@ -128,7 +135,7 @@ func TestRestoreForgetsPodsFromBeforeAReboot(t *testing.T) {
 	n.sw.StopVswitchd()
 	n.sw.StartVswitchd(t)
 	n.restart(t)
-	if got := restore(t, n.server(nil)); len(got) != 0 {
+	if got, _ := n.restore(t); len(got) != 0 {
 		t.Errorf("restored %v, want nobody", got)
 	}
 	n.expectNothing(t)

@@ -61,7 +61,8 @@ const (
 
 // Config says what to connect to.
 type Config struct {
-	// Addresses are the "HOST:PORT" of the service's replicas. At least one.
+	// Addresses are the "HOST:PORT" of the service's replicas. At least one. A
+	// name stands for one replica, also when it has several addresses.
 	Addresses []string
 	// Roles are the roles that the server may have; usually one. Required.
 	Roles []accessv1.Role

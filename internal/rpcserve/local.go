@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -38,6 +39,8 @@ type localListener struct {
 	*net.UnixListener
 	path string
 	own  fs.FileInfo
+	once sync.Once
+	err  error // of the first Close
 }
 
 // listenLocal binds under another name and renames, so that the socket is
@@ -101,10 +104,14 @@ func refuseLiving(path string) error {
 // Addr names the path that clients use, not the one of the first bind.
 func (l *localListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Close stops listening.
+// Close stops listening. Once only: later another process's socket could have
+// the same inode.
 func (l *localListener) Close() error {
-	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.own) {
-		_ = os.Remove(l.path)
-	}
-	return l.UnixListener.Close()
+	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.own) {
+			_ = os.Remove(l.path)
+		}
+		l.err = l.UnixListener.Close()
+	})
+	return l.err
 }

@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/damask-sdn/damask/internal/bucket"
@@ -48,6 +49,7 @@ type Store struct {
 	networks    bucket.Table[*ipamv1.ClusterNetwork]
 	hostSubnets bucket.Table[*ipamv1.HostSubnet]
 	metrics     *Metrics
+	listing     atomic.Pointer[listing] // the last one made
 }
 
 // New answers a store on the service's bucket, which somebody else runs.
@@ -83,16 +85,31 @@ func (s *Store) HostSubnet(ctx context.Context, node string) (hostSubnet *ipamv1
 }
 
 // HostSubnets answers all in order of name, and the store sequence that they
-// reflect.
+// reflect. Neither the list nor what is in it may be changed: every caller
+// gets the same, until something changes in the store. Thousands of agents
+// ask for it when they come back at once.
 func (s *Store) HostSubnets(ctx context.Context) ([]*ipamv1.HostSubnet, uint64, error) {
 	if err := s.bucket.Ready(ctx); err != nil {
 		return nil, 0, err
 	}
 	snapshot := s.bucket.Snapshot()
+	if l := s.listing.Load(); l != nil && l.sequence == snapshot.Sequence() {
+		return l.hostSubnets, l.sequence, nil
+	}
 	list, err := s.hostSubnets.List(snapshot)
+	if err != nil {
+		return nil, 0, err
+	}
 	// The bucket's order is that of encoded names: "a.b" after "a0".
 	slices.SortFunc(list, func(a, b *ipamv1.HostSubnet) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return list, snapshot.Sequence(), err
+	s.listing.Store(&listing{hostSubnets: list, sequence: snapshot.Sequence()})
+	return list, snapshot.Sequence(), nil
+}
+
+// listing is the answer of HostSubnets at one sequence.
+type listing struct {
+	hostSubnets []*ipamv1.HostSubnet
+	sequence    uint64
 }
 
 // planOf reads the plan that a transaction sees.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -19,14 +20,13 @@ import (
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/proctest"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
-	"github.com/damask-sdn/damask/services/ipam"
-	"github.com/damask-sdn/damask/services/tenancy"
 )
 
 // live is a real ipam and a real tenancy service on a real NATS server, all
@@ -38,38 +38,67 @@ type live struct {
 	agents  map[string]*agent
 }
 
-// startLive starts a cluster with two nodes and an address plan.
-func startLive(t testing.TB) *live {
+// startLive starts a cluster with two nodes and an address plan, of the services
+// in a directory.
+func startLive(t testing.TB, binaries string) *live {
 	t.Helper()
-	l := &live{t: t, ca: identitytest.New(t), agents: map[string]*agent{}}
+	l := newLive(t)
 	server, err := natsd.Start(natsd.ServerConfig{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic},
 		l.ca.Source(t, identitytest.Service(t, "nats")), hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	store := natsd.Config{Servers: []string{server.URL()}, Replicas: 1}
-	ipamAt, tenancyAt := freeAddress(t), freeAddress(t)
-	l.run(func(ctx context.Context) error {
-		return ipam.Run(ctx, ipam.Config{
-			Config: rpcserve.Config{Listen: ipamAt}, Metrics: "127.0.0.1:0", NATS: store,
-			TLS: l.ca.Files(t, identitytest.Service(t, "ipam")),
-		}, hclog.NewNullLogger())
-	})
-	l.run(func(ctx context.Context) error {
-		return tenancy.Run(ctx, tenancy.Config{
-			Config: rpcserve.Config{Listen: tenancyAt}, Metrics: "127.0.0.1:0", NATS: store,
-			TLS: l.ca.Files(t, identitytest.Service(t, "tenancy")),
-		}, hclog.NewNullLogger())
-	})
-	l.cluster = Cluster{
-		TLS: l.ca.Files(t, identity.Operator("ann")), IPAM: []string{ipamAt}, Tenancy: []string{tenancyAt},
-		Agents: map[string]string{},
-	}
+	l.cluster.IPAM = []string{l.startService(binaries, "ipam", server.URL())}
+	l.cluster.Tenancy = []string{l.startService(binaries, "tenancy", server.URL())}
 	l.plan()
 	l.addNode("infra.ocp.cn", "192.168.108.113")
 	l.addNode("node2", "192.168.108.114")
 	return l
+}
+
+// newLive is a cluster in which nothing runs.
+func newLive(t testing.TB) *live {
+	t.Helper()
+	l := &live{t: t, ca: identitytest.New(t), agents: map[string]*agent{}}
+	l.cluster = Cluster{TLS: l.ca.Files(t, identity.Operator("ann")), Agents: map[string]string{}}
+	return l
+}
+
+// buildServices builds the control services, and answers the directory of the
+// binaries. This module must not import them.
+func buildServices(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"ipam", "tenancy"} {
+		build := exec.Command("go", "build", "-C", "../../../../services/"+name, "-o", dir, "./cmd/damask-"+name)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build damask-%s: %v\n%s", name, err, out)
+		}
+	}
+	return dir
+}
+
+// startService starts a control service as a process that lives as long as the
+// test, and answers its address.
+func (l *live) startService(binaries, name, nats string) string {
+	l.t.Helper()
+	binary, config := filepath.Join(binaries, "damask-"+name), filepath.Join(l.t.TempDir(), name+".yaml")
+	address := freeAddress(l.t)
+	text, err := yaml.Marshal(map[string]any{
+		"listen": address, "metrics": "127.0.0.1:0", "tls": l.ca.Files(l.t, identitytest.Service(l.t, name)),
+		"log": map[string]any{"level": "warn"}, "nats": map[string]any{"servers": []string{nats}},
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	command := exec.Command(binary, "-config", config)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	proctest.Start(l.t, command)
+	return address
 }
 
 // run runs a part of the cluster as long as the test.

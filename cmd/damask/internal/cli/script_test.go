@@ -35,9 +35,10 @@ func TestScripts(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
+	binaries := buildServices(t)
 	for _, script := range scripts {
 		t.Run(filepath.Base(script), func(t *testing.T) {
-			l := startLive(t)
+			l := startLive(t, binaries)
 			testscript.Run(t, testscript.Params{
 				Files: []string{script},
 				Setup: func(env *testscript.Env) error {

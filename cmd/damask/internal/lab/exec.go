@@ -88,7 +88,7 @@ func execIn(where enter.Namespaces, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
 	defer signal.Stop(signals)
-	err = enter.Run(where, cmd, func(process *os.Process) { go passSignals(signals, process) })
+	err = enter.Run(where, cmd, []string{becomeName}, func(process *os.Process) { go passSignals(signals, process) })
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -120,6 +120,18 @@ func isTerminal() bool {
 	return err == nil
 }
 
+// becomeName is the hidden command that a command in a lab starts as.
+const becomeName = "lab-exec"
+
+func becomeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: becomeName + " PATH ARGS...", Hidden: true, DisableFlagParsing: true, Args: cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return cannotStart(args[1], enter.Become(args[0], args[1:]))
+		},
+	}
+}
+
 func cannotStart(program string, err error) error {
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
@@ -129,7 +141,8 @@ func cannotStart(program string, err error) error {
 		fmt.Fprintf(os.Stderr, "damask: %s: not executable\n", program)
 		return &ExitError{Code: exitNotExecutable}
 	}
-	return err
+	fmt.Fprintf(os.Stderr, "damask: %s: %v\n", program, err)
+	return &ExitError{Code: exitNotExecutable}
 }
 
 func (c *commands) nodeCommand() *cobra.Command {

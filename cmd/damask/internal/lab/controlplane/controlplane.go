@@ -9,6 +9,7 @@ package controlplane
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -49,7 +50,7 @@ const lifetime = 90 * 24 * time.Hour
 
 // startTimeout bounds the wait for a service. A NATS cluster elects its leaders in
 // seconds.
-const startTimeout = 60 * time.Second
+const startTimeout = 30 * time.Second
 
 // Service is one control service.
 type Service struct {
@@ -198,6 +199,9 @@ func (p *Plane) await(ctx context.Context, s *Service, i int) error {
 	case <-ended:
 		err = fmt.Errorf("it ended with %s", daemon.Snapshot().Ending)
 	default:
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("it runs, but does not serve after %s", startTimeout)
+		}
 	}
 	return fmt.Errorf("start %s: %w; the end of its log:\n%s", daemon.Name, err, daemon.Tail(10, "  "))
 }

@@ -8,12 +8,10 @@
 package enter
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,22 +104,4 @@ func doHere(ns Namespaces, f func() error) error {
 // ends at once.
 func Start(ns Namespaces, cmd *exec.Cmd) error {
 	return Do(ns, cmd.Start)
-}
-
-// Run runs the command inside the namespaces and kills it when the calling process
-// ends, in whatever way, before it.
-func Run(ns Namespaces, cmd *exec.Cmd, started func(*os.Process)) error {
-	return Do(ns, func() error {
-		if cmd.SysProcAttr != nil {
-			return errors.New("run a command in namespaces: it has process attributes of its own")
-		}
-		// This thread stays alive until the command has ended, so the signal comes
-		// exactly when this process is gone.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		started(cmd.Process)
-		return cmd.Wait()
-	})
 }

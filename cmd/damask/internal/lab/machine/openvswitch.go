@@ -79,6 +79,15 @@ func (m *Machine) StartSwitch(ctx context.Context) error {
 	return m.hideFrames(ctx)
 }
 
+// Announce tells the other machines where this one is.
+func (m *Machine) Announce() error {
+	ns, err := m.Namespaces()
+	if err != nil {
+		return err
+	}
+	return underlay.Announce(ns.Net, PhysicalBridge, m.config.IP)
+}
+
 // hideFrames keeps what arrives on the cable from the machine's kernel: the switch
 // has read it by then, and hands the kernel its part over the bridge's own port.
 // Twice the same frame would be answered twice.

@@ -206,6 +206,22 @@ func (s *Supervisor) bootNodes(ctx context.Context) error {
 	return group.Wait()
 }
 
+// announce makes all machines known to one another. A switch that starts knows
+// nobody, so all announce themselves again; and it listens only when it has a
+// tunnel, so the agent has to be ready.
+func (s *Supervisor) announce() error {
+	for _, n := range s.nodes {
+		if !n.Machine.Switch.Running() {
+			continue
+		}
+		// A machine that goes off meanwhile has nothing to announce.
+		if err := n.Machine.Announce(); err != nil && n.Machine.Switch.Running() {
+			return err
+		}
+	}
+	return nil
+}
+
 // startAgents registers the nodes one after the other, so that subnets follow the
 // order of the topology; what comes after that they do side by side.
 func (s *Supervisor) startAgents(ctx context.Context) error {
@@ -228,6 +244,9 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 		group.Go(func() error { return n.AwaitReady(waiting, s.plane.Operator) })
 	}
 	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := s.announce(); err != nil {
 		return err
 	}
 	return s.refreshRoutes(ctx)

@@ -292,6 +292,9 @@ func (s *Supervisor) startOnNode(ctx context.Context, n *node.Node, process stri
 			done = append(done, fmt.Sprintf("node %s: started %s", n.Name(), n.Agent.Name))
 		}
 	}
+	if err := s.announce(); err != nil {
+		return nil, err
+	}
 	if !off {
 		return done, nil
 	}

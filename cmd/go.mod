@@ -9,8 +9,6 @@ require github.com/damask-sdn/damask/internal v0.0.0
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/containernetworking/cni v1.3.1 // indirect
-	github.com/damask-sdn/damask/services/ipam v0.0.0
-	github.com/damask-sdn/damask/services/tenancy v0.0.0
 	github.com/fatih/color v1.13.0 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/hashicorp/go-hclog v1.6.3 // indirect
@@ -47,7 +45,3 @@ require (
 replace github.com/damask-sdn/damask/proto => ../proto
 
 replace github.com/damask-sdn/damask/internal => ../internal
-
-replace github.com/damask-sdn/damask/services/ipam => ../services/ipam
-
-replace github.com/damask-sdn/damask/services/tenancy => ../services/tenancy

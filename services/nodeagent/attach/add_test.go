@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -337,5 +338,35 @@ func TestNodeThatIsNotReadySaysWhatIsMissing(t *testing.T) {
 	expectReason(t, err, attach.ReasonNodeNotReady, "ipam gave no subnet yet", "ovs-vswitchd is away")
 	if _, err := n.server(nil).Status(t.Context(), &nodev1.StatusRequest{}); err != nil {
 		t.Errorf("ready node: %v", err)
+	}
+}
+
+func TestFullSubnet(t *testing.T) {
+	n := newNode(t)
+	s := n.server(func(p *attach.Parts) { p.Site = site{subnet: netip.MustParsePrefix("10.130.0.0/30")} })
+	only, late := newPod(t, "shop", "only"), newPod(t, "shop", "late")
+	add(t, s, only.request())
+	_, err := s.Add(t.Context(), late.request())
+	expectReason(t, err, attach.ReasonNoAddress, "10.130.0.0/30")
+	if _, err := s.Delete(t.Context(), only.deletion()); err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, late.request())
+}
+
+func TestPodsOfTheOldSubnetStayAsTheyAre(t *testing.T) {
+	n := newNode(t)
+	p := newPod(t, "shop", "web")
+	first := add(t, n.server(nil), p.request())
+	moved := n.server(func(p *attach.Parts) { p.Site = site{subnet: netip.MustParsePrefix("10.131.4.0/23")} })
+	if again := add(t, moved, p.request()); !proto.Equal(first, again) {
+		t.Errorf("the old pod: got  %v\nwant %v", again, first)
+	}
+	fresh := add(t, moved, newPod(t, "shop", "fresh").request())
+	if got := fresh.GetAttachment().GetIps()[0]; got != "10.131.4.2/23" || fresh.GetGateways()[0] != "10.131.4.1" {
+		t.Errorf("a new pod got %s and gateway %s, want the new subnet's", got, fresh.GetGateways()[0])
+	}
+	if _, err := moved.Delete(t.Context(), p.deletion()); err != nil {
+		t.Fatal(err)
 	}
 }

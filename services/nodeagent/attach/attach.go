@@ -83,7 +83,9 @@ type names interface {
 // registry tells the cluster about pods. It must not wait: a report that does
 // not arrive is repeated by who implements it.
 type registry interface {
+	// PodUp is told when an attachment is complete, and again when it was repaired.
 	PodUp(a *nodev1.Attachment)
+	// PodDown is told when nothing of an attachment is left.
 	PodDown(a *nodev1.Attachment)
 }
 

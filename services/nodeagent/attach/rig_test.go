@@ -255,11 +255,18 @@ func expectReason(t testing.TB, err error, reason string, names ...string) {
 	}
 }
 
-// site is a node that is ready.
-type site struct{ missing []string }
+// site is a node; the zero value is one that is ready, with the subnet of the plan.
+type site struct {
+	missing []string
+	subnet  netip.Prefix
+}
 
 func (s site) Network() (attach.Network, []string) {
-	return attach.Network{Subnet: plan.Subnet, ClusterNetworks: plan.ClusterNetworks, MTU: mtu}, s.missing
+	subnet := plan.Subnet
+	if s.subnet.IsValid() {
+		subnet = s.subnet
+	}
+	return attach.Network{Subnet: subnet, ClusterNetworks: plan.ClusterNetworks, MTU: mtu}, s.missing
 }
 
 // directory is tenancy: a list.

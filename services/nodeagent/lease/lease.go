@@ -25,10 +25,11 @@ import (
 )
 
 const (
-	// FirstPort and LastPort bound the OpenFlow ports of pods: 1 is the tunnel,
-	// 2 is tun0, and Open vSwitch keeps 65280 (0xff00) and up for itself.
+	// FirstPort is the lowest OpenFlow port of a pod: 1 is the tunnel, 2 is tun0.
 	FirstPort = 3
-	LastPort  = 65279
+	// LastPort is the highest one: Open vSwitch keeps 65280 (0xff00) and up for
+	// itself.
+	LastPort = 65279
 )
 
 var (

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -241,6 +242,17 @@ func (a *agent) WaitProgrammed(ctx context.Context, r *nodev1.WaitProgrammedRequ
 		return nil, status.Error(codes.DeadlineExceeded, fmt.Sprintf("%s is not programmed: %s", what, problem))
 	}
 	return &nodev1.WaitProgrammedResponse{Followed: true, RevisionProgrammed: r.GetRevision()}, nil
+}
+
+func (a *agent) ListObjects(context.Context, *nodev1.ListObjectsRequest) (*nodev1.ListObjectsResponse, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answer := &nodev1.ListObjectsResponse{}
+	for what, problem := range a.lagging {
+		kind, name, _ := strings.Cut(what, " ")
+		answer.Objects = append(answer.Objects, &nodev1.ObjectStatus{Kind: kind, Name: name, Error: problem})
+	}
+	return answer, nil
 }
 
 func (a *agent) ListFlows(context.Context, *nodev1.ListFlowsRequest) (*nodev1.ListFlowsResponse, error) {

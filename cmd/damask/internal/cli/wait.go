@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
-	"github.com/damask-sdn/damask/internal/rpcerr"
+	"google.golang.org/grpc"
+
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 )
@@ -50,13 +52,43 @@ func (s *session) inForceOn(ctx context.Context, subnet *ipamv1.HostSubnet, obje
 		return err
 	}
 	defer done()
+	waiting, cancel := leavingTimeToAsk(ctx)
+	defer cancel()
 	for _, o := range objects {
-		_, err := agent.WaitProgrammed(ctx, &nodev1.WaitProgrammedRequest{Kind: o.kind, Name: o.name, Revision: o.revision})
+		_, err := agent.WaitProgrammed(waiting, &nodev1.WaitProgrammedRequest{Kind: o.kind, Name: o.name, Revision: o.revision})
 		if err != nil {
-			return fmt.Errorf("%s %s: %s", o.kind, o.name, rpcerr.Message(err))
+			return fmt.Errorf("%s %s: %s", o.kind, o.name, lag(ctx, agent, o, err))
 		}
 	}
 	return nil
+}
+
+// leavingTimeToAsk ends a little before ctx: who waited in vain asks for the
+// reason, because the node's own answer comes with the deadline, too late.
+func leavingTimeToAsk(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Second, time.Until(deadline)/4)))
+}
+
+// lag says why a node has not programmed an object, as far as it tells.
+func lag(ctx context.Context, agent nodev1.NodeServiceClient, o object, waited error) string {
+	answer, err := agent.ListObjects(ctx, &nodev1.ListObjectsRequest{}, grpc.MaxCallRecvMsgSize(maxAnswer))
+	if err != nil {
+		return "the agent does not answer"
+	}
+	for _, status := range answer.GetObjects() {
+		switch {
+		case status.GetKind() != o.kind || status.GetName() != o.name:
+		case status.GetError() != "":
+			return status.GetError()
+		default:
+			return fmt.Sprintf("revision %d is in force, not yet %d", status.GetRevisionProgrammed(), o.revision)
+		}
+	}
+	return explain(waited).Error()
 }
 
 // count prints "1 node", "3 nodes".

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/cli"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/operator"
@@ -22,6 +24,7 @@ import (
 type client struct {
 	labv1.LabServiceClient
 	conn *grpc.ClientConn
+	name string
 }
 
 // connect reaches the lab of that name. Its error is one sentence.
@@ -43,7 +46,7 @@ func connect(name string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{LabServiceClient: labv1.NewLabServiceClient(conn), conn: conn}, nil
+	return &client{LabServiceClient: labv1.NewLabServiceClient(conn), conn: conn, name: name}, nil
 }
 
 func (c *client) close() { _ = c.conn.Close() }
@@ -51,6 +54,9 @@ func (c *client) close() { _ = c.conn.Close() }
 // state asks for the lab, which must be up.
 func (c *client) state(ctx context.Context) (*labv1.Lab, error) {
 	answer, err := c.GetLab(ctx, &labv1.GetLabRequest{})
+	if status.Code(err) == codes.Unavailable {
+		return nil, fmt.Errorf("lab %q does not answer: it is just starting, or just ending", c.name)
+	}
 	if err != nil {
 		return nil, plain(err)
 	}

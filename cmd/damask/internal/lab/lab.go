@@ -61,7 +61,7 @@ func completeNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 // supervisorCommand is the first process of a lab.
 func supervisorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "lab-supervisor NAME BINARIES", Hidden: true, Args: cobra.ExactArgs(2),
+		Use: "lab-supervisor NAME BINARIES", Hidden: true, SilenceUsage: true, Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := statedir.Of(args[0])
 			if err != nil {
@@ -78,7 +78,7 @@ func supervisorCommand() *cobra.Command {
 // nodeCommand is the first process of a node.
 func nodeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "lab-node NAME", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "lab-node NAME", Hidden: true, SilenceUsage: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return nodeinit.Run(args[0]) },
 	}
 }

@@ -96,7 +96,8 @@ func Run(config Config, log hclog.Logger) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	s := &Supervisor{config: config, log: log, tell: progress.NewTeller(up), reaper: process.NewReaper(), started: time.Now(), pods: pod.NewTable()}
-	go func() { cancel(s.reaper.Run(ctx)) }()
+	// It has to outlive the context: whoever is stopped waits for its children first.
+	go func() { cancel(s.reaper.Run(context.Background())) }()
 	ready := make(chan struct{})
 	go func() {
 		// `up` says nothing: a byte or an end means that it is gone.

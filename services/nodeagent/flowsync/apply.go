@@ -72,7 +72,7 @@ func (s *Syncer) blocked(changes []Change) bool {
 // install sends what was staged. The mutex is held, but not while the switch works.
 func (s *Syncer) install(ctx context.Context, st *stage) error {
 	var b batch
-	s.table.load(&b, func(yield func(openflow.Key, *record) bool) {
+	s.table.load(&b, st.differing(), func(yield func(openflow.Key, *record) bool) {
 		for _, t := range st.touched {
 			if !yield(t.key, t.record) {
 				return

@@ -3,6 +3,7 @@ package flowsync
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
@@ -15,8 +16,9 @@ type batch struct {
 	records []*record // Of the mods, in the same order.
 }
 
-// load puts what has to be done into the batch, and marks it as being on its way.
-func (t *table) load(b *batch, keys func(yield func(openflow.Key, *record) bool)) {
+// load puts what has to be done into the batch, and marks it as being on its way. It is a batch of at most size changes.
+func (t *table) load(b *batch, size int, keys iter.Seq2[openflow.Key, *record]) {
+	b.mods, b.records = make([]openflow.Mod, 0, size), make([]*record, 0, size)
 	var gone batch
 	for key, r := range keys {
 		mod, needed := r.need(key)

@@ -165,7 +165,7 @@ func (s *Syncer) repair(ctx context.Context, conn *openflow.Conn) (Diff, error) 
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	var b batch
-	s.table.load(&b, maps.All(s.table.records))
+	s.table.load(&b, s.table.differing(), maps.All(s.table.records))
 	sortBatch(&b)
 	var refusals []openflow.Refusal
 	for round := 0; ; round++ {
@@ -201,7 +201,7 @@ func (s *Syncer) retain(b *batch, refusals []openflow.Refusal) {
 	}
 	old := *b
 	*b = batch{}
-	s.table.load(b, func(yield func(openflow.Key, *record) bool) {
+	s.table.load(b, len(old.mods), func(yield func(openflow.Key, *record) bool) {
 		for i, r := range old.records {
 			if !refused[i] && !yield(old.mods[i].Flow.Key(), r) {
 				return
@@ -220,6 +220,9 @@ func refusal(refusals []openflow.Refusal) error {
 // diffOf says what a batch changes.
 func diffOf(b *batch) Diff {
 	var d Diff
+	if n := len(b.mods); n > 0 && b.records[0].standing == absent {
+		d.Added = make([]openflow.Flow, 0, n) // All of them, at the first comparison with an empty switch.
+	}
 	for i, m := range b.mods {
 		switch {
 		case m.Command == openflow.DeleteStrict:

@@ -1,11 +1,8 @@
 package flowsync
 
 import (
-	"errors"
-	"fmt"
 	"hash/fnv"
 	"slices"
-	"strings"
 
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
@@ -87,77 +84,6 @@ func (t *table) forget(key openflow.Key, r *record) {
 	}
 }
 
-// check looks for everything that is wrong with changes by themselves.
-func check(changes []Change) error {
-	var problems []error
-	owners := make(map[string]bool, len(changes))
-	for _, c := range changes {
-		if owners[c.Owner] {
-			problems = append(problems, fmt.Errorf("owner %q is changed twice", c.Owner))
-		}
-		owners[c.Owner] = true
-		for _, f := range c.Flows {
-			if err := f.Check(); err != nil {
-				problems = append(problems, fmt.Errorf("owner %q: %w", c.Owner, err))
-			}
-		}
-	}
-	return errors.Join(problems...)
-}
-
-// A ConflictError says that two owners want the same table, priority and match. Nothing was changed.
-type ConflictError struct{ Conflicts []Conflict }
-
-// A Conflict is one flow that two owners want.
-type Conflict struct {
-	Key    openflow.Key
-	Owners [2]string // The same twice when an owner wants it twice.
-}
-
-// shownConflicts bounds the length of an error's text.
-const shownConflicts = 10
-
-// Error names the owners of each flow, of the first ten flows.
-func (e *ConflictError) Error() string {
-	var texts []string
-	for _, c := range e.Conflicts[:min(shownConflicts, len(e.Conflicts))] {
-		texts = append(texts, fmt.Sprintf("%q and %q both want %q", c.Owners[0], c.Owners[1], c.Key))
-	}
-	if more := len(e.Conflicts) - shownConflicts; more > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more", more))
-	}
-	return "flows conflict: " + strings.Join(texts, "; ")
-}
-
-// conflicts looks for flows that an owner in changes wants together with another owner.
-func (t *table) conflicts(changes []Change) error {
-	total := 0
-	changing := make(map[string]bool, len(changes))
-	for _, c := range changes {
-		total += len(c.Flows)
-		changing[c.Owner] = true
-	}
-	var found []Conflict
-	claimed := make(map[openflow.Key]string, total)
-	for _, c := range changes {
-		for _, f := range c.Flows {
-			key := f.Key()
-			if other, taken := claimed[key]; taken {
-				found = append(found, Conflict{Key: key, Owners: [2]string{other, c.Owner}})
-				continue
-			}
-			claimed[key] = c.Owner
-			if r := t.records[key]; r != nil && r.owner != nil && !changing[r.owner.name] {
-				found = append(found, Conflict{Key: key, Owners: [2]string{r.owner.name, c.Owner}})
-			}
-		}
-	}
-	if found == nil {
-		return nil
-	}
-	return &ConflictError{Conflicts: found}
-}
-
 // A staged key was touched by a staging, and had this before.
 type staged struct {
 	key     openflow.Key
@@ -177,7 +103,14 @@ type stage struct {
 // stage makes the changes wanted. The caller has checked them.
 func (t *table) stage(changes []Change) *stage {
 	t.staging++
-	st := &stage{}
+	total := 0
+	for _, c := range changes {
+		total += len(c.Flows)
+		if o := t.owners[c.Owner]; o != nil {
+			total += len(o.keys)
+		}
+	}
+	st := &stage{touched: make([]staged, 0, total)}
 	for _, c := range changes {
 		o := t.owners[c.Owner]
 		if o == nil {
@@ -262,15 +195,45 @@ func (t *table) undo(st *stage) {
 	}
 }
 
-// need returns what has to be done to a key, if anything.
-func (r *record) need(key openflow.Key) (openflow.Mod, bool) {
-	f := openflow.Flow{Table: key.Table, Priority: key.Priority, Match: key.Match}
-	switch {
-	case r.owner != nil && r.standing != current:
-		f.Cookie, f.Actions = r.owner.cookie, r.actions
-		return openflow.Mod{Command: openflow.Add, Flow: f}, true
-	case r.owner == nil && r.standing != absent:
-		return openflow.Mod{Command: openflow.DeleteStrict, Flow: f}, true
+// differing counts the keys of a staging that need something done.
+func (st *stage) differing() int {
+	n := 0
+	for _, s := range st.touched {
+		if s.record.differs() {
+			n++
+		}
 	}
-	return openflow.Mod{}, false
+	return n
+}
+
+// differing counts the keys that need something done.
+func (t *table) differing() int {
+	n := 0
+	for _, r := range t.records {
+		if r.differs() {
+			n++
+		}
+	}
+	return n
+}
+
+// differs reports whether the switch is not known to be as wanted.
+func (r *record) differs() bool {
+	if r.owner != nil {
+		return r.standing != current
+	}
+	return r.standing != absent
+}
+
+// need returns what has to be done to a key, if anything.
+func (r *record) need(key openflow.Key) (mod openflow.Mod, needed bool) {
+	if !r.differs() {
+		return openflow.Mod{}, false
+	}
+	mod.Command = openflow.DeleteStrict
+	mod.Flow = openflow.Flow{Table: key.Table, Priority: key.Priority, Match: key.Match}
+	if r.owner != nil {
+		mod.Command, mod.Flow.Cookie, mod.Flow.Actions = openflow.Add, r.owner.cookie, r.actions
+	}
+	return mod, true
 }

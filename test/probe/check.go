@@ -93,8 +93,8 @@ func dialTCP(addr string, size int) (server, source string, err error) {
 	return server, source, err
 }
 
-// askUDP sends one packet of size bytes that must not be fragmented. A first
-// packet may be lost to nobody but the network under test, so it is sent once.
+// askUDP sends a packet of size bytes that must not be fragmented, until it is
+// answered.
 func askUDP(addr string, size int) (server, source string, err error) {
 	conn, err := net.Dial("udp4", addr)
 	if err != nil {
@@ -104,12 +104,14 @@ func askUDP(addr string, size int) (server, source string, err error) {
 	if err := forbidFragments(conn.(*net.UDPConn)); err != nil {
 		return "", "", err
 	}
-	conn.SetDeadline(time.Now().Add(answerWithin))
-	if _, err := conn.Write(bytes.Repeat([]byte("d"), size)); err != nil {
-		return "", "", err
-	}
-	buf := make([]byte, 65536)
-	n, err := conn.Read(buf)
+	packet, buf, n := bytes.Repeat([]byte("d"), size), make([]byte, 65536), 0
+	err = repeatedly(conn, func() error {
+		_, err := conn.Write(packet)
+		return err
+	}, func() error {
+		n, err = conn.Read(buf)
+		return err
+	})
 	if err != nil {
 		return "", "", err
 	}
@@ -147,10 +149,30 @@ func echo(id int, addr string, size int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := conn.WriteTo(wire, &net.IPAddr{IP: net.ParseIP(addr)}); err != nil {
+	return repeatedly(conn, func() error {
+		_, err := conn.WriteTo(wire, &net.IPAddr{IP: net.ParseIP(addr)})
 		return err
+	}, func() error { return awaitEcho(conn, request) })
+}
+
+// repeatedly sends until an answer comes or it is time to give up.
+func repeatedly(conn interface{ SetReadDeadline(time.Time) error }, send, receive func() error) error {
+	for until := time.Now().Add(answerWithin); ; {
+		if err := send(); err != nil {
+			return err
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(repeatAfter)); err != nil {
+			return err
+		}
+		err := receive()
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(until) {
+			return err
+		}
 	}
-	conn.SetDeadline(time.Now().Add(answerWithin))
+}
+
+// awaitEcho reads until the reply to a request comes.
+func awaitEcho(conn *icmp.PacketConn, request icmp.Echo) error {
 	buf := make([]byte, 65536)
 	for {
 		n, _, err := conn.ReadFrom(buf)
@@ -161,7 +183,7 @@ func echo(id int, addr string, size int) error {
 		if err != nil || m.Type != ipv4.ICMPTypeEchoReply {
 			continue
 		}
-		if got, ok := m.Body.(*icmp.Echo); ok && got.ID == request.ID && got.Seq == request.Seq && len(got.Data) == size {
+		if got, ok := m.Body.(*icmp.Echo); ok && got.ID == request.ID && got.Seq == request.Seq && len(got.Data) == len(request.Data) {
 			return nil
 		}
 	}

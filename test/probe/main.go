@@ -21,10 +21,17 @@ probe hear PORT                  report each UDP packet that arrives until stand
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
 
-// answerWithin is how long a check waits for an answer before it says "no". It
-// bounds only the negative case: a packet that may pass arrives in under a
-// millisecond here, and first contacts (ARP, upcall) in a few.
-const answerWithin = 1200 * time.Millisecond
+const (
+	// answerWithin is how long a check waits for an answer before it says "no".
+	// It bounds only the negative case: a packet that may pass arrives in under
+	// a millisecond here. It is longer than the second after which TCP and ARP
+	// repeat what was lost.
+	answerWithin = 1500 * time.Millisecond
+	// repeatAfter is when a check by ICMP or UDP sends its packet again. A check
+	// asks whether packets can pass; that one may be lost to a full queue is
+	// another question, which flow answers.
+	repeatAfter = 300 * time.Millisecond
+)
 
 func main() {
 	err := run(os.Args[1:])

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"golang.org/x/net/ipv4"
 )
 
 // serve answers each TCP connection and each UDP packet with a line that names
@@ -16,7 +18,7 @@ func serve(port, name string) error {
 	if err != nil {
 		return err
 	}
-	udp, err := net.ListenPacket("udp4", ":"+port)
+	udp, err := listenUDP(port)
 	if err != nil {
 		return err
 	}
@@ -42,14 +44,30 @@ func answerTCP(l net.Listener, name string) {
 	}
 }
 
-func answerUDP(c net.PacketConn, name string) {
+// listenUDP opens a socket that learns to which of the machine's addresses each
+// packet was sent. A machine with several addresses must answer from that one;
+// left alone the kernel would take the address of the way back.
+func listenUDP(port string) (*ipv4.PacketConn, error) {
+	conn, err := net.ListenPacket("udp4", ":"+port)
+	if err != nil {
+		return nil, err
+	}
+	udp := ipv4.NewPacketConn(conn)
+	return udp, udp.SetControlMessage(ipv4.FlagDst, true)
+}
+
+func answerUDP(c *ipv4.PacketConn, name string) {
 	buf := make([]byte, 65536)
 	for {
-		n, from, err := c.ReadFrom(buf)
+		n, to, from, err := c.ReadFrom(buf)
 		if err != nil {
 			return
 		}
 		host, _, _ := net.SplitHostPort(from.String())
-		c.WriteTo(fmt.Appendf(nil, "%s %s\n%s", name, host, buf[:n]), from)
+		var answer *ipv4.ControlMessage
+		if to != nil {
+			answer = &ipv4.ControlMessage{Src: to.Dst}
+		}
+		c.WriteTo(fmt.Appendf(nil, "%s %s\n%s", name, host, buf[:n]), answer, from)
 	}
 }

@@ -28,7 +28,7 @@ const (
 	killClients  = 16
 	// killEvery is how many answered requests lie between two kills: every
 	// moment of a replica's life is hit, the start included.
-	killEvery = 150
+	killEvery = 300
 )
 
 // TestKilledReplicasNeverShareOrLeakAVNID creates 10,000 namespaces through

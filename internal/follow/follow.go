@@ -121,10 +121,12 @@ type pace struct {
 	dormant    time.Duration // unwanted objects stay in the cache file so long
 }
 
-var defaultPace = pace{
-	list: 30 * time.Second, retryMin: 50 * time.Millisecond, retryMax: 5 * time.Second,
-	noteGrace: 250 * time.Millisecond, noteEvery: 10 * time.Second,
-	staleAfter: time.Minute, save: time.Second, dormant: 10 * time.Minute,
+func defaultPace() pace {
+	return pace{
+		list: 30 * time.Second, retryMin: 50 * time.Millisecond, retryMax: 5 * time.Second,
+		noteGrace: 250 * time.Millisecond, noteEvery: 10 * time.Second,
+		staleAfter: time.Minute, save: time.Second, dormant: 10 * time.Minute,
+	}
 }
 
 // signal wakes one goroutine; several before it looks count as one.
@@ -145,7 +147,7 @@ func New[T proto.Message](nc *nats.Conn, source Source[T], options Options[T]) *
 		log:       options.Log.Named("follow").With("service", source.Service, "kind", source.Kind),
 		codec:     newCodec[T](),
 		started:   time.Now(),
-		pace:      defaultPace,
+		pace:      defaultPace(),
 		interests: make(map[string]*interest[T]),
 		dormant:   make(map[string]record[T]),
 		changed:   make(chan struct{}),
@@ -193,8 +195,11 @@ func (f *Follower[T]) tell(ctx context.Context) {
 		events := f.queue
 		f.queue = nil
 		f.mu.Unlock()
-		for _, e := range events {
+		for i, e := range events {
 			if ctx.Err() != nil {
+				f.mu.Lock()
+				f.queue = append(events[i:], f.queue...)
+				f.mu.Unlock()
 				return
 			}
 			f.options.OnChange(e)

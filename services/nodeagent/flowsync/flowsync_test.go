@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -333,38 +332,6 @@ func TestReconcileRepairsTheRestWhenTheSwitchRefusesAFlow(t *testing.T) {
 	compareAll(t, s, want)
 }
 
-func TestWithoutTheSwitchAChangeIsKeptAndInstalledLater(t *testing.T) {
-	ovs, s := start(t)
-	want := wanted{"pod a/1": pod(1, 7)}
-	reconcile(t, s, want)
-	<-s.Connected()
-	ovs.KillVswitchd()
-	want["pod a/2"] = pod(2, 7)
-	if err := s.Apply(t.Context(), Change{"pod a/2", pod(2, 7)}); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
-	}
-	if _, err := s.Reconcile(t.Context(), nil); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
-	}
-	ovs.StartVswitchd(t)
-	select {
-	case <-s.Connected():
-	case <-time.After(limit):
-		t.Fatal("no connection")
-	}
-	if err := s.Apply(t.Context(), Change{"pod a/3", pod(3, 7)}); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("before the comparison got %v, want ErrUnavailable", err)
-	}
-	want["pod a/3"] = pod(3, 7)
-	if diff := reconcile(t, s, nil); len(diff.Added) != 9 {
-		t.Errorf("got %d added, want all 9", len(diff.Added))
-	}
-	compareAll(t, s, want)
-	if got := ovs.Ofctl(t, "get-frags", "br0"); !strings.Contains(got, "nx-match") {
-		t.Errorf("fragment mode after the restart: got %q", got)
-	}
-}
-
 func TestNobodyTakesFlowsAwayBeforeKnowingWhatIsWanted(t *testing.T) {
 	ovs, s := start(t)
 	ovs.Ofctl(t, "add-flow", "br0", "table=1,actions=drop")
@@ -451,36 +418,4 @@ func TestManyAppliesOfOneOwnerEndWithTheLast(t *testing.T) {
 	wait.Wait()
 	apply(t, s, Change{"shared", pod(1, 42)})
 	compareAll(t, s, wanted{"shared": pod(1, 42)})
-}
-
-func TestABridgeThatComesLaterIsFoundAtOnce(t *testing.T) {
-	ovs := ovstest.Start(t, ovstest.Options{})
-	// The bridge is not there yet, so its socket's path is not known to ovstest.
-	s := New(Config{Socket: filepath.Join(ovs.Dir(), "br0.mgmt")}, hclog.NewNullLogger())
-	var wait sync.WaitGroup
-	ctx, cancel := context.WithCancel(t.Context())
-	wait.Go(func() { _ = s.Run(ctx) })
-	defer wait.Wait()
-	defer cancel()
-	if _, err := s.Reconcile(t.Context(), wanted{}); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
-	}
-	ovs.AddBridge(t, "br0")
-	reconcile(t, s, wanted{"pod a/1": pod(1, 7)})
-	compareAll(t, s, wanted{"pod a/1": pod(1, 7)})
-}
-
-func TestACancelledApplyIsCompletedLater(t *testing.T) {
-	_, s := start(t)
-	reconcile(t, s, wanted{})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.Apply(ctx, Change{"pod a/1", pod(1, 7)}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want cancelled", err)
-	}
-	apply(t, s, Change{"pod a/1", pod(1, 7)})
-	compareAll(t, s, wanted{"pod a/1": pod(1, 7)})
-	if got := slices.Collect(maps.Values(s.names())); !slices.Equal(got, []string{"pod a/1"}) {
-		t.Errorf("owners got %q", got)
-	}
 }

@@ -104,6 +104,8 @@ func TestWhatBuildersCannotExpressIsRefusedByName(t *testing.T) {
 		"goto_table:5 does not lead forward":  {Table: 5, Actions: []Action{Goto(5)}},
 		"conjunction clause 3/2":              {Actions: []Action{Conjunction(1, 3, 2)}},
 		"nat of both":                         {Actions: []Action{CT(Conntrack{NAT: &NAT{Source: true, Destination: true}})}},
+		"do not fit in a message":             {Actions: []Action{Note(make([]byte, 40_000)), Note(make([]byte, 40_000))}},
+		"too long":                            {Actions: []Action{Note(make([]byte, 70_000))}},
 		"table 255 does not exist":            {Table: 255},
 		"set_field: MAC":                      {Actions: []Action{SetEthDst(net.HardwareAddr{1})}},
 		"ct exec: invalid(register 99":        {Actions: []Action{CT(Conntrack{Exec: []Action{LoadReg(99, 1)}})}},

@@ -127,7 +127,7 @@ func (c *cluster) watchFlows(node string) *flowWatch {
 // mark adds and removes a flow in a table that nothing uses.
 func (w *flowWatch) mark() {
 	w.c.exec(onNode(w.node), "sh", "-c", fmt.Sprintf(
-		"ovs-ofctl add-flow br0 cookie=%s,table=252,priority=1,actions=drop && ovs-ofctl del-flows br0 cookie=%s/-1,table=252", markCookie, markCookie))
+		"ovs-ofctl -O OpenFlow13 add-flow br0 cookie=%s,table=252,priority=1,actions=drop && ovs-ofctl -O OpenFlow13 del-flows br0 cookie=%s/-1,table=252", markCookie, markCookie))
 }
 
 func (w *flowWatch) read(out io.Reader) {

@@ -92,7 +92,7 @@ func TestBridgeIsCreatedAsObserved(t *testing.T) {
 	for _, c := range []struct{ table, record, column, want string }{
 		{"Bridge", "br0", "fail_mode", "secure"},
 		{"Bridge", "br0", "datapath_type", "netdev"},
-		{"Bridge", "br0", "protocols", "[OpenFlow13, OpenFlow14, OpenFlow15]"},
+		{"Bridge", "br0", "protocols", "[OpenFlow10, OpenFlow13, OpenFlow14, OpenFlow15]"},
 		{"Bridge", "br0", "other_config", `{disable-in-band="true"}`},
 		{"Interface", "vxlan0", "ofport", "1"},
 		{"Interface", "vxlan0", "type", "vxlan"},
@@ -127,7 +127,7 @@ func TestDamageIsRepairedInPlace(t *testing.T) {
 		repairs []string // beginnings
 	}{
 		{"fail mode", []string{"set-fail-mode", "br0", "standalone"}, []string{"bridge br0: fail_mode"}},
-		{"protocols", []string{"set", "Bridge", "br0", "protocols=OpenFlow10"}, []string{"bridge br0: protocols OpenFlow13,OpenFlow14,OpenFlow15 added"}},
+		{"protocols", []string{"set", "Bridge", "br0", "protocols=OpenFlow12"}, []string{"bridge br0: protocols OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15 added"}},
 		{"no in-band setting", []string{"clear", "Bridge", "br0", "other_config"}, []string{"bridge br0: other_config:disable-in-band"}},
 		{"tunnel port", []string{"set", "Interface", "vxlan0", "options:dst_port=4790"}, []string{"port vxlan0: options"}},
 		{"an option too many", []string{"set", "Interface", "vxlan0", "options:key=7"}, []string{"port vxlan0: options"}},
@@ -192,7 +192,7 @@ func TestForeignSettingsStay(t *testing.T) {
 	n := newNode(t)
 	n.ensure(t, vxlanSpec())
 	n.device(t, "veth1")
-	n.sw.Vsctl(t, "set", "Bridge", "br0", "protocols=OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15", "other_config:mine=1",
+	n.sw.Vsctl(t, "set", "Bridge", "br0", "protocols=OpenFlow10,OpenFlow11,OpenFlow13,OpenFlow14,OpenFlow15", "other_config:mine=1",
 		"--", "add-port", "br0", "veth1", "--", "set", "Interface", "vxlan0", "ofport_request=5")
 	n.ensure(t, vxlanSpec())
 	if got := n.get(t, "Bridge", "br0", "protocols"); !strings.Contains(got, "OpenFlow10") {

@@ -66,9 +66,12 @@ func (s Spec) validate() error {
 	return errors.New("bridge spec: " + strings.Join(problems, "; "))
 }
 
-// protocols that the bridge must speak. Operators' tools ask for 1.3; bundles, as
-// the agent uses them, came with 1.4. More than these are left alone.
-func protocols() []string { return []string{"OpenFlow13", "OpenFlow14", "OpenFlow15"} }
+// protocols that the bridge must speak. 1.3 is what operators' scripts ask for, 1.0
+// what ovs-ofctl speaks when it is told nothing; bundles, as the agent uses them, came
+// with 1.4. More than these are left alone.
+func protocols() []string {
+	return []string{"OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15"}
+}
 
 // bridgeConfig is the other_config that the bridge must have. In-band control would
 // add hidden flows as soon as somebody sets a controller.

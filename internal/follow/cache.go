@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -114,6 +115,9 @@ func (f *Follower[T]) writeCache(known map[string]record[T]) error {
 // replaceFile puts data in place of the file, so that a reader and a power
 // failure find the old content or the new, never a part.
 func replaceFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("create directory: %w", err)
+	}
 	next := path + ".new" // one left by a crash is overwritten
 	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -413,7 +413,7 @@ func TestCacheServesBeforeTheServiceDoesAndThenOnlyDifferencesAreTold(t *testing
 	for i, name := range []string{"kept", "changed", "deleted", "dropped"} {
 		s.put(name, 40+uint32(i))
 	}
-	path := filepath.Join(t.TempDir(), "netnamespaces")
+	path := filepath.Join(t.TempDir(), "not", "there", "yet")
 	nc := server.Connect()
 	wanted := []string{"kept", "changed", "deleted", "dropped"}
 	first := newFollower(t, nc, s, Options[namespace]{Cache: path})

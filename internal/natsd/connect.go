@@ -55,6 +55,8 @@ func clientOptions(source *identity.Source, log hclog.Logger) []nats.Option {
 		nats.ReconnectWait(200 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 300*time.Millisecond),
 		nats.ReconnectBufSize(-1),
+		// A refused identity may be replaced by a good one at any time.
+		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(connected),

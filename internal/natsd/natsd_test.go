@@ -229,6 +229,42 @@ func TestStrangersAreNotLetIn(t *testing.T) {
 	}
 }
 
+func TestConnectionEndsWithItsCertificateAndComesBackWithTheNext(t *testing.T) {
+	ca := identitytest.New(t)
+	srv := alone(t, ca)
+	dir, id := t.TempDir(), identity.Node("n1")
+	files, err := ca.IssueFiles(dir, id, 2*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := identity.NewSource(files, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := natsd.Connect([]string{srv.URL()}, source, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	lost, back := nc.StatusChanged(nats.RECONNECTING), nc.StatusChanged(nats.CONNECTED)
+	if !nc.IsConnected() {
+		t.Fatal("not connected with a good certificate")
+	}
+	select {
+	case <-lost:
+	case <-soon(t).Done():
+		t.Fatal("still connected with an expired certificate")
+	}
+	if _, err := ca.IssueFiles(dir, id, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-back:
+	case <-soon(t).Done():
+		t.Fatal("not connected with the new certificate")
+	}
+}
+
 func TestClientDoesNotTalkToAServerThatIsNone(t *testing.T) {
 	ca := identitytest.New(t)
 	srv, err := natsd.Start(natsd.ServerConfig{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"},

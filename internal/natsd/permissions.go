@@ -75,7 +75,8 @@ func servicePublishes(service string) []string {
 	return allowed
 }
 
-// doorkeeper lets clients in by their certificates.
+// doorkeeper lets clients in by their certificates, and for as long as these
+// are good.
 type doorkeeper struct {
 	source *identity.Source
 	log    hclog.Logger
@@ -98,6 +99,9 @@ func (d *doorkeeper) Check(c server.ClientAuthentication) bool {
 		d.log.Warn("client refused", "address", c.RemoteAddress().String(), "error", err)
 		return false
 	}
-	c.RegisterUser(&server.User{Username: id.String(), Permissions: permissions})
+	c.RegisterUser(&server.User{
+		Username: id.String(), Permissions: permissions,
+		ConnectionDeadline: state.PeerCertificates[0].NotAfter,
+	})
 	return true
 }

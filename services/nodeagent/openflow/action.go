@@ -58,12 +58,8 @@ const (
 
 // Types of instructions on the wire.
 const (
-	instructionGoto     = 1
-	instructionMetadata = 2
-	instructionWrite    = 3
-	instructionApply    = 4
-	instructionClear    = 5
-	instructionMeter    = 6
+	instructionGoto  = 1
+	instructionApply = 4
 )
 
 // tableNone says "no table" to resubmit and ct.

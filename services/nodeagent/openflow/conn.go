@@ -39,7 +39,7 @@ type Conn struct {
 	cause     error       // Why the connection ended.
 
 	ended chan struct{} // Closed when cause is set.
-	done  chan struct{} // Closed when the reader has returned.
+	done  chan struct{} // Closed when the reader and what it started have returned.
 }
 
 // Dial opens the connection to a bridge by its management socket (/run/openvswitch/br0.mgmt) and agrees on OpenFlow
@@ -130,7 +130,11 @@ func (c *Conn) end(cause error) {
 
 // read is the one reader: it hands each message to whom it is for.
 func (c *Conn) read(reader io.Reader) {
-	defer close(c.done)
+	var echoes sync.WaitGroup
+	defer func() {
+		echoes.Wait()
+		close(c.done)
+	}()
 	for {
 		_, m, err := readMessage(reader)
 		if err != nil {
@@ -138,7 +142,8 @@ func (c *Conn) read(reader io.Reader) {
 			return
 		}
 		if m.kind == typeEchoRequest {
-			c.echo(m)
+			// Not here: the writer may be waiting for the switch to read, and the switch for us.
+			echoes.Go(func() { c.echo(m) })
 			continue
 		}
 		// What nobody asked for (port status, say) is not for us.

@@ -18,7 +18,8 @@ func main() {
 		Use:           "damask",
 		Short:         "Look at and change a Damask pod network",
 		Version:       daemon.Version(),
-		SilenceErrors: true,
+		SilenceErrors: true, // main shows them
+		SilenceUsage:  true, // an error is one sentence; --help has the rest
 	}
 	cli.AddCommands(root, lab.Connector{})
 	lab.AddCommands(root)

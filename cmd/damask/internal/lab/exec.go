@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -34,11 +33,8 @@ func (c *commands) execCommand(use, short string, least, most int, place func(la
 		Long:  short + ".\nStandard input, output, errors and the exit code are passed through.",
 		Args: func(command *cobra.Command, args []string) error {
 			before := command.ArgsLenAtDash()
-			if before < 0 {
-				return fmt.Errorf("the command to run comes after --: %s -- COMMAND", command.CommandPath())
-			}
 			if before < least || before > most || before == len(args) {
-				return fmt.Errorf("usage: damask %s", strings.TrimPrefix(command.UseLine(), "damask "))
+				return fmt.Errorf("usage: %s %s -- COMMAND...", command.Parent().CommandPath(), use)
 			}
 			return nil
 		},

@@ -100,14 +100,18 @@ func (n *Node) Delete(ctx context.Context, s Sandbox) error {
 	return cni.DelNetworkList(ctx, list, runtimeConfig(s))
 }
 
-// Collect detaches everything that the node still has: after a power failure no
-// sandbox is left.
-func (n *Node) Collect(ctx context.Context) error {
+// Collect detaches everything that the node has and that is not in one of the valid
+// sandboxes.
+func (n *Node) Collect(ctx context.Context, valid []string) error {
 	cni, list, err := n.cni(nil)
 	if err != nil {
 		return err
 	}
-	return cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}})
+	keep := []types.GCAttachment{} // null would mean that nothing is said
+	for _, id := range valid {
+		keep = append(keep, types.GCAttachment{ContainerID: id, IfName: podInterface})
+	}
+	return cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: keep})
 }
 
 func runtimeConfig(s Sandbox) *libcni.RuntimeConf {

@@ -106,7 +106,11 @@ func (t *Table) List() []Pod {
 
 // Add makes a pod on a node and attaches it.
 func (t *Table) Add(ctx context.Context, n *node.Node, wish Wish) (Pod, error) {
-	e := &entry{Pod: Pod{Wish: wish, Node: n}, busy: true}
+	sandbox, err := newSandbox()
+	if err != nil {
+		return Pod{}, err
+	}
+	e := &entry{Pod: Pod{Wish: wish, Node: n, Sandbox: sandbox}, busy: true}
 	t.mu.Lock()
 	if _, exists := t.pods[wish.Key()]; exists {
 		t.mu.Unlock()
@@ -172,21 +176,30 @@ func (t *Table) Off(n *node.Node) {
 // abreast is how many pods a node starts at once, as a kubelet does in parallel.
 const abreast = 4
 
-// Restore gives the pods of a node that was off new sandboxes. It answers how many
-// there are; the error names each that was refused.
-func (t *Table) Restore(ctx context.Context, n *node.Node) (int, error) {
-	if err := n.Collect(ctx); err != nil {
-		return 0, fmt.Errorf("collect former pods of node %s: %w", n.Name(), err)
-	}
-	var lost []*entry
+// Collect detaches what the node's agent has and no pod is in: what a command left
+// while the agent was away.
+func (t *Table) Collect(ctx context.Context, n *node.Node) error {
+	var valid []string
 	t.mu.Lock()
 	for _, e := range t.pods {
-		if e.Node == n && !e.Attached && !e.busy {
-			e.busy = true
-			lost = append(lost, e)
+		if e.Node == n && (e.Attached || e.busy) {
+			valid = append(valid, e.Sandbox)
 		}
 	}
 	t.mu.Unlock()
+	if err := n.Collect(ctx, valid); err != nil {
+		return fmt.Errorf("collect former sandboxes of node %s: %w", n.Name(), err)
+	}
+	return nil
+}
+
+// Restore gives the pods of a node that was off new sandboxes. It answers how many
+// there are; the error names each that was refused.
+func (t *Table) Restore(ctx context.Context, n *node.Node) (int, error) {
+	lost, err := t.claimLost(n)
+	if err != nil {
+		return 0, err
+	}
 	var mu sync.Mutex
 	var refused []error
 	var group errgroup.Group
@@ -212,17 +225,42 @@ func (t *Table) Restore(ctx context.Context, n *node.Node) (int, error) {
 	return len(lost), errors.Join(refused...)
 }
 
-// attach makes a sandbox and attaches it, or leaves nothing.
+// claimLost claims the pods of a node that have no sandbox any more, and gives them
+// the ids of new ones.
+func (t *Table) claimLost(n *node.Node) ([]*entry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var lost []*entry
+	for _, e := range t.pods {
+		if e.Node != n || e.Attached || e.busy {
+			continue
+		}
+		sandbox, err := newSandbox()
+		if err != nil {
+			for _, claimed := range lost {
+				claimed.busy = false
+			}
+			return nil, err
+		}
+		e.Sandbox, e.busy = sandbox, true
+		lost = append(lost, e)
+	}
+	return lost, nil
+}
+
+// newSandbox draws an id as container runtimes do.
+func newSandbox() (string, error) {
+	var id [32]byte
+	_, err := rand.Read(id[:])
+	return hex.EncodeToString(id[:]), err
+}
+
+// attach makes the pod's sandbox and attaches it, or leaves nothing.
 func attach(ctx context.Context, p Pod) (Pod, error) {
 	ns, err := p.Node.Machine.Namespaces()
 	if err != nil {
 		return p, err
 	}
-	var id [32]byte // as container runtimes name them
-	if _, err := rand.Read(id[:]); err != nil {
-		return p, err
-	}
-	p.Sandbox = hex.EncodeToString(id[:])
 	name := netnsName(p.Sandbox)
 	if err := enter.NewNet(ns.Mount, name); err != nil {
 		return p, err
@@ -232,8 +270,10 @@ func attach(ctx context.Context, p Pod) (Pod, error) {
 	}
 	attached, err := p.Node.Add(ctx, p.sandbox())
 	if err != nil {
-		// A runtime, too, sends a DEL after an ADD that failed.
-		return p, errors.Join(err, p.Node.Delete(context.WithoutCancel(ctx), p.sandbox()), enter.RemoveNet(ns.Mount, name))
+		// A runtime, too, sends a DEL after an ADD that failed. If the agent is away
+		// that fails as well, and Collect catches up when it is back.
+		_ = p.Node.Delete(context.WithoutCancel(ctx), p.sandbox())
+		return p, errors.Join(err, enter.RemoveNet(ns.Mount, name))
 	}
 	p.IPs, p.MAC, p.Attached, p.Error = attached.IPs, attached.MAC, true, ""
 	return p, nil

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -93,7 +94,7 @@ func (s *Supervisor) addHost(name, plug string, addrs []netip.Addr) error {
 		return err
 	}
 	path := enter.NetPath(name)
-	if err := underlay.LoopbackUp(path); err != nil {
+	if err := errors.Join(underlay.Quiet(path), underlay.LoopbackUp(path)); err != nil {
 		return err
 	}
 	if err := s.network.Plug(path, plug, addrs[0]); err != nil {

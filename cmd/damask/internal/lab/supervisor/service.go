@@ -261,11 +261,12 @@ func (s *Supervisor) startService(ctx context.Context, service *controlplane.Ser
 // startOnNode starts one process of a node that is on, or all that the node lacks.
 func (s *Supervisor) startOnNode(ctx context.Context, n *node.Node, process string) ([]string, error) {
 	off := n.Machine.PID() == 0
-	if off && process != "" {
-		return nil, fmt.Errorf("start %s on node %s: %w; `damask lab start %s` switches it on", process, n.Name(), machine.ErrOff, n.Name())
-	}
 	if process != "" && process != n.Machine.Database.Name && process != n.Machine.Switch.Name && process != n.Agent.Name {
 		return nil, fmt.Errorf("%w %q on a node: there are ovsdb-server, ovs-vswitchd and nodeagent", node.ErrNoProcess, process)
+	}
+	if off && process != "" {
+		return nil, fmt.Errorf("start %s on node %s: %w; `damask lab start --name %s %s` switches it on",
+			process, n.Name(), machine.ErrOff, s.config.Dir.Name(), n.Name())
 	}
 	if off {
 		s.pods.Off(n)
@@ -287,6 +288,9 @@ func (s *Supervisor) startOnNode(ctx context.Context, n *node.Node, process stri
 		}
 		if started {
 			if err := n.AwaitReady(ctx, s.plane.Operator); err != nil {
+				return nil, err
+			}
+			if err := s.pods.Collect(ctx, n); err != nil {
 				return nil, err
 			}
 			done = append(done, fmt.Sprintf("node %s: started %s", n.Name(), n.Agent.Name))

@@ -9,6 +9,7 @@ package underlay
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -36,7 +37,7 @@ type Network struct {
 
 // New makes the bridge in the caller's network namespace.
 func New(prefix netip.Prefix) (*Network, error) {
-	if err := LoopbackUp(""); err != nil {
+	if err := errors.Join(Quiet(""), LoopbackUp("")); err != nil {
 		return nil, err
 	}
 	link := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
@@ -165,6 +166,24 @@ func SetRoutes(path string, routes []Route) error {
 	})
 	if err != nil {
 		return fmt.Errorf("set routes: %w", err)
+	}
+	return nil
+}
+
+// Quiet switches IPv6 off in the namespace at the path (empty: the caller's): the
+// pod network does not carry it yet, and its announcements are noise on the wire.
+func Quiet(path string) error {
+	err := enter.Do(enter.Namespaces{Net: path}, func() error {
+		for _, scope := range []string{"all", "default"} {
+			err := os.WriteFile("/proc/sys/net/ipv6/conf/"+scope+"/disable_ipv6", []byte("1"), 0)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("switch IPv6 off: %w", err)
 	}
 	return nil
 }

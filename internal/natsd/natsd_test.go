@@ -381,50 +381,6 @@ func TestEmbeddedServerKeepsTheStoreOverARestart(t *testing.T) {
 	}
 }
 
-// Three servers, three replicas of the bucket: the death of any one of them,
-// the leader included, loses no commit and stops nobody for long.
-func TestClusterSurvivesEachOfItsServers(t *testing.T) {
-	ca := identitytest.New(t)
-	var configs []natsd.ServerConfig
-	var routes []string
-	for range 3 {
-		configs = append(configs, natsd.ServerConfig{StoreDir: t.TempDir(), Listen: free(t)})
-		routes = append(routes, free(t))
-	}
-	var servers []*natsd.Server
-	var urls []string
-	for i := range configs {
-		configs[i].Cluster = natsd.Cluster{Name: "damask", Listen: routes[i], Routes: routes}
-		servers = append(servers, startServer(t, ca, configs[i]))
-		urls = append(urls, servers[i].URL())
-	}
-	nc := connect(t, ca, identitytest.Service(t, "ipam"), urls...)
-	var b *bucket.Bucket
-	for deadline := soon(t); b == nil; { // the cluster elects a leader first
-		var err error
-		if b, err = openBucket(t, nc, "ipam", 3); err != nil && deadline.Err() != nil {
-			t.Fatal(err)
-		}
-	}
-	second, err := openBucket(t, connect(t, ca, identitytest.Service(t, "ipam"), urls...), "ipam", 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range servers {
-		put(t, b, "hostsubnet.n1", fmt.Sprintf("claim.before%d", i))
-		servers[i].Stop()
-		sequence := put(t, b, "hostsubnet.n1", fmt.Sprintf("claim.during%d", i))
-		if err := second.Wait(soon(t), sequence); err != nil {
-			t.Fatal(err)
-		}
-		servers[i] = startServer(t, ca, configs[i])
-		put(t, second, "hostsubnet.n1", fmt.Sprintf("claim.after%d", i))
-	}
-	if list := second.Snapshot().List("claim."); len(list) != 9 {
-		t.Errorf("got %d claims, want 9", len(list))
-	}
-}
-
 func free(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

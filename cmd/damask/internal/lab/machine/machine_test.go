@@ -5,53 +5,19 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/damask-sdn/damask/cmd/damask/internal/lab/nodeinit"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/labtest"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/process"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/underlay"
 )
 
-// The test program plays three parts: itself, the first process of a lab's
-// namespaces in which the tests run, and the first process of a machine.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "lab-node" {
-		fmt.Fprintln(os.Stderr, nodeinit.Run(os.Args[2]))
-		os.Exit(1)
-	}
-	if os.Getpid() == 1 {
-		if err := nodeinit.PrivateRun(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(m.Run())
-	}
-	if os.Getuid() != 0 {
-		if os.Getenv("DAMASK_REQUIRE_REAL") == "1" {
-			fmt.Fprintln(os.Stderr, "these tests need root")
-			os.Exit(1)
-		}
-		fmt.Println("skipped: these tests need root")
-		os.Exit(0)
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,
-		Pdeathsig:  unix.SIGKILL,
-	}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { labtest.Main(m) }
 
 // start brings machines with Open vSwitch up on one underlay.
 func start(t *testing.T, addrs ...string) []*Machine {
@@ -75,7 +41,7 @@ func start(t *testing.T, addrs ...string) []*Machine {
 		name := fmt.Sprintf("node%d", i+1)
 		m := New(Config{
 			Name: name, IP: netip.MustParseAddr(addr), Plug: "n" + name,
-			Disk: dir + "/" + name, Logs: dir, Init: []string{"/proc/self/exe", "lab-node", name},
+			Disk: dir + "/" + name, Logs: dir, Init: labtest.NodeInit(name),
 		}, reaper, network)
 		boot(t, m)
 		t.Cleanup(func() { _ = m.Cut() })

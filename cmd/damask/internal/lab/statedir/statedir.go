@@ -71,19 +71,18 @@ var ErrRunning = errors.New("it is running")
 // lives. What a crashed lab left in it is removed; stale tells whether there was
 // any.
 func (d Dir) Create() (lock *os.File, stale bool, err error) {
-	if err := os.MkdirAll(Root, 0o700); err != nil {
-		return nil, false, err
+	err = d.make()
+	if errors.Is(err, fs.ErrExist) {
+		if stale, err = d.removeStale(); err == nil {
+			err = d.make()
+		}
 	}
-	if err := os.Mkdir(string(d), 0o700); err != nil {
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, false, err
-		}
-		if stale, err = d.removeStale(); err != nil {
-			return nil, stale, err
-		}
-		if err := os.Mkdir(string(d), 0o700); err != nil {
-			return nil, stale, err
-		}
+	if errors.Is(err, fs.ErrExist) {
+		// Another `up` came in between.
+		return nil, stale, ErrRunning
+	}
+	if err != nil {
+		return nil, stale, err
 	}
 	lock, err = os.OpenFile(d.pidFile(), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
@@ -94,6 +93,21 @@ func (d Dir) Create() (lock *os.File, stale bool, err error) {
 		return nil, stale, errors.Join(ErrRunning, lock.Close())
 	}
 	return lock, stale, nil
+}
+
+// make makes the directory, which must not exist. The last lab that ends takes the
+// root of all with it, perhaps just now: hence some tries.
+func (d Dir) make() error {
+	var err error
+	for range 10 {
+		if err = os.MkdirAll(Root, 0o700); err != nil {
+			return err
+		}
+		if err = os.Mkdir(string(d), 0o700); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 // removeStale removes the directory unless a lab lives in it.

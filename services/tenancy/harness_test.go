@@ -25,21 +25,36 @@ type system struct {
 	ca      *identitytest.CA
 	address string
 	metrics *prometheus.Registry
+
+	store    *natsd.Server
+	storeDir string
 }
 
-// start starts one replica over mutual TLS, on an embedded NATS server.
+// startStore starts the NATS server, on its old content if it has any.
+func (s *system) startStore(listen string) {
+	s.t.Helper()
+	store, err := natsd.Start(natsd.ServerConfig{StoreDir: s.storeDir, Listen: listen, Sync: natsd.SyncPeriodic},
+		s.ca.Source(s.t, identitytest.Service(s.t, "nats")), hclog.NewNullLogger())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(store.Stop)
+	s.store = store
+}
+
+// start starts one replica over mutual TLS, on a NATS server of its own.
 func start(t *testing.T, span vnid.Range) *system {
 	t.Helper()
 	sys := &system{t: t, ca: identitytest.New(t), metrics: prometheus.NewRegistry()}
 	source := sys.ca.Source(t, identitytest.Service(t, "tenancy"))
 	log := hclog.NewNullLogger()
-	nc, closeStore, err := natsd.Open(natsd.Config{Embedded: natsd.Embedded{
-		StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic,
-	}}, source, log)
+	sys.storeDir = t.TempDir()
+	sys.startStore("127.0.0.1:0")
+	nc, err := natsd.Connect([]string{sys.store.URL()}, source, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(closeStore)
+	t.Cleanup(nc.Close)
 	srv, err := rpcserve.New(rpcserve.Config{Listen: "127.0.0.1:0"}, source, log, sys.metrics)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/damask-sdn/damask/internal/bus"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/server"
@@ -67,7 +69,7 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		defer stopStore()
 		return r.server.Run(ctx)
 	})
-	group.Go(func() error { return r.announce(ctx, nc, b, namespaces) })
+	group.Go(func() error { return r.announce(ctx, b, namespaces) })
 	return group.Wait()
 }
 
@@ -103,26 +105,21 @@ func (r *replica) openBucket(ctx context.Context, nc *nats.Conn, observe bucket.
 	}
 }
 
-// announce makes the replica ready, and says so to clients while it can reach
-// the store: without it, another replica answers better.
-func (r *replica) announce(ctx context.Context, nc *nats.Conn, b *bucket.Bucket, namespaces *netnamespace.Store) error {
-	changed := nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
-	defer nc.RemoveStatusListener(changed)
-	if b.Ready(ctx) != nil {
-		return nil // the end has come
-	}
-	if err := namespaces.EnsureDefault(ctx); err != nil {
-		if ctx.Err() != nil {
+// announce makes the replica ready, and says so to clients. It stays ready when
+// the store goes away: questions are answered from memory, and whoever wants a
+// change hears of it soon enough to ask another replica.
+func (r *replica) announce(ctx context.Context, b *bucket.Bucket, namespaces *netnamespace.Store) error {
+	for b.Ready(ctx) == nil { // else the end has come
+		err := namespaces.EnsureDefault(ctx)
+		switch {
+		case err == nil:
+			r.server.SetReady(true)
 			return nil
-		}
-		return err
-	}
-	for {
-		r.server.SetReady(nc.IsConnected())
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		case ctx.Err() != nil:
 			return nil
+		case !errors.Is(err, catchup.ErrStoreAway) && !errors.Is(err, bucket.ErrOutcomeUnknown):
+			return err
 		}
 	}
+	return nil
 }

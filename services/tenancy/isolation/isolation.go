@@ -13,6 +13,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 )
 
 // Name is the name of the one object.
@@ -47,7 +48,7 @@ func Read(from reader) (*tenancyv1.Isolation, error) {
 // Set makes a mode that is known the mode in force, and answers what is stored
 // then. Setting the mode that is set already changes nothing.
 func Set(ctx context.Context, b *bucket.Bucket, mode tenancyv1.IsolationMode) (*tenancyv1.Isolation, error) {
-	if err := b.Refresh(ctx); err != nil {
+	if err := catchup.Fully(ctx, b); err != nil {
 		return nil, fmt.Errorf("set isolation mode: %w", err)
 	}
 	var decided *tenancyv1.Isolation

@@ -150,7 +150,7 @@ func (r replica) do(c call) answer {
 	case "global":
 		ns, err = r.MakeGlobal(ctx, c.name)
 	case "get":
-		ns, err = r.Get(ctx, c.name)
+		ns, err = r.fresh(ctx, c.name)
 	case "pod":
 		_, err = r.pods.Register(ctx, &tenancyv1.Pod{Namespace: c.name, Name: "web", Node: "n1", SandboxId: "s1", Ips: []string{"10.128.0.2"}})
 	case "no pod":

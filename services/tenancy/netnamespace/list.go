@@ -1,8 +1,6 @@
 package netnamespace
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -10,11 +8,8 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
-// Get answers a namespace, or NotFoundError.
-func (s *Store) Get(ctx context.Context, name string) (*tenancyv1.NetNamespace, error) {
-	if err := s.bucket.Refresh(ctx); err != nil {
-		return nil, fmt.Errorf("catch up with the store: %w", err)
-	}
+// Get answers a namespace as this process knows it, or NotFoundError.
+func (s *Store) Get(name string) (*tenancyv1.NetNamespace, error) {
 	entry, found := s.bucket.Get(namespaceKey(name))
 	if !found {
 		return nil, &NotFoundError{Name: name}

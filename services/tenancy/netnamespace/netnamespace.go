@@ -19,6 +19,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
@@ -231,8 +232,8 @@ func (s *Store) MakeGlobal(ctx context.Context, name string) (*tenancyv1.NetName
 // the call, by any replica: "not found" and "gone already" are answers that no
 // comparison of revisions would catch.
 func (s *Store) change(ctx context.Context, decide func(ledger) (*tenancyv1.NetNamespace, error)) (*tenancyv1.NetNamespace, error) {
-	if err := s.bucket.Refresh(ctx); err != nil {
-		return nil, fmt.Errorf("catch up with the store: %w", err)
+	if err := catchup.Fully(ctx, s.bucket); err != nil {
+		return nil, err
 	}
 	var decided *tenancyv1.NetNamespace
 	var sequence uint64

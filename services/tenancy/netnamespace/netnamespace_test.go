@@ -87,7 +87,7 @@ func TestDefaultIsGlobalFromTheStartAndCannotGo(t *testing.T) {
 	}
 	starting.Wait()
 	r := all[0]
-	ns, err := r.Get(soon(t), Default)
+	ns, err := r.fresh(soon(t), Default)
 	if err != nil || ns.GetNetid() != vnid.Global {
 		t.Fatalf("default is %v, %v", ns, err)
 	}
@@ -106,7 +106,7 @@ func TestDefaultIsGlobalFromTheStartAndCannotGo(t *testing.T) {
 	if err := r.EnsureDefault(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	if ns, err := r.Get(soon(t), Default); err != nil || ns.GetNetid() != 42 {
+	if ns, err := r.fresh(soon(t), Default); err != nil || ns.GetNetid() != 42 {
 		t.Errorf("after a restart default is %v, %v", ns, err)
 	}
 	if ns, err := r.MakeGlobal(soon(t), Default); err != nil || ns.GetNetid() != 0 {
@@ -156,7 +156,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	r := single(t, vnid.Default())
 	mustCreate(t, r, "shop")
 	calls := map[string]func() error{
-		"get":              func() error { _, err := r.Get(soon(t), "gone"); return err },
+		"get":              func() error { _, err := r.fresh(soon(t), "gone"); return err },
 		"join":             func() error { _, err := r.Join(soon(t), "gone", "shop"); return err },
 		"join to the gone": func() error { _, err := r.Join(soon(t), "shop", "gone"); return err },
 		"isolate":          func() error { _, err := r.Isolate(soon(t), "gone"); return err },
@@ -227,7 +227,7 @@ func TestExhaustionIsAClearErrorAndEndsWithTheFirstFreedVNID(t *testing.T) {
 	if _, err := r.Isolate(soon(t), "global"); !errors.As(err, &exhausted) {
 		t.Fatalf("isolate: %v", err)
 	}
-	freed, err := r.Get(soon(t), "tenant-7")
+	freed, err := r.fresh(soon(t), "tenant-7")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/natsd/natsdtest"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/isolation"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
@@ -67,6 +68,14 @@ func single(t *testing.T, span vnid.Range) replica {
 	all, stop := replicas(t, natsdtest.New(t), "tenants", span, 1)
 	t.Cleanup(stop)
 	return all[0]
+}
+
+// fresh is Get after catching up with the store, as the server does it.
+func (r replica) fresh(ctx context.Context, name string) (*tenancyv1.NetNamespace, error) {
+	if err := catchup.Fully(ctx, r.bucket); err != nil {
+		return nil, err
+	}
+	return r.Get(name)
 }
 
 func wish(name string, number ...uint32) Wish {

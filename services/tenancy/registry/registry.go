@@ -13,6 +13,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 )
 
 // chunk is how many pods one transaction writes at most, well below the
@@ -51,7 +52,7 @@ func InNamespace(tx *bucket.Tx, namespace string) (int, *tenancyv1.Pod) {
 // Register stores a pod, and answers what is stored under its name then: the
 // report, or a newer sandbox on another node.
 func (r *Registry) Register(ctx context.Context, report *tenancyv1.Pod) (*tenancyv1.Pod, error) {
-	if err := r.bucket.Refresh(ctx); err != nil {
+	if err := catchup.Fully(ctx, r.bucket); err != nil {
 		return nil, fmt.Errorf("register pod %s/%s: %w", report.GetNamespace(), report.GetName(), err)
 	}
 	now := r.now()
@@ -87,7 +88,7 @@ type Sandbox struct {
 
 // Unregister removes a pod if it is this sandbox.
 func (r *Registry) Unregister(ctx context.Context, s Sandbox) error {
-	if err := r.bucket.Refresh(ctx); err != nil {
+	if err := catchup.Fully(ctx, r.bucket); err != nil {
 		return fmt.Errorf("unregister pod %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
@@ -121,7 +122,7 @@ func (c *Counts) add(other Counts) {
 // pod is of that node and occurs once.
 func (r *Registry) Sync(ctx context.Context, node string, pods []*tenancyv1.Pod) (Counts, error) {
 	var total Counts
-	if err := r.bucket.Refresh(ctx); err != nil {
+	if err := catchup.Fully(ctx, r.bucket); err != nil {
 		return total, fmt.Errorf("sync pods of node %s: %w", node, err)
 	}
 	now := r.now()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
@@ -50,7 +51,10 @@ func (s *netNamespaces) GetNetNamespace(ctx context.Context, r *tenancyv1.GetNet
 	if err := parseName(r.GetName()); err != nil {
 		return nil, err
 	}
-	ns, err := s.store.Get(ctx, r.GetName())
+	if err := catchup.IfPossible(ctx, s.bucket); err != nil {
+		return nil, s.fail.status(err)
+	}
+	ns, err := s.store.Get(r.GetName())
 	if err != nil {
 		return nil, s.fail.status(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
@@ -53,7 +54,7 @@ func Register(on grpc.ServiceRegistrar, cfg Config) {
 // of that from the bus, and there are thousands of them.
 func freshForOperators(ctx context.Context, b *bucket.Bucket) error {
 	if id, ok := rpcserve.Caller(ctx); ok && id.Role != accessv1.Role_ROLE_OPERATOR {
-		return nil
+		return catchup.Once(ctx, b)
 	}
-	return b.Refresh(ctx)
+	return catchup.IfPossible(ctx, b)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/rpcerr"
+	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 )
 
@@ -37,9 +38,8 @@ func (f failures) status(err error) error {
 	if refusal := f.refusal(err); refusal != nil {
 		return refusal
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrOutcomeUnknown) {
-		return rpcerr.New(codes.DeadlineExceeded, Domain, reasonStoreAway,
-			"the store did not answer in time; it is safe to try again", nil)
+	if errors.Is(err, catchup.ErrStoreAway) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrOutcomeUnknown) {
+		return rpcerr.New(codes.Unavailable, Domain, reasonStoreAway, "the store does not answer; try again", nil)
 	}
 	return err // rpcserve logs it, and keeps it from the caller
 }

@@ -40,8 +40,8 @@ const (
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "tenancy.damask": INVALID_FIELD, NOT_FOUND, ALREADY_EXISTS, VNID_TAKEN,
-// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, STORE_UNAVAILABLE (with
-// DEADLINE_EXCEEDED: the store did not answer in time, try again).
+// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, and STORE_UNAVAILABLE
+// (UNAVAILABLE: the replica does not reach its store; try again or ask another).
 type NetNamespaceServiceClient interface {
 	// CreateNetNamespace gives a namespace a VNID: the wished one if it is free,
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists
@@ -164,8 +164,8 @@ func (c *netNamespaceServiceClient) MakeNetNamespaceGlobal(ctx context.Context, 
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "tenancy.damask": INVALID_FIELD, NOT_FOUND, ALREADY_EXISTS, VNID_TAKEN,
-// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, STORE_UNAVAILABLE (with
-// DEADLINE_EXCEEDED: the store did not answer in time, try again).
+// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, and STORE_UNAVAILABLE
+// (UNAVAILABLE: the replica does not reach its store; try again or ask another).
 type NetNamespaceServiceServer interface {
 	// CreateNetNamespace gives a namespace a VNID: the wished one if it is free,
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists

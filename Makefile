@@ -26,7 +26,7 @@ packages: ## Install the Debian packages that are missing (services are not star
 
 build: ## Build every binary into bin/
 	@mkdir -p bin
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/nodeagent/cmd/...
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=auto -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/nodeagent/cmd/...
 	@ls $(addprefix bin/,$(BINARIES)) >/dev/null
 
 demo: packages build ## Start a cluster of three nodes and show real packets, in plain words

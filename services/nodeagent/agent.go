@@ -29,6 +29,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/link"
 	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
 	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
 
@@ -100,7 +101,9 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 	a.onClose(func() { _ = leases.Close() })
 
 	state := intent.NewState(cfg.Node)
-	a.flows = flowsync.New(flowsync.Config{Socket: filepath.Join(cfg.OVS.RunDir, br.Name()+".mgmt")}, log.Named("flowsync"))
+	a.flows = flowsync.New(flowsync.Config{
+		Socket: filepath.Join(cfg.OVS.RunDir, br.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
+	}, log.Named("flowsync"))
 	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
 	p := &pods{
 		node: cfg.Node, state: state, programmer: a.prog, leases: leases, log: log.Named("pods"),

@@ -37,6 +37,26 @@ func withoutComments(s string) string {
 	return strings.Join(kept, "")
 }
 
+// wantSameLines reports the lines that only one of two texts has.
+func wantSameLines(t *testing.T, what, before, after string) {
+	t.Helper()
+	count := map[string]int{}
+	for line := range strings.Lines(before) {
+		count[line]--
+	}
+	for line := range strings.Lines(after) {
+		count[line]++
+	}
+	for line, n := range count {
+		switch {
+		case n > 0:
+			t.Errorf("%s has this since the test began: %s", what, line)
+		case n < 0:
+			t.Errorf("%s has lost this: %s", what, line)
+		}
+	}
+}
+
 func TestEachMistakeGivesOneClearSentenceAndLeavesNothing(t *testing.T) {
 	before := machine(t)
 	topology := func(t *testing.T, text string) string {
@@ -109,9 +129,7 @@ func TestEachMistakeGivesOneClearSentenceAndLeavesNothing(t *testing.T) {
 			}
 		})
 	}
-	if after := machine(t); after != before {
-		t.Errorf("the machine changed:\n--- before\n%s\n--- after\n%s", before, after)
-	}
+	wantSameLines(t, "the machine", before, machine(t))
 }
 
 // occupied prepares a NATS server whose port somebody else has.
@@ -137,9 +155,7 @@ func TestALabLeavesTheMachineAsItWas(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if after := machine(t); after != before {
-		t.Errorf("the machine changed:\n--- before\n%s\n--- after\n%s", before, after)
-	}
+	wantSameLines(t, "the machine", before, machine(t))
 }
 
 func TestTwoLabsRunSideBySide(t *testing.T) {

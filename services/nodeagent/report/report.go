@@ -9,6 +9,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +26,9 @@ const (
 	// repeated; it doubles in between.
 	retryFirst = 200 * time.Millisecond
 	retryMost  = 10 * time.Second
+	// many is from how many differences on all pods are reported at once: the
+	// service compares faster than it is called.
+	many = 16
 )
 
 // registry is the part of the service's API that an agent uses.
@@ -116,20 +120,29 @@ func (r *Reporter) all(ctx context.Context) (map[string]*tenancyv1.Pod, error) {
 
 // differences reports what is not as it was told, and updates told.
 func (r *Reporter) differences(ctx context.Context, told map[string]*tenancyv1.Pod) error {
-	gone := make(map[string]*tenancyv1.Pod, len(told))
-	for id, p := range told {
-		gone[id] = p
-	}
+	var came []*tenancyv1.Pod
+	gone := maps.Clone(told)
 	for _, p := range r.pods() {
 		id := p.GetSandboxId()
 		delete(gone, id)
-		if proto.Equal(told[id], p) {
-			continue
+		if !proto.Equal(told[id], p) {
+			came = append(came, p)
 		}
+	}
+	if len(came)+len(gone) > many {
+		now, err := r.all(ctx)
+		if err != nil {
+			return err
+		}
+		clear(told)
+		maps.Copy(told, now)
+		return nil
+	}
+	for _, p := range came {
 		if err := r.up(ctx, p); err != nil {
 			return err
 		}
-		told[id] = p
+		told[p.GetSandboxId()] = p
 	}
 	for id, p := range gone {
 		if err := r.down(ctx, p); err != nil {

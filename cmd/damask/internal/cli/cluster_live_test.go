@@ -102,17 +102,19 @@ func (l *live) startService(binaries, name, nats string) string {
 	return address
 }
 
-// run runs a part of the cluster as long as the test.
-func (l *live) run(part func(context.Context) error) {
+// run runs a part of the cluster until stop is called, or the test ends.
+func (l *live) run(part func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- part(ctx) }()
-	l.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			l.t.Errorf("a part of the cluster ended: %v", err)
 		}
 	})
+	l.t.Cleanup(stop)
+	return stop
 }
 
 // freeAddress answers an address that nobody listens on now.
@@ -176,7 +178,7 @@ func (l *live) addNode(name, ip string) {
 	a := &agent{subnet: answer.GetHostSubnet(), lagging: map[string]string{}}
 	srv.Register(func(on grpc.ServiceRegistrar) { nodev1.RegisterNodeServiceServer(on, a) })
 	srv.SetReady(true)
-	l.run(srv.Run)
+	a.stop = l.run(srv.Run)
 	l.agents[name] = a
 	l.cluster.Agents[name] = srv.Addr().String()
 }
@@ -215,6 +217,7 @@ type agent struct {
 	nodev1.UnimplementedNodeServiceServer
 
 	subnet *ipamv1.HostSubnet
+	stop   func()
 
 	mu      sync.Mutex
 	lagging map[string]string // "kind name" to the object's last error

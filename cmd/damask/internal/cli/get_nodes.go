@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 )
@@ -67,16 +70,26 @@ func nodes() resource[*nodev1.NodeStatus] {
 func (s *session) nodeStatuses(ctx context.Context, subnets []*ipamv1.HostSubnet) []*nodev1.NodeStatus {
 	statuses := make([]*nodev1.NodeStatus, len(subnets))
 	eachAgent(subnets, func(i int, subnet *ipamv1.HostSubnet) {
-		status, err := s.nodeStatus(ctx, subnet)
+		state, err := s.nodeStatus(ctx, subnet)
 		if err != nil {
-			status = &nodev1.NodeStatus{
+			state = &nodev1.NodeStatus{
 				Node: subnet.GetName(), HostIp: strings.Join(subnet.GetHostIps(), ","), Subnet: strings.Join(subnet.GetSubnets(), ","),
-				NotReadyReason: fmt.Sprintf("the agent does not answer: %v", explain(err)),
+				NotReadyReason: silence(err),
 			}
 		}
-		statuses[i] = status
+		statuses[i] = state
 	})
 	return statuses
+}
+
+// silence says why an agent did not tell its state.
+func silence(err error) string {
+	switch status.Code(err) {
+	case codes.DeadlineExceeded, codes.Unavailable:
+		return "the agent does not answer"
+	default:
+		return fmt.Sprintf("the agent does not tell: %v", explain(err))
+	}
 }
 
 func (s *session) nodeStatus(ctx context.Context, subnet *ipamv1.HostSubnet) (*nodev1.NodeStatus, error) {

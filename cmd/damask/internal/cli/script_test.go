@@ -29,7 +29,7 @@ func execute(connect Connector, args []string) int {
 
 // TestScripts runs each script of testdata against a cluster of its own. In a
 // script, damask is the command, $CLUSTER the file for --config, "pod" reports
-// a pod as an agent would, and "lag" lets a node lag behind.
+// a pod as an agent would, "lag" lets a node lag behind, and "off" ends an agent.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -51,6 +51,12 @@ func TestScripts(t *testing.T) {
 							ts.Fatalf("usage: pod NODE NAMESPACE NAME IP")
 						}
 						l.registerPod(args[0], args[1], args[2], args[3])
+					},
+					"off": func(ts *testscript.TestScript, _ bool, args []string) {
+						if len(args) != 1 {
+							ts.Fatalf("usage: off NODE")
+						}
+						l.agents[args[0]].stop()
 					},
 					"lag": func(ts *testscript.TestScript, _ bool, args []string) {
 						if len(args) != 4 {

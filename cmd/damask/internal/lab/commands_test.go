@@ -79,10 +79,10 @@ func TestWrongCommandLinesAreRefusedInOneSentence(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"lab", "node", "exec", "node1"}, "usage: damask lab node exec NODE -- COMMAND..."},
-		{[]string{"lab", "node", "exec", "--", "true"}, "usage: damask lab node exec NODE -- COMMAND..."},
-		{[]string{"lab", "pod", "exec", "a/b", "c/d", "--", "true"}, "usage: damask lab pod exec NAMESPACE/NAME -- COMMAND..."},
-		{[]string{"lab", "outside", "exec", "host", "--"}, "usage: damask lab outside exec [HOST] -- COMMAND..."},
+		{[]string{"lab", "node", "exec", "node1"}, "usage: damask lab node exec NODE -- COMMAND [ARGS]"},
+		{[]string{"lab", "node", "exec", "--", "true"}, "usage: damask lab node exec NODE -- COMMAND [ARGS]"},
+		{[]string{"lab", "pod", "exec", "a/b", "c/d", "--", "true"}, "usage: damask lab pod exec NAMESPACE/NAME -- COMMAND [ARGS]"},
+		{[]string{"lab", "outside", "exec", "host", "--"}, "usage: damask lab outside exec [HOST] -- COMMAND [ARGS]"},
 		{[]string{"lab", "pod", "add", "a/b"}, `required flag(s) "node" not set`},
 		{[]string{"lab", "up", "-f", "x", "--nodes", "3"}, "none of the others can be"},
 		{[]string{"lab", "kill", "node1", "--signal", "NOPE"}, `"NOPE" is not a signal`},

@@ -28,13 +28,13 @@ const (
 // before "--".
 func (c *commands) execCommand(use, short string, least, most int, place func(lab *labv1.Lab, args []string) (enter.Namespaces, error)) *cobra.Command {
 	return &cobra.Command{
-		Use:   use + " -- COMMAND...",
+		Use:   use + " -- COMMAND [ARGS]",
 		Short: short,
 		Long:  short + ".\nStandard input, output, errors and the exit code are passed through.",
 		Args: func(command *cobra.Command, args []string) error {
 			before := command.ArgsLenAtDash()
 			if before < least || before > most || before == len(args) {
-				return fmt.Errorf("usage: %s %s -- COMMAND...", command.Parent().CommandPath(), use)
+				return fmt.Errorf("usage: %s %s -- COMMAND [ARGS]", command.Parent().CommandPath(), use)
 			}
 			return nil
 		},

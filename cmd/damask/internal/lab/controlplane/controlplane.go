@@ -7,11 +7,11 @@
 package controlplane
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -63,6 +63,7 @@ type Service struct {
 
 	binary  string
 	configs []string
+	health  []string // addresses of /healthz
 	role    accessv1.Role
 }
 
@@ -95,14 +96,15 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 	replicas := config.Topology.Replicas
 	p := &Plane{reaper: reaper}
 	for _, s := range []struct {
-		name  string
-		count int
-		port  int
-		write func(config Config, p *Plane, replica int, identity identity.Files) string
+		name   string
+		count  int
+		port   int
+		health int
+		write  func(config Config, p *Plane, replica int, identity identity.Files) string
 	}{
-		{"nats", replicas.NATS, natsPort, natsConfig},
-		{"ipam", replicas.IPAM, ipamPort, serviceConfig(ipamPort)},
-		{"tenancy", replicas.Tenancy, tenancyPort, serviceConfig(tenancyPort)},
+		{"nats", replicas.NATS, natsPort, natsMetricsPort, natsConfig},
+		{"ipam", replicas.IPAM, ipamPort, ipamPort + metricsOffset, serviceConfig(ipamPort)},
+		{"tenancy", replicas.Tenancy, tenancyPort, tenancyPort + metricsOffset, serviceConfig(tenancyPort)},
 	} {
 		id, err := identity.Service(s.name)
 		if err != nil {
@@ -117,6 +119,7 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 		for i := range s.count {
 			name := fmt.Sprintf("%s-%d", s.name, i+1)
 			service.Addresses = append(service.Addresses, address(config.Topology.Control[i], s.port))
+			service.health = append(service.health, address(config.Topology.Control[i], s.health))
 			service.Replicas = append(service.Replicas, process.NewDaemon(reaper, name, config.Dir.Log(name)))
 			path := config.Dir.Path("config", name+".yaml")
 			if err := writeFile(path, s.write(config, p, i, files)); err != nil {
@@ -188,7 +191,7 @@ func (p *Plane) await(ctx context.Context, s *Service, i int) error {
 	}()
 	var err error
 	if s.Name == "nats" {
-		err = awaitGreeting(ctx, s.Addresses[i])
+		err = awaitHealthy(ctx, s.health[i])
 	} else {
 		err = p.Operator.AwaitServing(ctx, s.Addresses[i], s.role)
 	}
@@ -206,12 +209,18 @@ func (p *Plane) await(ctx context.Context, s *Service, i int) error {
 	return fmt.Errorf("start %s: %w; the end of its log:\n%s", daemon.Name, err, daemon.Tail(10, "  "))
 }
 
-// awaitGreeting returns when a NATS server at the address says INFO, the first
-// thing that it says to everybody.
-func awaitGreeting(ctx context.Context, address string) error {
-	dial := operator.Dialer(enter.NetPath(Host))
+// awaitHealthy returns when the daemon whose /healthz is at the address says that
+// it is well.
+func awaitHealthy(ctx context.Context, address string) error {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return operator.Dialer(enter.NetPath(Host))(ctx, address)
+		},
+		DisableKeepAlives: true,
+	}
+	client := &http.Client{Transport: transport, Timeout: healthTimeout}
 	for {
-		err := greeted(ctx, dial, address)
+		err := healthy(ctx, client, address)
 		if err == nil {
 			return nil
 		}
@@ -223,21 +232,21 @@ func awaitGreeting(ctx context.Context, address string) error {
 	}
 }
 
-func greeted(ctx context.Context, dial func(context.Context, string) (net.Conn, error), address string) error {
-	conn, err := dial(ctx, address)
+// healthTimeout bounds one look at /healthz, which is answered from memory.
+const healthTimeout = 2 * time.Second
+
+func healthy(ctx context.Context, client *http.Client, address string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(conn).ReadString(' ')
+	answer, err := client.Do(request)
 	if err != nil {
 		return err
 	}
-	if line != "INFO " {
-		return fmt.Errorf("the server says %q instead of INFO", line)
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("it is not healthy: %s", answer.Status)
 	}
 	return nil
 }

@@ -226,3 +226,15 @@ func (c *cluster) check(at place, lines ...string) []checkResult {
 	}
 	return results
 }
+
+// eventually looks again and again until something holds of which nobody tells
+// when it does.
+func (c *cluster) eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("half a minute later it does not hold that %s", what)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

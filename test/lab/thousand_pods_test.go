@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // A /21 a node, so that a thousand pods fit on one.
@@ -96,14 +95,7 @@ func (c *cluster) leftovers(node string) string {
 // pod: agents report behind the pods' backs, so that no pod waits for it.
 func (c *cluster) wantNoPodsRegistered(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		left := strings.Count(c.ctl("get", "pods"), "\n") - 1
-		if left <= 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d pods are still registered", left)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	c.eventually(t, "no pod is registered", func() bool {
+		return strings.Count(c.ctl("get", "pods"), "\n") <= 1
+	})
 }

@@ -282,7 +282,7 @@ type Flow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Table number.
 	Table uint32 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
-	// The flow in ovs-ofctl's syntax: priority, match and actions, no statistics.
+	// The flow in ovs-ofctl's syntax: table, priority, match and actions, no statistics.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// Whose fragment it is, in words: "pod shop/web", "hostsubnet node2", "base".
 	// Empty: nobody's; the next audit removes it.

@@ -48,19 +48,25 @@ func (f *Follower[T]) readCache() error {
 	return nil
 }
 
-// keepCache writes the cache file some time after each change, and at the end.
+// keepCache writes the cache file at each change, but not more often than the pace
+// allows, and at the end. The first change of several is on disk at once: a process
+// that is killed a moment after it learned something must still know it.
 func (f *Follower[T]) keepCache(ctx context.Context) {
 	if f.options.Cache == "" {
 		return
 	}
+	save := func() {
+		if err := f.saveCache(); err != nil {
+			f.log.Warn("cannot write cache, will try at the next change", "path", f.options.Cache, "error", err)
+		}
+	}
+	defer save()
 	for ctx.Err() == nil {
 		select {
 		case <-f.wakeKeeper:
+			save()
+			wait(ctx, f.pace.save)
 		case <-ctx.Done():
-		}
-		wait(ctx, f.pace.save)
-		if err := f.saveCache(); err != nil {
-			f.log.Warn("cannot write cache, will try at the next change", "path", f.options.Cache, "error", err)
 		}
 	}
 }

@@ -117,7 +117,7 @@ type pace struct {
 	noteGrace  time.Duration // changes may come so much later than the note of them
 	noteEvery  time.Duration // by name, notes lead to a List at most once in this, up to twice
 	staleAfter time.Duration // snapshots older than the copy for so long: the store was replaced
-	save       time.Duration // from a change to the cache file
+	save       time.Duration // from one writing of the cache file to the next
 	dormant    time.Duration // unwanted objects stay in the cache file so long
 }
 
@@ -125,7 +125,7 @@ func defaultPace() pace {
 	return pace{
 		list: 30 * time.Second, retryMin: 50 * time.Millisecond, retryMax: 5 * time.Second,
 		noteGrace: 250 * time.Millisecond, noteEvery: 10 * time.Second,
-		staleAfter: time.Minute, save: time.Second, dormant: 10 * time.Minute,
+		staleAfter: time.Minute, save: 100 * time.Millisecond, dormant: 10 * time.Minute,
 	}
 }
 

@@ -59,10 +59,12 @@ func (p *progress) forget(o Object) {
 	delete(p.errs, o)
 }
 
-func (p *progress) of(o Object) (done uint64, err error, changed <-chan struct{}) { //nolint:revive // err is a value here, not an outcome
+// of answers the revision in force, a channel that is closed when that may have
+// changed, and the object's last error.
+func (p *progress) of(o Object) (done uint64, changed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.done[o], p.errs[o], p.changed
+	return p.done[o], p.changed, p.errs[o]
 }
 
 // WaitProgrammed answers when the object is in force at the revision or a later
@@ -70,7 +72,7 @@ func (p *progress) of(o Object) (done uint64, err error, changed <-chan struct{}
 // ends first, the error is the object's last error, or that of ctx.
 func (p *Programmer) WaitProgrammed(ctx context.Context, o Object, revision uint64) (followed bool, programmed uint64, err error) {
 	for {
-		done, last, changed := p.progress.of(o)
+		done, changed, last := p.progress.of(o)
 		if done >= revision {
 			return true, done, nil
 		}
@@ -92,7 +94,7 @@ func (p *Programmer) WaitProgrammed(ctx context.Context, o Object, revision uint
 func (p *Programmer) Statuses() []Status {
 	var all []Status
 	for o, wanted := range p.state.Objects() {
-		done, err, _ := p.progress.of(o)
+		done, _, err := p.progress.of(o)
 		s := Status{Object: o, Wanted: wanted, Programmed: done, Err: err}
 		if o.Kind == KindHostSubnet {
 			s.Flows = len(p.state.compile(hostSubnetOwner(o.Name)))
@@ -100,7 +102,7 @@ func (p *Programmer) Statuses() []Status {
 		all = append(all, s)
 	}
 	for _, pod := range p.state.Pods() {
-		_, err, _ := p.progress.of(pod.object())
+		_, _, err := p.progress.of(pod.object())
 		all = append(all, Status{Object: pod.object(), Err: err, Flows: len(p.state.compile(pod.Owner()))})
 	}
 	slices.SortFunc(all, func(a, b Status) int {

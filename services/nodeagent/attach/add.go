@@ -84,10 +84,10 @@ func (s *Server) build(ctx context.Context, a *nodev1.Attachment, network Networ
 		return err
 	})
 	group.Go(func() (err error) {
-		if made, err = s.Links.EnsurePod(inner, podLink(a, network)); err != nil {
+		made, err = s.Links.EnsurePodWhile(inner, podLink(a, network), func() (err error) {
+			built, err = s.plug(inner, a, fixedPort)
 			return err
-		}
-		built, err = s.plug(inner, a, fixedPort)
+		})
 		return err
 	})
 	if err := group.Wait(); err != nil {

@@ -218,6 +218,10 @@ func (badLinks) EnsurePod(context.Context, link.Pod) (link.PodLink, error) {
 	return link.PodLink{}, errors.New("the kernel has no memory")
 }
 
+func (badLinks) EnsurePodWhile(context.Context, link.Pod, func() error) (link.PodLink, error) {
+	return link.PodLink{}, errors.New("the kernel has no memory")
+}
+
 func TestFailedAddLeavesNothing(t *testing.T) {
 	n := newNode(t)
 	p := newPod(t, "shop", "web")

@@ -54,6 +54,9 @@ type ports interface {
 type links interface {
 	// EnsurePod makes a cable with all that is inside the pod, or repairs it.
 	EnsurePod(ctx context.Context, p link.Pod) (link.PodLink, error)
+	// EnsurePodWhile is EnsurePod, and runs something else as soon as the node's
+	// end of the cable exists.
+	EnsurePodWhile(ctx context.Context, p link.Pod, meanwhile func() error) (link.PodLink, error)
 	// CheckPod tells every difference, each in a phrase.
 	CheckPod(ctx context.Context, p link.Pod) ([]string, error)
 	// DeletePod succeeds for a cable that is not there.

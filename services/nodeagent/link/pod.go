@@ -151,6 +151,14 @@ func (v *podView) close() {
 // Errors: every problem of p; a namespace that cannot be opened or is the node's own;
 // an interface of that name in the pod that is not ours; what the kernel refuses.
 func (l *Links) EnsurePod(ctx context.Context, p Pod) (PodLink, error) {
+	return l.EnsurePodWhile(ctx, p, func() error { return nil })
+}
+
+// EnsurePodWhile is EnsurePod, and runs something else meanwhile that needs no more
+// than that the node's end exists: putting it into the switch takes as long as all
+// that is left to do inside the pod. It returns when both are done. If either fails,
+// a pair that this call created is gone again.
+func (l *Links) EnsurePodWhile(ctx context.Context, p Pod, meanwhile func() error) (PodLink, error) {
 	if err := p.validate(); err != nil {
 		return PodLink{}, err
 	}
@@ -162,7 +170,7 @@ func (l *Links) EnsurePod(ctx context.Context, p Pod) (PodLink, error) {
 		return PodLink{}, fmt.Errorf("ensure pod link %s: %w", p.HostVeth, err)
 	}
 	defer v.close()
-	result, err := l.ensurePod(v, p)
+	result, err := l.ensurePod(v, p, meanwhile)
 	if err != nil {
 		if result.Created {
 			err = errors.Join(err, l.remove(v.node, p.HostVeth))
@@ -172,7 +180,7 @@ func (l *Links) EnsurePod(ctx context.Context, p Pod) (PodLink, error) {
 	return result, nil
 }
 
-func (l *Links) ensurePod(v *podView, p Pod) (PodLink, error) {
+func (l *Links) ensurePod(v *podView, p Pod, meanwhile func() error) (PodLink, error) {
 	result := PodLink{MAC: PodMAC(p.Address.Addr())}
 	host, stale, err := v.host(p)
 	if err != nil {
@@ -191,7 +199,7 @@ func (l *Links) ensurePod(v *podView, p Pod) (PodLink, error) {
 		result.Created = true
 	}
 	result.HostMAC, result.HostIndex = host.Attrs().HardwareAddr, host.Attrs().Index
-	lines, err := l.repairPod(v, p, host, result.Created)
+	lines, err := l.repairPod(v, p, host, result.Created, meanwhile)
 	if err != nil {
 		return result, err
 	}
@@ -201,13 +209,27 @@ func (l *Links) ensurePod(v *podView, p Pod) (PodLink, error) {
 	return result, nil
 }
 
-// repairPod makes both ends right. Links first, then routes: those come and go with
-// addresses and states.
-func (l *Links) repairPod(v *podView, p Pod, host netlink.Link, created bool) ([]string, error) {
-	var links, routes differences
-	if err := l.compareHost(v, host, p, created, &links); err != nil {
+// repairPod makes both ends right. The node's end comes first and alone: the switch,
+// when it takes a device, reads the device's flags and writes them back, and would
+// bring down again what came up in between. Inside the pod links come before routes,
+// which come and go with addresses and states.
+func (l *Links) repairPod(v *podView, p Pod, host netlink.Link, created bool, meanwhile func() error) ([]string, error) {
+	var outside differences
+	if err := l.compareHost(v, host, p, created, &outside); err != nil {
 		return nil, err
 	}
+	lines, err := outside.repair()
+	if err != nil {
+		return lines, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- meanwhile() }()
+	more, err := l.repairInside(v, p)
+	return append(lines, more...), errors.Join(err, <-done)
+}
+
+func (l *Links) repairInside(v *podView, p Pod) ([]string, error) {
+	var links, routes differences
 	inside, err := l.compareInside(v, p, &links)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,8 @@
 package tenancy
 
 import (
+	"fmt"
+
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
@@ -22,6 +24,15 @@ type Config struct {
 	Log daemon.Log `yaml:"log"`
 	// NATS is the store.
 	NATS natsd.Config `yaml:"nats"`
+	// IPAM is whom to ask which nodes there are. Without it, pods of nodes that
+	// are gone stay.
+	IPAM Servers `yaml:"ipam"`
+}
+
+// Servers names the replicas of a service.
+type Servers struct {
+	// Servers are their gRPC addresses, "HOST:PORT".
+	Servers []string `yaml:"servers"`
 }
 
 // Load reads and checks a configuration file. The error has every problem.
@@ -37,4 +48,7 @@ func (c *Config) check(r *configfile.Report) {
 	c.TLS.Check(r.In("tls"))
 	c.Log.Check(r.In("log"))
 	c.NATS.Check(r.In("nats"))
+	for i, server := range c.IPAM.Servers {
+		r.HostPort(fmt.Sprintf("ipam.servers[%d]", i), server)
+	}
 }

@@ -28,6 +28,7 @@ type system struct {
 
 	store    *natsd.Server
 	storeDir string
+	ipam     grpc.ClientConnInterface // what replicas are told of ipam
 }
 
 // startStore starts the NATS server, on its old content if it has any.
@@ -45,22 +46,35 @@ func (s *system) startStore(listen string) {
 // start starts one replica over mutual TLS, on a NATS server of its own.
 func start(t *testing.T, span vnid.Range) *system {
 	t.Helper()
-	sys := &system{t: t, ca: identitytest.New(t), metrics: prometheus.NewRegistry()}
-	source := sys.ca.Source(t, identitytest.Service(t, "tenancy"))
-	log := hclog.NewNullLogger()
-	sys.storeDir = t.TempDir()
+	sys := newSystem(t)
+	sys.address = sys.startReplica(span, sys.metrics)
+	return sys
+}
+
+// newSystem starts a NATS server, and no replica.
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	sys := &system{t: t, ca: identitytest.New(t), metrics: prometheus.NewRegistry(), storeDir: t.TempDir()}
 	sys.startStore("127.0.0.1:0")
-	nc, err := natsd.Connect([]string{sys.store.URL()}, source, log)
+	return sys
+}
+
+// startReplica starts a replica, and answers its address.
+func (s *system) startReplica(span vnid.Range, metrics *prometheus.Registry) string {
+	t := s.t
+	t.Helper()
+	source := s.ca.Source(t, identitytest.Service(t, "tenancy"))
+	log := hclog.NewNullLogger()
+	nc, err := natsd.Connect([]string{s.store.URL()}, source, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	srv, err := rpcserve.New(rpcserve.Config{Listen: "127.0.0.1:0"}, source, log, sys.metrics)
+	srv, err := rpcserve.New(rpcserve.Config{Listen: "127.0.0.1:0"}, source, log, metrics)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sys.address = srv.Addr().String()
-	r := &replica{span: span, server: srv, metrics: sys.metrics, log: log}
+	r := &replica{span: span, server: srv, metrics: metrics, ipam: s.ipam, log: log}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.run(ctx, nc) }()
@@ -70,7 +84,7 @@ func start(t *testing.T, span vnid.Range) *system {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return sys
+	return srv.Addr().String()
 }
 
 // as connects as somebody.

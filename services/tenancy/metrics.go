@@ -8,15 +8,23 @@ import (
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 )
 
-// register registers the service's own metrics, and answers what counts an
-// exhaustion.
-func register(reg *prometheus.Registry, numbers *netnamespace.Numbers, index *registry.Index, b *bucket.Bucket) func() {
-	exhausted := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "damask_tenancy_vnid_exhausted_total",
-		Help: "Requests for a VNID that found none free.",
-	})
+// counters are what others count into.
+type counters struct{ exhausted, dropped prometheus.Counter }
+
+// register registers the service's own metrics, and answers those that count.
+func register(reg *prometheus.Registry, numbers *netnamespace.Numbers, index *registry.Index, b *bucket.Bucket) counters {
+	c := counters{
+		exhausted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "damask_tenancy_vnid_exhausted_total",
+			Help: "Requests for a VNID that found none free.",
+		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "damask_tenancy_departed_pods_total",
+			Help: "Pods dropped from the registry because their node is gone for good.",
+		}),
+	}
 	reg.MustRegister(
-		exhausted,
+		c.exhausted, c.dropped,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "damask_tenancy_vnids_allocated",
 			Help: "VNIDs that namespaces have, the shared 0 and 1 not counted.",
@@ -34,5 +42,5 @@ func register(reg *prometheus.Registry, numbers *netnamespace.Numbers, index *re
 			Help: "Attempts that had to be repeated because another commit came first.",
 		}, func() float64 { return float64(b.Stats().Conflicts) }),
 	)
-	return exhausted.Inc
+	return c
 }

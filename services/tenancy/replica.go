@@ -18,6 +18,7 @@ import (
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
+	"github.com/damask-sdn/damask/services/tenancy/departed"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/server"
@@ -37,6 +38,7 @@ type replica struct {
 	bucketReplicas int
 	server         *rpcserve.Server
 	metrics        *prometheus.Registry
+	ipam           grpc.ClientConnInterface // nil: pods of departed nodes stay
 	log            hclog.Logger
 }
 
@@ -54,11 +56,12 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		return err
 	}
 	namespaces := netnamespace.New(b, numbers)
-	exhausted := register(r.metrics, numbers, index, b)
+	pods := registry.New(b, index, time.Now)
+	counted := register(r.metrics, numbers, index, b)
 	r.server.Register(func(on grpc.ServiceRegistrar) {
 		server.Register(on, server.Config{
-			Bucket: b, Namespaces: namespaces, Pods: registry.New(b, index, time.Now),
-			Range: r.span, Exhausted: exhausted, Log: r.log,
+			Bucket: b, Namespaces: namespaces, Pods: pods,
+			Range: r.span, Exhausted: counted.exhausted.Inc, Log: r.log,
 		})
 	})
 	// The bucket outlives the server, so that calls in progress can finish.
@@ -70,6 +73,14 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		return r.server.Run(ctx)
 	})
 	group.Go(func() error { return r.announce(ctx, b, namespaces) })
+	if r.ipam != nil {
+		group.Go(func() error {
+			if b.Ready(ctx) != nil { // before, no node seems to have pods
+				return nil
+			}
+			return departed.Run(ctx, nc, r.ipam, pods, func(n int) { counted.dropped.Add(float64(n)) }, r.log)
+		})
+	}
 	return group.Wait()
 }
 

@@ -16,7 +16,9 @@ import (
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
+	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
 
@@ -46,6 +48,16 @@ func run(ctx context.Context, cfg Config, span vnid.Range, log hclog.Logger) err
 	}
 	defer srv.Close()
 	r := &replica{span: span, bucketReplicas: cfg.NATS.Replicas, server: srv, metrics: reg, log: log}
+	if len(cfg.IPAM.Servers) > 0 {
+		ipam, err := rpcdial.New(rpcdial.Config{
+			Addresses: cfg.IPAM.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_IPAM},
+		}, source)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ipam.Close() }()
+		r.ipam = ipam
+	}
 	// A process that waits for its store is healthy: a restart would not help.
 	monitor, err := daemon.NewMonitor(cfg.Metrics, reg, func() error { return nil })
 	if err != nil {

@@ -76,9 +76,18 @@ func (s *Store) ClusterNetwork(ctx context.Context) (network *ipamv1.ClusterNetw
 	return network, exists, snapshot.Sequence(), err
 }
 
-// HostSubnet answers one node's, and whether it has one.
+// HostSubnet answers one node's, and whether it has one. That it has none is
+// true at some moment of the call, whichever replica is asked: others remove
+// what a node left behind when they hear it.
 func (s *Store) HostSubnet(ctx context.Context, node string) (hostSubnet *ipamv1.HostSubnet, exists bool, err error) {
 	if err := s.bucket.Ready(ctx); err != nil {
+		return nil, false, err
+	}
+	hostSubnet, exists, err = s.hostSubnets.Get(s.bucket, node)
+	if exists || err != nil {
+		return hostSubnet, exists, err
+	}
+	if err := s.refresh(ctx); err != nil {
 		return nil, false, err
 	}
 	return s.hostSubnets.Get(s.bucket, node)

@@ -256,6 +256,8 @@ func TestWithoutTheStoreReadsAnswerAndChangesSaySo(t *testing.T) {
 	}
 	_, err := s.hostSubnets.AllocateHostSubnet(soon(t), &ipamv1.AllocateHostSubnetRequest{Node: "n2", NodeUid: "u", HostIps: []string{"192.0.2.2"}})
 	mustFail(t, err, "Unavailable STORE_UNAVAILABLE the store does not answer; try again")
+	_, err = s.hostSubnets.GetHostSubnet(soon(t), &ipamv1.GetHostSubnetRequest{Node: "n2"})
+	mustFail(t, err, "Unavailable STORE_UNAVAILABLE the store does not answer; try again") // it cannot know that there is none
 	s.nats.Start()
 	if got := s.allocate(t, "n2", "192.0.2.2").GetSubnets(); got[0] != "10.129.0.0/23" {
 		t.Errorf("after: got %v", got)

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -101,6 +102,13 @@ func (x *Index) Count() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return len(x.nodeOf)
+}
+
+// Nodes answers the nodes that have pods, in order.
+func (x *Index) Nodes() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Sorted(maps.Keys(x.ofNode))
 }
 
 // OfNode answers the pods of a node, in order.

@@ -1,6 +1,6 @@
 // Package registry knows which pods are on the network, and where.
 //
-// It owns the keys pod.<namespace>.<name>. It promises that of two sandboxes of
+// It owns the keys pod.<namespace>.<name> and gone.<node>. It promises that of two sandboxes of
 // one pod the newer stays, whichever report comes last, and that a report
 // which says what is known already writes nothing. It must not be needed for a
 // pod to get its network: agents report when they can.
@@ -142,9 +142,11 @@ func (r *Registry) Sync(ctx context.Context, node string, pods []*tenancyv1.Pod)
 }
 
 // stage writes what differs of some reported pods, and removes some that are
-// not reported, if they are still this node's.
+// not reported, if they are still this node's. Whoever means to drop the node's
+// pods learns that it is there: see Suspicion.
 func stage(tx *bucket.Tx, node string, now time.Time, reports []*tenancyv1.Pod, gone []Name) (Counts, error) {
 	var counts Counts
+	wipe(tx, node)
 	for _, report := range reports {
 		stored, found, err := table().Get(tx, report.GetNamespace(), report.GetName())
 		if err != nil {

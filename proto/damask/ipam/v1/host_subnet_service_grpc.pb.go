@@ -46,7 +46,9 @@ type HostSubnetServiceClient interface {
 	// length, and when a host IP belongs to another node or to a pod or service
 	// network; RESOURCE_EXHAUSTED EXHAUSTED when every range is full.
 	AllocateHostSubnet(ctx context.Context, in *AllocateHostSubnetRequest, opts ...grpc.CallOption) (*AllocateHostSubnetResponse, error)
-	// GetHostSubnet answers one. NOT_FOUND.
+	// GetHostSubnet answers one. NOT_FOUND is true at some moment of the call:
+	// a replica says so only after it has caught up with the store, and is
+	// UNAVAILABLE, STORE_UNAVAILABLE when it cannot.
 	GetHostSubnet(ctx context.Context, in *GetHostSubnetRequest, opts ...grpc.CallOption) (*GetHostSubnetResponse, error)
 	// ListHostSubnets answers all, by name, in pages.
 	ListHostSubnets(ctx context.Context, in *ListHostSubnetsRequest, opts ...grpc.CallOption) (*ListHostSubnetsResponse, error)
@@ -127,7 +129,9 @@ type HostSubnetServiceServer interface {
 	// length, and when a host IP belongs to another node or to a pod or service
 	// network; RESOURCE_EXHAUSTED EXHAUSTED when every range is full.
 	AllocateHostSubnet(context.Context, *AllocateHostSubnetRequest) (*AllocateHostSubnetResponse, error)
-	// GetHostSubnet answers one. NOT_FOUND.
+	// GetHostSubnet answers one. NOT_FOUND is true at some moment of the call:
+	// a replica says so only after it has caught up with the store, and is
+	// UNAVAILABLE, STORE_UNAVAILABLE when it cannot.
 	GetHostSubnet(context.Context, *GetHostSubnetRequest) (*GetHostSubnetResponse, error)
 	// ListHostSubnets answers all, by name, in pages.
 	ListHostSubnets(context.Context, *ListHostSubnetsRequest) (*ListHostSubnetsResponse, error)

@@ -32,6 +32,11 @@ const (
 // PodRegistryService knows where pods are. Agents feed it; a node writes only
 // its own pods. It is never asked on a packet's or a pod's way up: an agent
 // that cannot reach it reports later.
+//
+// Pods of a node whose HostSubnet was released are dropped, where the service
+// is told of an ipam service: such a node does not come back to say that they
+// are gone. A node that does come back calls SyncNodePods after each
+// registration with ipam, and so has its living pods here again.
 type PodRegistryServiceClient interface {
 	// RegisterPod stores a pod. Idempotent by (namespace, name, sandbox_id). A
 	// pod of the same name and another sandbox is replaced, from whichever node,
@@ -45,8 +50,9 @@ type PodRegistryServiceClient interface {
 	UnregisterPod(ctx context.Context, in *UnregisterPodRequest, opts ...grpc.CallOption) (*UnregisterPodResponse, error)
 	// SyncNodePods makes the registry hold, for this node, exactly the given
 	// pods, save those of which another node has a newer sandbox (as in
-	// RegisterPod). Agents call it at start and when they were cut off, and not
-	// while a RegisterPod of theirs is under way: a pod that is not given goes.
+	// RegisterPod). Agents call it at start, after each registration with ipam
+	// and when they were cut off, and not while a RegisterPod of theirs is under
+	// way: a pod that is not given goes.
 	// Idempotent; only differences are written. Each pod must name this node and
 	// occur once (INVALID_ARGUMENT, with every violation).
 	SyncNodePods(ctx context.Context, in *SyncNodePodsRequest, opts ...grpc.CallOption) (*SyncNodePodsResponse, error)
@@ -110,6 +116,11 @@ func (c *podRegistryServiceClient) ListPods(ctx context.Context, in *ListPodsReq
 // PodRegistryService knows where pods are. Agents feed it; a node writes only
 // its own pods. It is never asked on a packet's or a pod's way up: an agent
 // that cannot reach it reports later.
+//
+// Pods of a node whose HostSubnet was released are dropped, where the service
+// is told of an ipam service: such a node does not come back to say that they
+// are gone. A node that does come back calls SyncNodePods after each
+// registration with ipam, and so has its living pods here again.
 type PodRegistryServiceServer interface {
 	// RegisterPod stores a pod. Idempotent by (namespace, name, sandbox_id). A
 	// pod of the same name and another sandbox is replaced, from whichever node,
@@ -123,8 +134,9 @@ type PodRegistryServiceServer interface {
 	UnregisterPod(context.Context, *UnregisterPodRequest) (*UnregisterPodResponse, error)
 	// SyncNodePods makes the registry hold, for this node, exactly the given
 	// pods, save those of which another node has a newer sandbox (as in
-	// RegisterPod). Agents call it at start and when they were cut off, and not
-	// while a RegisterPod of theirs is under way: a pod that is not given goes.
+	// RegisterPod). Agents call it at start, after each registration with ipam
+	// and when they were cut off, and not while a RegisterPod of theirs is under
+	// way: a pod that is not given goes.
 	// Idempotent; only differences are written. Each pod must name this node and
 	// occur once (INVALID_ARGUMENT, with every violation).
 	SyncNodePods(context.Context, *SyncNodePodsRequest) (*SyncNodePodsResponse, error)

@@ -30,7 +30,14 @@ func natsConfig(config Config, _ *Plane, replica int, files identity.Files) stri
 	return text + fmt.Sprintf("cluster:\n  name: lab\n  listen: %s\n  routes: %s\n", address(hosts[replica], natsRoutePort), List(routes))
 }
 
-// serviceConfig is the configuration of one replica of ipam or tenancy.
+// tenancyConfig is the configuration of one replica of tenancy, which asks ipam
+// which nodes there are.
+func tenancyConfig(config Config, p *Plane, replica int, files identity.Files) string {
+	return serviceConfig(tenancyPort)(config, p, replica, files) +
+		fmt.Sprintf("ipam: {servers: %s}\n", List(p.Service("ipam").Addresses))
+}
+
+// serviceConfig is the configuration of one replica of a control service.
 func serviceConfig(port int) func(Config, *Plane, int, identity.Files) string {
 	return func(config Config, p *Plane, replica int, files identity.Files) string {
 		host := config.Topology.Control[replica]

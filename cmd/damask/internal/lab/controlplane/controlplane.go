@@ -104,7 +104,7 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 	}{
 		{"nats", replicas.NATS, natsPort, natsMetricsPort, natsConfig},
 		{"ipam", replicas.IPAM, ipamPort, ipamPort + metricsOffset, serviceConfig(ipamPort)},
-		{"tenancy", replicas.Tenancy, tenancyPort, tenancyPort + metricsOffset, serviceConfig(tenancyPort)},
+		{"tenancy", replicas.Tenancy, tenancyPort, tenancyPort + metricsOffset, tenancyConfig},
 	} {
 		id, err := identity.Service(s.name)
 		if err != nil {

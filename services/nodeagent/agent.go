@@ -119,7 +119,8 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 	p.wake = a.plumbing.Wake
 	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(ipam), cfg, log.Named("register"))
 	a.followed = newFollowed(nc, ipam, tenancy, cfg.StateDir, &sink{
-		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again, log: log.Named("followed"),
+		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again,
+		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}, log)
 	p.namespaces = a.followed.namespaces
 	attachments := attach.New(attach.Parts{

@@ -36,6 +36,7 @@ type sink struct {
 	programmer *intent.Programmer
 	wake       func() // asks for a pass
 	released   func() // this node's HostSubnet is gone
+	appeared   func(*ipamv1.HostSubnet)
 	log        hclog.Logger
 }
 
@@ -82,6 +83,9 @@ func (s *sink) hostSubnet(e follow.Event[*ipamv1.HostSubnet]) {
 	}
 	change, err := s.state.SetHostSubnet(e.Object)
 	s.take(object, change, err)
+	if err == nil {
+		s.appeared(e.Object)
+	}
 }
 
 func (s *sink) isolation(e follow.Event[*tenancyv1.Isolation]) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
@@ -51,9 +52,10 @@ type plumbing struct {
 	passing  sync.Mutex // one pass at a time: Audit may be asked for any time
 	restored bool       // under passing
 
-	mu      sync.Mutex
-	missing []string // why pods cannot be added yet
-	mtu     int
+	mu       sync.Mutex
+	missing  []string // why pods cannot be added yet
+	mtu      int
+	underlay link.Underlay
 }
 
 // Wake asks for a pass. It never blocks.
@@ -136,7 +138,7 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 		p.log.Warn("pods' packets will not fit into the tunnel", "mtu", mtu, "underlay_mtu", underlay.MTU, "overhead", tunnel.Overhead())
 	}
 	p.mu.Lock()
-	p.mtu = mtu
+	p.mtu, p.underlay = mtu, underlay
 	p.mu.Unlock()
 
 	steps := []func() ([]string, error){
@@ -187,8 +189,32 @@ func (p *plumbing) flows(ctx context.Context, a *audit) error {
 	if _, err := p.bridge.ClearFlowRestoreWait(ctx); err != nil {
 		return err
 	}
+	p.askFor(ctx, p.state.Remotes())
 	p.notReady()
 	return nil
+}
+
+// askFor makes neighbours known to a switch that does not ask by itself. What it
+// cannot do now the next pass tries again, or the pods' own packets do.
+func (p *plumbing) askFor(ctx context.Context, nodes []netip.Addr) {
+	p.mu.Lock()
+	underlay := p.underlay
+	p.mu.Unlock()
+	if underlay.Index == 0 {
+		return // no pass has found the underlay yet; the first one asks for all
+	}
+	if err := p.links.AskNeighbours(ctx, underlay, nodes); err != nil && ctx.Err() == nil {
+		p.log.Debug("neighbours not asked for", "error", err)
+	}
+}
+
+// meet asks for a node that has become known, or has moved.
+func (p *plumbing) meet(ctx context.Context, hs *ipamv1.HostSubnet) {
+	for _, text := range hs.GetHostIps() {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			p.askFor(ctx, []netip.Addr{addr})
+		}
+	}
 }
 
 // count logs and counts what a pass changed: silence means that nothing differed.

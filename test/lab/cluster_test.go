@@ -87,8 +87,11 @@ func upAs(t *testing.T, name, topology string) *cluster {
 // cut off must not be in the way.
 func labName(t *testing.T) string {
 	short := strings.ToLower(strings.NewReplacer("/", "", "_", "").Replace(strings.TrimPrefix(t.Name(), "Test")))
-	return fmt.Sprintf("t%d%.10s", os.Getpid()%10000, short)
+	return fmt.Sprintf("%s%.10s", labPrefix(), short)
 }
+
+// labPrefix begins the name of every lab of this run.
+func labPrefix() string { return fmt.Sprintf("t%d", os.Getpid()%10000) }
 
 // try runs damask and answers what it printed on both outputs.
 func (c *cluster) try(args ...string) (string, error) {

@@ -16,9 +16,10 @@ func machine(t *testing.T) string {
 	var all []string
 	for _, args := range [][]string{
 		{"ip", "-o", "link"}, {"ip", "-4", "route", "show", "table", "all"}, {"ip", "netns", "list"},
-		{"iptables-save"}, {"nft", "list", "ruleset"}, {"sh", "-c", "ls -d /var/lib/damask-lab/* /run/damask-lab/* /var/tmp/damask-lab/* 2>/dev/null; true"},
+		{"iptables-save"}, {"nft", "list", "ruleset"}, {"sh", "-c", "ls -d /var/lib/damask-lab/" + labPrefix() + "* 2>/dev/null; true"},
 		{"sh", "-c", "cat /proc/sys/net/ipv4/ip_forward; grep -c . /proc/mounts"},
-		{"sh", "-c", "ps -eo comm= | grep -E '^(ovs|damask)' | sort"},
+		// The rest of a lab cannot outlive its supervisor: it is their process 1.
+		{"sh", "-c", "ps -eo args= | grep -E 'lab-supervisor " + labPrefix() + "|damask-lab/" + labPrefix() + "' | grep -v grep; true"},
 	} {
 		out, _ := exec.Command(args[0], args[1:]...).CombinedOutput()
 		all = append(all, strings.Join(args, " ")+":", withoutComments(string(out)))

@@ -266,6 +266,17 @@ func (s *State) RemovePod(p Pod) Change {
 	return change
 }
 
+// Remotes answers the addresses of the other nodes.
+func (s *State) Remotes() []netip.Addr {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []netip.Addr
+	for _, r := range s.remotes {
+		all = append(all, r.HostIP)
+	}
+	return all
+}
+
 // HasPod says whether a pod is in the state.
 func (s *State) HasPod(p Pod) bool {
 	s.mu.RLock()

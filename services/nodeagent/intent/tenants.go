@@ -1,0 +1,163 @@
+package intent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+)
+
+// SetNetNamespace takes a namespace's VNID. All its pods move at once.
+func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := nn.GetName()
+	object := Object{KindNetNamespace, name}
+	s.revisions[object] = nn.GetRevision()
+	was, known := s.namespaces[name]
+	s.namespaces[name] = nn.GetNetid()
+	if !known {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+	if known && was == nn.GetNetid() {
+		return Change{Objects: []Object{object}}
+	}
+	change := Change{Objects: []Object{object}}
+	for owner, pod := range s.pods {
+		if pod.Namespace != name {
+			continue
+		}
+		if known {
+			s.leave(was)
+		}
+		s.users[nn.GetNetid()]++
+		change.Owners = append(change.Owners, owner)
+	}
+	if len(change.Owners) > 0 {
+		change.Owners = append(change.Owners, vnidOwner(nn.GetNetid()))
+		if known {
+			change.Owners = append(change.Owners, vnidOwner(was))
+		}
+	}
+	return change
+}
+
+// DeleteNetNamespace forgets a namespace. Pods that are still in it are
+// closed: nobody can say any more whose they are.
+func (s *State) DeleteNetNamespace(name string) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	vnid, known := s.namespaces[name]
+	if !known {
+		return Change{}
+	}
+	delete(s.namespaces, name)
+	delete(s.revisions, Object{KindNetNamespace, name})
+	var change Change
+	for owner, pod := range s.pods {
+		if pod.Namespace == name {
+			s.leave(vnid)
+			change.Owners = append(change.Owners, owner)
+		}
+	}
+	if len(change.Owners) > 0 {
+		change.Owners = append(change.Owners, vnidOwner(vnid))
+	}
+	return change
+}
+
+// leave takes one pod off a VNID. The caller holds the lock.
+func (s *State) leave(vnid uint32) {
+	if s.users[vnid]--; s.users[vnid] <= 0 {
+		delete(s.users, vnid)
+	}
+}
+
+// AddPod takes a pod, new or changed. It stays closed while the VNID of its
+// namespace is not known.
+func (s *State) AddPod(p Pod) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	owner := p.Owner()
+	change := Change{Owners: []string{owner}, Objects: []Object{p.object()}}
+	vnid, known := s.namespaces[p.Namespace]
+	if _, had := s.pods[owner]; !had && known {
+		s.users[vnid]++
+	}
+	s.pods[owner] = p
+	if known {
+		change.Owners = append(change.Owners, vnidOwner(vnid))
+	}
+	return change
+}
+
+// RemovePod forgets a pod. Forgetting an unknown one changes nothing.
+func (s *State) RemovePod(p Pod) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	owner := p.Owner()
+	if _, had := s.pods[owner]; !had {
+		return Change{}
+	}
+	delete(s.pods, owner)
+	change := Change{Owners: []string{owner}}
+	if vnid, known := s.namespaces[p.Namespace]; known {
+		s.leave(vnid)
+		change.Owners = append(change.Owners, vnidOwner(vnid))
+	}
+	return change
+}
+
+// HasPod says whether a pod is in the state.
+func (s *State) HasPod(p Pod) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, has := s.pods[p.Owner()]
+	return has
+}
+
+// Open says whether a pod has flows at all. One without a known VNID, or with
+// an address or port that would break isolation, stays closed.
+func (s *State) Open(p Pod) bool { return len(s.compile(p.Owner())) > 0 }
+
+// Pods answers the local pods, by owner.
+func (s *State) Pods() []Pod {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	pods := make([]Pod, 0, len(s.pods))
+	for _, p := range s.pods {
+		pods = append(pods, p)
+	}
+	slices.SortFunc(pods, func(a, b Pod) int { return strings.Compare(a.Owner(), b.Owner()) })
+	return pods
+}
+
+// VNID answers the VNID of a namespace that this node follows.
+func (s *State) VNID(namespace string) (uint32, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	vnid, ok := s.namespaces[namespace]
+	return vnid, ok
+}
+
+// AwaitVNID answers the VNID of a namespace as soon as it is known.
+func (s *State) AwaitVNID(ctx context.Context, namespace string) (uint32, error) {
+	for {
+		s.mu.RLock()
+		vnid, known := s.namespaces[namespace]
+		changed := s.changed
+		s.mu.RUnlock()
+		if known {
+			return vnid, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("wait for the VNID of namespace %s: %w", namespace, ctx.Err())
+		}
+	}
+}
+

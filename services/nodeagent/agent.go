@@ -111,13 +111,14 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 	}
 	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(tenancy), p.registered, log.Named("report"))
 	p.reporter = a.reporter
+	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(ipam), cfg, log.Named("register"))
+	a.register.registered = a.reporter.Again
 	a.plumbing = &plumbing{
-		state: state, programmer: a.prog, bridge: br, links: links, rules: rules, pods: p,
+		state: state, programmer: a.prog, bridge: br, links: links, rules: rules, pods: p, register: a.register,
 		hostIP: cfg.HostIP, datapath: datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
 		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
-	p.wake = a.plumbing.Wake
-	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(ipam), cfg, log.Named("register"))
+	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
 	a.followed = newFollowed(nc, ipam, tenancy, cfg.StateDir, &sink{
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),

@@ -40,6 +40,7 @@ type plumbing struct {
 	links      *link.Links
 	rules      *masquerade.Rules
 	pods       *pods
+	register   *registration
 	hostIP     netip.Addr
 	datapath   string
 	maskBit    uint8
@@ -106,6 +107,10 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	network, known := p.state.Network()
 	if !known {
 		p.notReady(p.state.Missing()...)
+		return audit{}, nil
+	}
+	if missing := p.register.Missing(network.Node.Subnet); len(missing) > 0 {
+		p.notReady(missing...)
 		return audit{}, nil
 	}
 	var a audit

@@ -160,4 +160,3 @@ func (s *State) AwaitVNID(ctx context.Context, namespace string) (uint32, error)
 		}
 	}
 }
-

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -45,6 +46,7 @@ type Reporter struct {
 	pods     func() []*tenancyv1.Pod
 	log      hclog.Logger
 	wake     chan struct{}
+	again    atomic.Bool // what the registry was told may not be there any more
 }
 
 // New returns a reporter; pods answers what runs here at the moment.
@@ -60,6 +62,14 @@ func (r *Reporter) Changed() {
 	}
 }
 
+// Again has all pods reported again. The registry drops the pods of a node that
+// ipam does not know, so this is for when the node has registered there: see
+// PodRegistryService. It never blocks.
+func (r *Reporter) Again() {
+	r.again.Store(true)
+	r.Changed()
+}
+
 // Run reports until ctx ends. It begins, and after every failure begins again,
 // with all pods at once: only then is it known what the registry holds.
 func (r *Reporter) Run(ctx context.Context) error {
@@ -67,6 +77,9 @@ func (r *Reporter) Run(ctx context.Context) error {
 	pause := retryFirst
 	for {
 		var err error
+		if r.again.Swap(false) {
+			told = nil
+		}
 		if told == nil {
 			told, err = r.all(ctx)
 		} else {

@@ -51,7 +51,8 @@ type plumbing struct {
 	repairs atomic.Uint64
 
 	passing  sync.Mutex // one pass at a time: Audit may be asked for any time
-	restored bool       // under passing
+	restored bool       // under passing: the pods that live here are in the state
+	ready    bool       // under passing: a pass has got to its end
 
 	mu       sync.Mutex
 	missing  []string // why pods cannot be added yet
@@ -121,8 +122,12 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	p.count(a)
 	if err != nil {
 		p.notReady(err.Error())
+		return a, err
 	}
-	return a, err
+	p.mu.Lock()
+	p.ready = p.ready || len(p.missing) == 0
+	p.mu.Unlock()
+	return a, nil
 }
 
 // node makes bridge, tun0 and iptables right.
@@ -222,14 +227,20 @@ func (p *plumbing) meet(ctx context.Context, hs *ipamv1.HostSubnet) {
 	}
 }
 
-// count logs and counts what a pass changed: silence means that nothing differed.
+// count logs what a pass changed: silence means that nothing differed. What
+// the passes until the node is ready change is its set-up; after that it is
+// what somebody else has changed, and counted.
 func (p *plumbing) count(a audit) {
 	n := len(a.repairs) + len(a.flows.Added) + len(a.flows.Modified) + len(a.flows.Deleted)
 	if n == 0 {
 		return
 	}
-	p.repairs.Add(uint64(n))
-	p.log.Info("node repaired", "flows_added", len(a.flows.Added), "flows_modified", len(a.flows.Modified),
+	message := "node set up"
+	if p.ready {
+		p.repairs.Add(uint64(n))
+		message = "node repaired"
+	}
+	p.log.Info(message, "flows_added", len(a.flows.Added), "flows_modified", len(a.flows.Modified),
 		"flows_deleted", len(a.flows.Deleted), "others", strings.Join(a.repairs, "; "))
 }
 

@@ -4,7 +4,8 @@
 // It owns the verbs, what they print, and the words in which errors are shown.
 // It promises that tables have the columns that OpenShift's have, that json and
 // yaml are the API's own messages, and that a change has returned only when
-// every node has it in force, unless told not to wait. It must decide nothing
+// every node has it in force, unless told not to wait. A service that is away is
+// said so within seconds. It must decide nothing
 // that a service decides: it asks, and shows the answer.
 //
 // The lab's own commands are not here: see package lab.
@@ -12,6 +13,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,9 +29,12 @@ type Connector interface {
 const (
 	// defaultLab is the lab that commands mean when none is named.
 	defaultLab = "lab1"
-	// defaultTimeout is how long a command may take, waiting included: an agent
-	// that restarts is back within a few seconds.
-	defaultTimeout = 30 * time.Second
+	// answerTime is how long a command waits for answers. A service answers in
+	// milliseconds; one that restarts is back within two seconds.
+	answerTime = 5 * time.Second
+	// nodesTime is how long a command that made a change waits for the nodes
+	// after that: an agent that restarts is back within a few seconds.
+	nodesTime = 30 * time.Second
 )
 
 // app is what the commands share.
@@ -59,7 +64,8 @@ func (a *app) addFlags(command *cobra.Command) {
 	flags := command.PersistentFlags()
 	flags.StringVar(&a.lab, "lab", defaultLab, "the lab to talk to")
 	flags.StringVar(&a.config, "config", "", "a file that says where a real cluster's services are, instead of a lab")
-	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long the command may take, waiting included")
+	flags.DurationVar(&a.timeout, "timeout", answerTime,
+		fmt.Sprintf("how long the command may take, waiting included; unless it is given, waiting for nodes may take %s more", nodesTime))
 	_ = command.RegisterFlagCompletionFunc("lab", cobra.NoFileCompletions) // the flag was added above
 }
 
@@ -75,6 +81,9 @@ func (a *app) run(do func(ctx context.Context, s *session, command *cobra.Comman
 			return err
 		}
 		defer s.close()
+		if !command.Flags().Changed("timeout") {
+			s.nodesTime = nodesTime
+		}
 		return explain(do(ctx, s, command, args))
 	}
 }

@@ -66,32 +66,3 @@ func parseLabels(pairs []string) (map[string]string, error) {
 	}
 	return labels, errors.Join(problems...)
 }
-
-func (a *app) deleteCommand() *cobra.Command {
-	remove := &cobra.Command{
-		Use: "delete RESOURCE NAME...", Short: "delete objects",
-		Args: cobra.NoArgs, RunE: needsVerb,
-	}
-	remove.AddCommand(&cobra.Command{
-		Use:     "netnamespace NAME...",
-		Aliases: []string{"netns"},
-		Short:   "take namespaces' VNIDs back",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
-			var problems []error
-			for _, name := range args {
-				if _, err := s.namespaces.DeleteNetNamespace(ctx, &tenancyv1.DeleteNetNamespaceRequest{Name: name}); err != nil {
-					problems = append(problems, explain(err))
-					continue
-				}
-				fmt.Fprintf(command.OutOrStdout(), "netnamespace %s deleted\n", name)
-			}
-			return errors.Join(problems...)
-		}),
-		ValidArgsFunction: a.complete(manyNames, netNamespaces().names),
-	})
-	return remove
-}
-
-// manyNames is a limit on arguments that nobody reaches.
-const manyNames = 1 << 20

@@ -84,6 +84,11 @@ func (s *session) announce(ctx context.Context, command *cobra.Command, wait boo
 	end := "\n"
 	var late error
 	if wait {
+		if s.nodesTime > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(command.Context(), s.nodesTime)
+			defer cancel()
+		}
 		var nodes int
 		nodes, late = s.inForce(ctx, objects)
 		if late == nil {

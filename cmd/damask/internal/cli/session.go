@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
@@ -26,6 +27,9 @@ const maxAnswer = 256 << 20
 type session struct {
 	cluster Cluster
 	source  *identity.Source
+	// nodesTime is how long to wait for nodes after a change; 0: as long as the
+	// command may take.
+	nodesTime time.Duration
 
 	networks   ipamv1.ClusterNetworkServiceClient
 	subnets    ipamv1.HostSubnetServiceClient
@@ -75,15 +79,15 @@ func (a *app) find(ctx context.Context) (Cluster, error) {
 	return a.connect.Lab(ctx, a.lab)
 }
 
-func (s *session) dial(addresses []string, role accessv1.Role) (*grpc.ClientConn, error) {
+func (s *session) dial(addresses []string, role accessv1.Role) (service, error) {
 	conn, err := rpcdial.New(rpcdial.Config{
 		Addresses: addresses, Roles: []accessv1.Role{role}, Dial: s.cluster.Dial,
 	}, s.source)
 	if err != nil {
-		return nil, err
+		return service{}, err
 	}
 	s.opened = append(s.opened, conn)
-	return conn, nil
+	return service{ClientConnInterface: conn, name: identity.RoleName(role), addresses: addresses}, nil
 }
 
 // agent connects to a node's agent. The caller closes the connection.

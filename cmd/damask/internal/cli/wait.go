@@ -24,7 +24,9 @@ type object struct {
 // follow them. It answers how many nodes there are, and an error that names
 // each node that lags, with what the node says of it.
 func (s *session) inForce(ctx context.Context, objects []object) (int, error) {
-	subnets, err := s.hostSubnets(ctx)
+	asking, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	subnets, err := s.hostSubnets(asking)
 	if err != nil {
 		return 0, fmt.Errorf("the change is stored, but which nodes there are is not known: %w", explain(err))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,8 +50,10 @@ type feed struct {
 
 	rebuild  bool // root collects a new view
 	root     *node
-	batch    string // id of the batch whose messages wait in held
-	held     []item
+	batch    string // id of the batch that has begun and not ended
+	inBatch  int    // messages of it so far
+	held     []item // what waits to be shown, in order
+	through  uint64 // held is not shown before this message of the session
 	received uint64 // messages of this session
 	newest   uint64 // sequence of the stream when the session began
 }
@@ -111,7 +114,8 @@ func (f *feed) subscribe(parent context.Context) (jetstream.MessagesContext, err
 	resume := info.Created.Equal(f.created) && info.State.LastSeq >= shown &&
 		time.Now().Round(0).Sub(f.cutOff) < f.tombstoneLife/2
 
-	f.rebuild, f.root, f.batch, f.held, f.received = !resume, nil, "", nil, 0
+	f.rebuild, f.root, f.received = !resume, nil, 0
+	f.batch, f.inBatch, f.held, f.through = "", 0, nil, 0
 	f.newest = info.State.LastSeq
 	start := uint64(1)
 	if resume {
@@ -140,9 +144,14 @@ func (f *feed) subscribe(parent context.Context) (jetstream.MessagesContext, err
 }
 
 // take takes over one message. The messages of a batch wait for the one that
-// ends it. That one may be missing: when its key was written again since, a
-// message of another batch follows; when it was a tombstone that has ended, the
-// stream has counted past the batch already.
+// ends it, so that it is seen whole.
+//
+// Messages of it may be missing, because their keys were written again before
+// they were sent to us. Then what has come of it would be seen without the rest,
+// and so it waits, together with all that follows, until everything that the
+// stream held at that moment has come: what replaced the missing ones is there.
+// The end of a batch may also be a tombstone that has ended; then the stream has
+// counted past the batch already.
 func (f *feed) take(msg jetstream.Msg) error {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -152,26 +161,20 @@ func (f *feed) take(msg jetstream.Msg) error {
 	if meta.Sequence.Consumer != f.received {
 		return fmt.Errorf("message %d of the feed is missing", f.received)
 	}
-	header := msg.Headers()
-	it := item{
-		key:      strings.TrimPrefix(msg.Subject(), f.subject("")),
-		revision: meta.Sequence.Stream,
-		deleted:  header.Get(bus.HeaderOperation) != "", // DEL or, by hand, PURGE
-	}
-	if !it.deleted {
-		it.value = msg.Data()
-	}
+	it := f.item(msg, meta)
 	if f.rebuild {
 		f.root = f.root.with(it)
 	}
-	batch := header.Get(headerBatchID)
-	if batch != f.batch && len(f.held) > 0 {
-		f.release()
+	batch, whole, ended := f.follow(msg.Headers())
+	if !whole {
+		f.through = max(f.through, f.received+meta.NumPending)
 	}
-	f.batch = batch
 	f.held = append(f.held, it)
 	last := meta.NumPending == 0
-	if batch != "" && header.Get(headerBatchCommit) == "" && (!last || it.revision >= f.newest) {
+	if batch != "" && !ended && (!last || it.revision >= f.newest) {
+		return nil
+	}
+	if !last && f.received < f.through {
 		return nil
 	}
 	f.release()
@@ -181,12 +184,42 @@ func (f *feed) take(msg jetstream.Msg) error {
 	return nil
 }
 
+func (f *feed) item(msg jetstream.Msg, meta *jetstream.MsgMetadata) item {
+	it := item{
+		key:      strings.TrimPrefix(msg.Subject(), f.subject("")),
+		revision: meta.Sequence.Stream,
+		deleted:  msg.Headers().Get(bus.HeaderOperation) != "", // DEL or, by hand, PURGE
+	}
+	if !it.deleted {
+		it.value = msg.Data()
+	}
+	return it
+}
+
+// follow keeps count of the batch that a message belongs to, if any. whole is
+// false when messages of a batch turn out to be missing: of the one before, or
+// of this one at its end.
+func (f *feed) follow(header nats.Header) (batch string, whole, ended bool) {
+	batch = header.Get(headerBatchID)
+	whole = f.batch == "" || f.batch == batch
+	if batch != f.batch {
+		f.batch, f.inBatch = batch, 0
+	}
+	f.inBatch++
+	ended = header.Get(headerBatchCommit) != ""
+	if ended {
+		whole = whole && header.Get(headerBatchSequence) == strconv.Itoa(f.inBatch)
+		f.batch = ""
+	}
+	return batch, whole, ended
+}
+
 // release shows what was held, unless a new view is being collected.
 func (f *feed) release() {
 	if !f.rebuild {
 		f.view.apply(f.held, f.held[len(f.held)-1].revision)
 	}
-	f.batch, f.held = "", nil
+	f.held = nil
 }
 
 // caughtUp ends a rebuild, if there is one: the new view is complete.

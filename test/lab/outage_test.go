@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 const replicated = `
@@ -51,9 +52,13 @@ func TestNodesGoOnWithoutTheControlServicesAndCatchUp(t *testing.T) {
 		}
 	})
 	t.Run("a command says that the service is away", func(t *testing.T) {
+		begin := time.Now()
 		out, err := c.try("--lab", c.name, "get", "netnamespaces")
-		if err == nil || strings.Count(strings.TrimSpace(out), "\n") > 1 {
+		if err == nil || strings.Count(strings.TrimSpace(out), "\n") > 0 || !strings.Contains(out, "the tenancy service does not answer") {
 			t.Errorf("answered %v:\n%s", err, out)
+		}
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("after %s", took)
 		}
 	})
 

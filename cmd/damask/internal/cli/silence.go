@@ -35,7 +35,7 @@ func (s service) Invoke(ctx context.Context, method string, args, reply any, opt
 
 // reasonOf answers why the last connection was not made, if gRPC tells.
 func reasonOf(err error) string {
-	for _, mark := range []string{"desc = ", "latest balancer error: "} {
+	for _, mark := range []string{"Error while dialing: ", "desc = ", "latest balancer error: "} {
 		if _, reason, found := strings.Cut(rpcerr.Message(err), mark); found {
 			return " (" + strings.ReplaceAll(strings.Trim(reason, "\" "), "\n", " ") + ")"
 		}

@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test test-unit test-lab check fix bench generate packages clean \
+.PHONY: help build demo demo-down test test-unit test-lab fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -43,6 +43,9 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+
+fuzz: packages ## Fuzz every parser and every wire, FUZZTIME each (10s)
+	@FUZZTIME=$(or $(FUZZTIME),10s) tools/fuzz.sh
 
 bench: packages build ## Print the table of measurements; each is a ratio to a baseline of the same run
 	go run ./test/bench

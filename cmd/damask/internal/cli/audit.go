@@ -19,7 +19,7 @@ func (a *app) auditCommand() *cobra.Command {
 		Long: "Compare nodes with what they should be, now, and repair them. Agents do so by\n" +
 			"themselves every few minutes; this says at once what differed.",
 		Args: cobra.MinimumNArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			var problems []error
 			for _, node := range args {
 				found, err := s.audit(ctx, node)

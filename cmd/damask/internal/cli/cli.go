@@ -29,9 +29,13 @@ type Connector interface {
 const (
 	// defaultLab is the lab that commands mean when none is named.
 	defaultLab = "lab1"
-	// answerTime is how long a command waits for answers. A service answers in
-	// milliseconds; one that restarts is back within two seconds.
+	// answerTime is how long a question waits for its answer. A service answers
+	// in milliseconds; one that restarts is back within two seconds.
 	answerTime = 5 * time.Second
+	// changeTime is how long a change waits for its answer. Three NATS servers
+	// that lose their leader need four seconds to agree on another, and it is
+	// better to wait a little more than not to know what became of a change.
+	changeTime = 15 * time.Second
 	// nodesTime is how long a command that made a change waits for the nodes
 	// after that: an agent that restarts is back within a few seconds.
 	nodesTime = 30 * time.Second
@@ -64,26 +68,38 @@ func (a *app) addFlags(command *cobra.Command) {
 	flags := command.PersistentFlags()
 	flags.StringVar(&a.lab, "lab", defaultLab, "the lab to talk to")
 	flags.StringVar(&a.config, "config", "", "a file that says where a real cluster's services are, instead of a lab")
-	flags.DurationVar(&a.timeout, "timeout", answerTime,
-		fmt.Sprintf("how long the command may take, waiting included; unless it is given, waiting for nodes may take %s more", nodesTime))
+	flags.DurationVar(&a.timeout, "timeout", 0, fmt.Sprintf(
+		"how long the command may take, waiting included (default %s for a question, %s for a change, and %s more for the nodes)",
+		answerTime, changeTime, nodesTime))
 	_ = command.RegisterFlagCompletionFunc("lab", cobra.NoFileCompletions) // the flag was added above
 }
 
-// run makes a cobra function of one that needs a cluster: it connects, bounds
-// the time, and words the error.
-func (a *app) run(do func(ctx context.Context, s *session, command *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+// work is what a command does with a cluster.
+type work func(ctx context.Context, s *session, command *cobra.Command, args []string) error
+
+// ask makes a cobra function of a question.
+func (a *app) ask(do work) func(*cobra.Command, []string) error { return a.run(answerTime, do) }
+
+// change makes a cobra function of a change.
+func (a *app) change(do work) func(*cobra.Command, []string) error { return a.run(changeTime, do) }
+
+// run makes a cobra function of work: it connects, bounds the time, and words
+// the error.
+func (a *app) run(patience time.Duration, do work) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, args []string) error {
 		command.SilenceUsage = true // the command line was right; the rest is no question of usage
-		ctx, cancel := context.WithTimeout(command.Context(), a.timeout)
+		nodes := nodesTime
+		if command.Flags().Changed("timeout") {
+			patience, nodes = a.timeout, 0
+		}
+		ctx, cancel := context.WithTimeout(command.Context(), patience)
 		defer cancel()
 		s, err := a.open(ctx)
 		if err != nil {
 			return err
 		}
 		defer s.close()
-		if !command.Flags().Changed("timeout") {
-			s.nodesTime = nodesTime
-		}
+		s.nodesTime = nodes
 		return explain(do(ctx, s, command, args))
 	}
 }

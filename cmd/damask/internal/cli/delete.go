@@ -29,7 +29,7 @@ func (a *app) deleteNetNamespaceCommand() *cobra.Command {
 		Aliases: []string{"netns"},
 		Short:   "take namespaces' VNIDs back",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			var problems []error
 			for _, name := range args {
 				if _, err := s.namespaces.DeleteNetNamespace(ctx, &tenancyv1.DeleteNetNamespaceRequest{Name: name}); err != nil {
@@ -62,7 +62,7 @@ func (a *app) deleteHostSubnetCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			var problems []error
 			for _, node := range args {
 				if _, err := s.subnets.ReleaseHostSubnet(ctx, &ipamv1.ReleaseHostSubnetRequest{Node: node, NodeUid: uid}); err != nil {

@@ -73,7 +73,7 @@ func (a *app) flowsCommand() *cobra.Command {
 		ValidArgsFunction: a.complete(1, hostSubnets().names),
 	}
 	f := addFormatFlag(command)
-	command.RunE = a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+	command.RunE = a.ask(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 		flows, err := s.flows(ctx, args[0])
 		if err != nil {
 			return err

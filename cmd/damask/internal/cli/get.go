@@ -50,7 +50,7 @@ func getResource[T proto.Message](a *app, r resource[T], f *format) *cobra.Comma
 		Aliases: r.aliases,
 		Short:   r.short,
 		Args:    cobra.MaximumNArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.ask(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			return r.show(ctx, s, command.OutOrStdout(), *f, args)
 		}),
 		ValidArgsFunction: a.complete(1, func(ctx context.Context, s *session) ([]string, error) {

@@ -67,7 +67,7 @@ func (a *app) getPodsCommand(f *format) *cobra.Command {
 		Aliases: []string{"pod"},
 		Short:   "show the pods on the network",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.ask(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			within, name := namespace, ""
 			if len(args) > 0 {
 				name = args[0]

@@ -40,7 +40,7 @@ func (a *app) modeCommand() *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := addFormatFlag(get)
-	get.RunE = a.run(func(ctx context.Context, s *session, command *cobra.Command, _ []string) error {
+	get.RunE = a.ask(func(ctx context.Context, s *session, command *cobra.Command, _ []string) error {
 		answer, err := s.isolation.GetIsolation(ctx, &tenancyv1.GetIsolationRequest{})
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func (a *app) modeSetCommand() *cobra.Command {
 		Use:   "set " + strings.Join(modes(), "|"),
 		Short: "change the isolation mode of the running cluster",
 		Args:  cobra.ExactArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			number, known := tenancyv1.IsolationMode_value[modePrefix+strings.ToUpper(args[0])]
 			if !known || number == 0 {
 				return fmt.Errorf("%q is not an isolation mode: %s", args[0], strings.Join(modes(), ", "))

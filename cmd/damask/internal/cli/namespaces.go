@@ -25,7 +25,7 @@ func (a *app) createCommand() *cobra.Command {
 		Long: "Give a namespace a VNID of its own, or the wished one if it is free.\n" +
 			"0 is global and 1 is the control plane's; both may be shared.",
 		Args: cobra.ExactArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			r := &tenancyv1.CreateNetNamespaceRequest{Name: args[0]}
 			if command.Flags().Changed("netid") {
 				r.Netid = &netid

@@ -49,7 +49,7 @@ func (a *app) moveCommand(use, short string, move func(ctx context.Context, s *s
 		Use:   use,
 		Short: short,
 		Args:  cobra.MinimumNArgs(1),
-		RunE: a.run(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
+		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			var moved []object
 			var told []string
 			var problems []error

@@ -73,6 +73,9 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 		}
 	}()
 	registry := daemon.NewRegistry()
+	if cfg.NodeUID, err = cfg.machineIdentity(); err != nil {
+		return nil, err
+	}
 	source, err := identify(cfg, log)
 	if err != nil {
 		return nil, err

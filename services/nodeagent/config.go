@@ -76,14 +76,20 @@ func Load(path string) (Config, error) {
 	if err := configfile.Load(path, &cfg, func(r *configfile.Report) { cfg.check(r) }); err != nil {
 		return Config{}, err
 	}
-	if cfg.NodeUID == "" {
-		id, err := os.ReadFile("/etc/machine-id")
-		if err != nil {
-			return Config{}, fmt.Errorf("%s: nodeUID is not set and this machine has no identity: %w", path, err)
-		}
-		cfg.NodeUID = strings.TrimSpace(string(id))
-	}
 	return cfg, nil
+}
+
+// machineIdentity answers the configured identity, or this machine's own. It is
+// read when the agent starts, not with the file: a file can be checked elsewhere.
+func (c *Config) machineIdentity() (string, error) {
+	if c.NodeUID != "" {
+		return c.NodeUID, nil
+	}
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return "", fmt.Errorf("nodeUID is not configured and this machine has no identity: %w", err)
+	}
+	return strings.TrimSpace(string(id)), nil
 }
 
 func (c *Config) check(r *configfile.Report) {

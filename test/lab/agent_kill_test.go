@@ -34,49 +34,83 @@ pods:
 - {namespace: red, name: far, node: node2}
 `
 
+// TestKillingTheAgentUnderTrafficLosesNothingAndTouchesNoFlow kills and starts
+// the agent while packets flow. A loaded machine loses packets by itself: when
+// ovs-vswitchd does not get the processor for long enough, its sockets' queues
+// overflow. So each try is beside an equally long time in which nothing is
+// killed, and counts against the agent only if that one lost nothing. Broken or
+// refused connections, and changed flows, count always.
 func TestKillingTheAgentUnderTrafficLosesNothingAndTouchesNoFlow(t *testing.T) {
 	c := up(t, oneTenantOnTwoNodes)
+	for _, target := range []string{"red/near", "red/far"} {
+		c.start(inPod(target), "reply", port)
+	}
+	for try, against := 0, 0; ; try++ {
+		if try == 8 {
+			t.Fatal("this machine was never quiet enough to tell")
+		}
+		watch := c.watchFlows("node1")
+		quiet := c.trafficWhile(t, func() { time.Sleep(3 * time.Second) })
+		killed := c.trafficWhile(t, func() {
+			for range 4 {
+				c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
+				// The time without an agent is part of what is tested.
+				time.Sleep(300 * time.Millisecond)
+				c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
+			}
+		})
+		if events := watch.stop(); events != "" {
+			t.Fatalf("flows were changed while the agent was killed and started:\n%s", events)
+		}
+		t.Logf("lost: %d datagrams while the agent was killed, %d beside", killed, quiet)
+		if killed == 0 {
+			break
+		}
+		if quiet == 0 {
+			against++
+		}
+		if against == 2 {
+			t.Fatalf("packets are lost when the agent is killed, and only then")
+		}
+	}
+
+	// The watch is worth something only if it sees changes at all.
+	watch := c.watchFlows("node1")
+	c.run("lab", "pod", "add", "--name", c.name, "red/late", "--node", "node1")
+	if events := watch.stop(); !strings.Contains(events, "ADDED") {
+		t.Errorf("the watch did not see the flows of a new pod:\n%s", events)
+	}
+}
+
+// trafficWhile keeps traffic going from red/client to both others while
+// something happens, and answers how many datagrams were lost. Streams and new
+// connections must not suffer at all.
+func (c *cluster) trafficWhile(t *testing.T, happens func()) (lost int64) {
+	t.Helper()
 	targets := []string{"red/near", "red/far"}
 	var flows []*background
 	for _, target := range targets {
-		c.start(inPod(target), "reply", port)
 		flows = append(flows, c.start(inPod("red/client"), "flow", c.podIP(target)+":"+port, "1ms"))
 	}
-	watch := c.watchFlows("node1")
-
-	for range 4 {
-		c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
-		// The time without an agent is part of what is tested.
-		time.Sleep(300 * time.Millisecond)
-		c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
-	}
-
-	if events := watch.stop(); events != "" {
-		t.Errorf("flows were changed while the agent was killed and started:\n%s", events)
-	}
+	happens()
 	for i, f := range flows {
 		var seen traffic
 		if err := json.Unmarshal(f.end(t), &seen); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %+v", targets[i], seen)
-		if seen.UDPSent < 1000 || seen.UDPReturned != seen.UDPSent {
-			t.Errorf("%s: %d of %d UDP packets came back", targets[i], seen.UDPReturned, seen.UDPSent)
+		if seen.UDPSent < 500 || seen.Connected < 100 {
+			t.Errorf("%s: there was hardly any traffic: %+v", targets[i], seen)
 		}
 		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
 			t.Errorf("%s: %d of %d records came back on the TCP connection (%s)", targets[i], seen.StreamReturned, seen.StreamSent, seen.StreamError)
 		}
-		if seen.Refused != 0 || seen.Connected == 0 {
+		if seen.Refused != 0 {
 			t.Errorf("%s: %d new connections, %d refused (%s)", targets[i], seen.Connected, seen.Refused, seen.LastError)
 		}
+		lost += seen.UDPSent - seen.UDPReturned
 	}
-
-	// The watch is worth something only if it sees changes at all.
-	watch = c.watchFlows("node1")
-	c.run("lab", "pod", "add", "--name", c.name, "red/late", "--node", "node1")
-	if events := watch.stop(); !strings.Contains(events, "ADDED") {
-		t.Errorf("the watch did not see the flows of a new pod:\n%s", events)
-	}
+	return lost
 }
 
 // flowWatch is Open vSwitch's own report of flow changes on a bridge.

@@ -53,7 +53,7 @@ func flow(addr, every string) error {
 	}
 	wg.Go(func() { datagrams(udp, interval, stop, &seen) })
 	wg.Go(func() { records(stream, interval, stop, &seen) })
-	wg.Go(func() { connections(addr, stop, &seen) })
+	wg.Go(func() { connections(addr, 5*interval, stop, &seen) })
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
 	close(stop)
@@ -137,14 +137,16 @@ func records(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen *
 	}
 }
 
-// connections opens one connection after another, each with one record there
-// and back.
-func connections(addr string, stop <-chan struct{}, seen *traffic) {
+// connections opens connections, each with one record there and back. It leaves
+// pauses: the question is whether any is lost, not how many fit.
+func connections(addr string, every time.Duration, stop <-chan struct{}, seen *traffic) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	for {
 		select {
 		case <-stop:
 			return
-		default:
+		case <-tick.C:
 		}
 		if err := connectOnce(addr); err != nil {
 			seen.Refused++

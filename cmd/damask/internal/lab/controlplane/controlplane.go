@@ -49,8 +49,8 @@ const (
 const lifetime = 90 * 24 * time.Hour
 
 // startTimeout bounds the wait for a service. A NATS cluster elects its leaders in
-// seconds.
-const startTimeout = 30 * time.Second
+// seconds; on a loaded machine, after all its servers were killed, in half a minute.
+const startTimeout = 90 * time.Second
 
 // Service is one control service.
 type Service struct {

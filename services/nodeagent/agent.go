@@ -3,12 +3,8 @@ package nodeagent
 import (
 	"context"
 	"fmt"
-	"path/filepath"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -18,18 +14,10 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
-	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
-	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
-	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
-	"github.com/damask-sdn/damask/services/nodeagent/lease"
-	"github.com/damask-sdn/damask/services/nodeagent/link"
-	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
-	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
-	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
 
@@ -72,7 +60,6 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 			a.close()
 		}
 	}()
-	registry := daemon.NewRegistry()
 	if cfg.NodeUID, err = cfg.machineIdentity(); err != nil {
 		return nil, err
 	}
@@ -80,62 +67,15 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 	if err != nil {
 		return nil, err
 	}
-	ipam, tenancy, nc, err := a.connect(cfg, source, log)
+	there, err := a.connect(cfg, source, log)
 	if err != nil {
 		return nil, err
 	}
-	datapath, err := chooseDatapath(ctx, cfg, br)
+	here, err := a.open(ctx, cfg, br)
 	if err != nil {
 		return nil, err
 	}
-	links, err := link.Open(link.Config{Userspace: datapath == datapathNetdev})
-	if err != nil {
-		return nil, err
-	}
-	a.onClose(func() { _ = links.Close() })
-	rules, err := masquerade.New()
-	if err != nil {
-		return nil, err
-	}
-	leases, err := lease.Open(filepath.Join(cfg.StateDir, "leases"))
-	if err != nil {
-		return nil, err
-	}
-	a.onClose(func() { _ = leases.Close() })
-
-	state := intent.NewState(cfg.Node)
-	a.flows = flowsync.New(flowsync.Config{
-		Socket: filepath.Join(cfg.OVS.RunDir, br.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
-	}, log.Named("flowsync"))
-	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
-	p := &pods{
-		node: cfg.Node, state: state, programmer: a.prog, leases: leases, log: log.Named("pods"),
-		count: map[string]int{}, waiting: map[string]bool{},
-	}
-	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(tenancy), p.registered, log.Named("report"))
-	p.reporter = a.reporter
-	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(ipam), cfg, log.Named("register"))
-	a.register.registered = a.reporter.Again
-	a.plumbing = &plumbing{
-		state: state, programmer: a.prog, bridge: br, links: links, rules: rules, pods: p, register: a.register,
-		hostIP: cfg.HostIP, datapath: datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
-		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
-	}
-	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
-	a.followed = newFollowed(nc, ipam, tenancy, cfg.StateDir, &sink{
-		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again,
-		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
-	}, log)
-	p.namespaces = a.followed.namespaces
-	attachments := attach.New(attach.Parts{
-		Leases: leases, Site: a.plumbing, Ports: br, Links: links, Programmer: p, Names: p, Registry: p,
-	}, log.Named("attach"))
-	p.restorer = attachments
-	return a, a.listen(cfg, source, registry, attachments, nodeapi.New(nodeapi.Config{
-		Node: cfg.Node, HostIP: cfg.HostIP.String(), Version: daemon.Version(), Started: time.Now(),
-		State: state, Programmer: a.prog, Switch: a.flows, Leases: leases,
-		Plumbing: a.plumbing.describe, Audit: a.plumbing.audited,
-	}))
+	return a, a.assemble(ctx, cfg, source, here, there, log)
 }
 
 // identify loads the node's certificate and sees that it is this node's.
@@ -152,23 +92,22 @@ func identify(cfg Config, log hclog.Logger) (*identity.Source, error) {
 
 // connect makes the connections to the control services and the bus. None of
 // them has to be there: a node forwards and attaches without them.
-func (a *agent) connect(cfg Config, source *identity.Source, log hclog.Logger) (ipam, tenancy *grpc.ClientConn, nc *nats.Conn, err error) {
-	ipam, err = rpcdial.New(rpcdial.Config{Addresses: cfg.IPAM.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_IPAM}}, source)
+func (a *agent) connect(cfg Config, source *identity.Source, log hclog.Logger) (c cluster, err error) {
+	c.ipam, err = rpcdial.New(rpcdial.Config{Addresses: cfg.IPAM.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_IPAM}}, source)
 	if err != nil {
-		return nil, nil, nil, err
+		return c, err
 	}
-	a.onClose(func() { _ = ipam.Close() })
-	tenancy, err = rpcdial.New(rpcdial.Config{Addresses: cfg.Tenancy.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_TENANCY}}, source)
+	a.onClose(func() { _ = c.ipam.Close() })
+	c.tenancy, err = rpcdial.New(rpcdial.Config{Addresses: cfg.Tenancy.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_TENANCY}}, source)
 	if err != nil {
-		return nil, nil, nil, err
+		return c, err
 	}
-	a.onClose(func() { _ = tenancy.Close() })
-	nc, err = natsd.Connect(cfg.NATS.Servers, source, log)
-	if err != nil {
-		return nil, nil, nil, err
+	a.onClose(func() { _ = c.tenancy.Close() })
+	if c.bus, err = natsd.Connect(cfg.NATS.Servers, source, log); err != nil {
+		return c, err
 	}
-	a.onClose(nc.Close)
-	return ipam, tenancy, nc, nil
+	a.onClose(c.bus.Close)
+	return c, nil
 }
 
 // chooseDatapath answers what br0 is to be: as configured, or what this
@@ -182,7 +121,8 @@ func chooseDatapath(ctx context.Context, cfg Config, br *bridge.Bridge) (string,
 
 // listen opens the agent's own doors: the CNI socket, the API for operators,
 // and metrics.
-func (a *agent) listen(cfg Config, source *identity.Source, registry *prometheus.Registry, cni nodev1.CNIServiceServer, node nodev1.NodeServiceServer) (err error) {
+func (a *agent) listen(cfg Config, source *identity.Source, cni nodev1.CNIServiceServer, node nodev1.NodeServiceServer) (err error) {
+	registry := daemon.NewRegistry()
 	a.cni, err = rpcserve.NewLocal(cfg.CNISocket, 0o600, a.log.Named("cni"), registry)
 	if err != nil {
 		return err

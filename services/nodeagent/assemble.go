@@ -1,0 +1,99 @@
+package nodeagent
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"google.golang.org/grpc"
+
+	"github.com/damask-sdn/damask/internal/daemon"
+	"github.com/damask-sdn/damask/internal/identity"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/attach"
+	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/lease"
+	"github.com/damask-sdn/damask/services/nodeagent/link"
+	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
+	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/report"
+)
+
+// cluster is the connections to what is elsewhere.
+type cluster struct {
+	ipam, tenancy *grpc.ClientConn
+	bus           *nats.Conn
+}
+
+// machine is what the agent works on here.
+type machine struct {
+	bridge   *bridge.Bridge
+	datapath string
+	links    *link.Links
+	rules    *masquerade.Rules
+	leases   *lease.Store
+}
+
+// open opens what the agent works on. It waits for OVSDB.
+func (a *agent) open(ctx context.Context, cfg Config, br *bridge.Bridge) (m machine, err error) {
+	m.bridge = br
+	if m.datapath, err = chooseDatapath(ctx, cfg, br); err != nil {
+		return m, err
+	}
+	if m.links, err = link.Open(link.Config{Userspace: m.datapath == datapathNetdev}); err != nil {
+		return m, err
+	}
+	a.onClose(func() { _ = m.links.Close() })
+	if m.rules, err = masquerade.New(); err != nil {
+		return m, err
+	}
+	if m.leases, err = lease.Open(filepath.Join(cfg.StateDir, "leases")); err != nil {
+		return m, err
+	}
+	a.onClose(func() { _ = m.leases.Close() })
+	return m, nil
+}
+
+// assemble makes the parts and tells them of one another, and opens the agent's
+// own doors last.
+func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Source, m machine, c cluster, log hclog.Logger) error {
+	state := intent.NewState(cfg.Node)
+	a.flows = flowsync.New(flowsync.Config{
+		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
+	}, log.Named("flowsync"))
+	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
+	p := &pods{
+		node: cfg.Node, state: state, programmer: a.prog, leases: m.leases, log: log.Named("pods"),
+		count: map[string]int{}, waiting: map[string]bool{},
+	}
+	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(c.tenancy), p.registered, log.Named("report"))
+	p.reporter = a.reporter
+	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(c.ipam), cfg, log.Named("register"))
+	a.register.registered = a.reporter.Again
+	a.plumbing = &plumbing{
+		state: state, programmer: a.prog, bridge: m.bridge, links: m.links, rules: m.rules, pods: p, register: a.register,
+		hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
+		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
+	}
+	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
+	a.followed = newFollowed(c.bus, c.ipam, c.tenancy, cfg.StateDir, &sink{
+		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again,
+		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
+	}, log)
+	p.namespaces = a.followed.namespaces
+	attachments := attach.New(attach.Parts{
+		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, Names: p, Registry: p,
+	}, log.Named("attach"))
+	p.restorer = attachments
+	return a.listen(cfg, source, attachments, nodeapi.New(nodeapi.Config{
+		Node: cfg.Node, HostIP: cfg.HostIP.String(), Version: daemon.Version(), Started: time.Now(),
+		State: state, Programmer: a.prog, Switch: a.flows, Leases: m.leases,
+		Plumbing: a.plumbing.describe, Audit: a.plumbing.audited,
+	}))
+}

@@ -15,7 +15,7 @@ import (
 func (a *app) auditCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit NODE...",
-		Short: "compare nodes with what they should be, now, and repair them",
+		Short: "Compare nodes with what they should be, now, and repair them",
 		Long: "Compare nodes with what they should be, now, and repair them. Agents do so by\n" +
 			"themselves every few minutes; this says at once what differed.",
 		Args: cobra.MinimumNArgs(1),

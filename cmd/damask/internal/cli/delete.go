@@ -16,7 +16,7 @@ const manyNames = 1 << 20
 
 func (a *app) deleteCommand() *cobra.Command {
 	remove := &cobra.Command{
-		Use: "delete RESOURCE NAME...", Short: "delete objects",
+		Use: "delete RESOURCE NAME...", Short: "Delete objects",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	remove.AddCommand(a.deleteNetNamespaceCommand(), a.deleteHostSubnetCommand())
@@ -27,7 +27,7 @@ func (a *app) deleteNetNamespaceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "netnamespace NAME...",
 		Aliases: []string{"netns"},
-		Short:   "take namespaces' VNIDs back",
+		Short:   "Take namespaces' VNIDs back",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			var problems []error
@@ -48,7 +48,7 @@ func (a *app) deleteHostSubnetCommand() *cobra.Command {
 	var uid string
 	command := &cobra.Command{
 		Use:   "hostsubnet NODE...",
-		Short: "say that nodes are gone for good, and free their subnets",
+		Short: "Say that nodes are gone for good, and free their subnets",
 		Long: "Say that nodes are gone for good, and free their subnets. The other nodes stop\n" +
 			"sending there, and the nodes' pods are no longer on the network: their\n" +
 			"namespaces can be deleted. It is done at once, and again is as once.\n\n" +

@@ -60,7 +60,7 @@ func (a *app) flowsCommand() *cobra.Command {
 	var tables []uint
 	command := &cobra.Command{
 		Use:   "flows NODE",
-		Short: "show a node's flows table by table, and what each is for",
+		Short: "Show a node's flows table by table, and what each is for",
 		Args:  cobra.ExactArgs(1),
 		PreRunE: func(*cobra.Command, []string) error {
 			for _, table := range tables {

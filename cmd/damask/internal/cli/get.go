@@ -23,7 +23,7 @@ type resource[T proto.Message] struct {
 func (a *app) getCommand() *cobra.Command {
 	get := &cobra.Command{
 		Use:   "get RESOURCE [NAME]",
-		Short: "show what the cluster has",
+		Short: "Show what the cluster has",
 		Args:  cobra.NoArgs,
 		RunE:  needsVerb,
 	}

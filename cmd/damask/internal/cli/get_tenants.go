@@ -65,7 +65,7 @@ func (a *app) getPodsCommand(f *format) *cobra.Command {
 	command := &cobra.Command{
 		Use:     "pods [NAMESPACE/NAME | NAME]",
 		Aliases: []string{"pod"},
-		Short:   "show the pods on the network",
+		Short:   "Show the pods on the network",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: a.ask(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			within, name := namespace, ""

@@ -32,11 +32,11 @@ func modeName(mode tenancyv1.IsolationMode) string {
 
 func (a *app) modeCommand() *cobra.Command {
 	group := &cobra.Command{
-		Use: "mode", Short: "what separates tenants",
+		Use: "mode", Short: "What separates tenants",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	get := &cobra.Command{
-		Use: "get", Short: "show the isolation mode", Args: cobra.NoArgs,
+		Use: "get", Short: "Show the isolation mode", Args: cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := addFormatFlag(get)
@@ -62,7 +62,7 @@ func (a *app) modeSetCommand() *cobra.Command {
 	var wait bool
 	set := &cobra.Command{
 		Use:   "set " + strings.Join(modes(), "|"),
-		Short: "change the isolation mode of the running cluster",
+		Short: "Change the isolation mode of the running cluster",
 		Args:  cobra.ExactArgs(1),
 		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
 			number, known := tenancyv1.IsolationMode_value[modePrefix+strings.ToUpper(args[0])]

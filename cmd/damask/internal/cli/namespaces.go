@@ -13,7 +13,7 @@ import (
 
 func (a *app) createCommand() *cobra.Command {
 	create := &cobra.Command{
-		Use: "create RESOURCE NAME", Short: "create an object",
+		Use: "create RESOURCE NAME", Short: "Create an object",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	var netid uint32
@@ -21,7 +21,7 @@ func (a *app) createCommand() *cobra.Command {
 	namespace := &cobra.Command{
 		Use:     "netnamespace NAME",
 		Aliases: []string{"netns"},
-		Short:   "give a namespace a VNID",
+		Short:   "Give a namespace a VNID",
 		Long: "Give a namespace a VNID of its own, or the wished one if it is free.\n" +
 			"0 is global and 1 is the control plane's; both may be shared.",
 		Args: cobra.ExactArgs(1),

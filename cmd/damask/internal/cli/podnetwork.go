@@ -13,7 +13,7 @@ import (
 
 func (a *app) podNetworkCommand() *cobra.Command {
 	group := &cobra.Command{
-		Use: "pod-network", Short: "say which namespaces may talk to each other",
+		Use: "pod-network", Short: "Say which namespaces may talk to each other",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
 	var target string

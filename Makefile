@@ -42,7 +42,7 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 	go test -race -timeout 5m ./test/traces/... ./test/repocheck/...
 
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
-	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 fuzz: packages ## Fuzz every parser and every wire, FUZZTIME each (10s)
 	@FUZZTIME=$(or $(FUZZTIME),10s) tools/fuzz.sh

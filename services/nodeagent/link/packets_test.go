@@ -278,7 +278,7 @@ func TestServiceTrafficKeepsThePodsAddress(t *testing.T) {
 	// No proxy has a rule for the address: the kernel routes it back into tun0, where
 	// the masquerade rules see it. The counters of the rules tell which one took it.
 	_ = silent(a, "172.30.0.10")
-	counters := w.node.Run(t, "iptables", "-t", "nat", "-v", "-n", "-L", "OPENSHIFT-MASQUERADE-2")
+	counters := w.node.Run(t, "iptables", "-t", "nat", "-v", "-n", "-L", "OPENSHIFT-MASQUERADE")
 	for _, line := range strings.Split(counters, "\n") {
 		fields := strings.Fields(line)
 		if len(fields) < 9 || fields[0] == "pkts" {

@@ -80,10 +80,9 @@ func TestEnsureMakesTheRulesThatWereObserved(t *testing.T) {
 -A OPENSHIFT-NOTRACK -p udp -m udp --dport 4789 -j NOTRACK
 -A POSTROUTING -m comment --comment "rules for masquerading OpenShift traffic" -j OPENSHIFT-MASQUERADE
 -A OPENSHIFT-MASQUERADE -m mark --mark 0x1/0x1 -j RETURN
--A OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -m comment --comment "masquerade pod-to-service and pod-to-external traffic" -j OPENSHIFT-MASQUERADE-2
--A OPENSHIFT-MASQUERADE-2 -d 10.128.0.0/14 -m comment --comment "pod-to-pod traffic keeps its address" -j RETURN
--A OPENSHIFT-MASQUERADE-2 -d 172.30.0.0/16 -m comment --comment "pod-to-service traffic keeps its address" -j RETURN
--A OPENSHIFT-MASQUERADE-2 -j MASQUERADE
+-A OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -d 10.128.0.0/14 -m comment --comment "pod-to-pod traffic keeps its address" -j RETURN
+-A OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -d 172.30.0.0/16 -m comment --comment "pod-to-service traffic keeps its address" -j RETURN
+-A OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -m comment --comment "masquerade pod-to-service and pod-to-external traffic" -j MASQUERADE
 -A INPUT -m comment --comment "firewall overrides" -j OPENSHIFT-FIREWALL-ALLOW
 -A FORWARD -i tun0 ! -o tun0 -m comment --comment "administrator overrides" -j OPENSHIFT-ADMIN-OUTPUT-RULES
 -A FORWARD -m comment --comment "firewall overrides" -j OPENSHIFT-FIREWALL-FORWARD
@@ -148,13 +147,13 @@ func TestDamageIsRepairedRuleByRule(t *testing.T) {
 		damage  []string
 		repairs int
 	}{
-		{"a rule is deleted", []string{"-t nat -D OPENSHIFT-MASQUERADE-2 -j MASQUERADE"}, 1},
-		{"a return is deleted", []string{"-t nat -D OPENSHIFT-MASQUERADE-2 1"}, 1},
+		{"a rule is deleted", []string{"-t nat -D OPENSHIFT-MASQUERADE 4"}, 1},
+		{"a return is deleted", []string{"-t nat -D OPENSHIFT-MASQUERADE 2"}, 1},
 		{"a jump is deleted", []string{"-t nat -D POSTROUTING 1"}, 1},
 		{"a chain is flushed", []string{"-F OPENSHIFT-FIREWALL-FORWARD"}, 3},
 		{"a chain and its jump are deleted", []string{"-D INPUT 1", "-F OPENSHIFT-FIREWALL-ALLOW", "-X OPENSHIFT-FIREWALL-ALLOW"}, 4},
 		{"a rule too many in our chain", []string{"-I OPENSHIFT-FIREWALL-FORWARD 1 -s 10.130.0.0/23 -j DROP"}, 1},
-		{"rules in the wrong order", []string{"-t nat -D OPENSHIFT-MASQUERADE-2 -j MASQUERADE", "-t nat -I OPENSHIFT-MASQUERADE-2 1 -j MASQUERADE"}, 2},
+		{"rules in the wrong order", []string{"-t nat -D OPENSHIFT-MASQUERADE 1", "-t nat -A OPENSHIFT-MASQUERADE -m mark --mark 0x1/0x1 -j RETURN"}, 2},
 		{"jumps in the wrong order", []string{"-D FORWARD -m comment --comment firewall_overrides -j OPENSHIFT-FIREWALL-FORWARD",
 			"-I FORWARD 1 -m comment --comment firewall_overrides -j OPENSHIFT-FIREWALL-FORWARD"}, 2},
 		{"a jump twice", []string{"-t nat -A POSTROUTING -j OPENSHIFT-MASQUERADE"}, 1},
@@ -267,7 +266,7 @@ func TestNewFollowsTheNodesIptables(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.ensure(t, testConfig())
-		if got := b.do(t, "-t nat -S OPENSHIFT-MASQUERADE"); !strings.Contains(got, "OPENSHIFT-MASQUERADE-2") {
+		if got := b.do(t, "-t nat -S OPENSHIFT-MASQUERADE"); !strings.Contains(got, "-j MASQUERADE") {
 			t.Errorf("%s: the rules are not in its tables:\n%s", program, got)
 		}
 	}

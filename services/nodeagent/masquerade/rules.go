@@ -7,12 +7,11 @@ import (
 
 // The chains. Names, comments and order are what operators of OpenShift SDN know.
 const (
-	chainNotrack     = "OPENSHIFT-NOTRACK"
-	chainMasquerade  = "OPENSHIFT-MASQUERADE"
-	chainMasquerade2 = "OPENSHIFT-MASQUERADE-2"
-	chainAllow       = "OPENSHIFT-FIREWALL-ALLOW"
-	chainForward     = "OPENSHIFT-FIREWALL-FORWARD"
-	chainAdmin       = "OPENSHIFT-ADMIN-OUTPUT-RULES"
+	chainNotrack    = "OPENSHIFT-NOTRACK"
+	chainMasquerade = "OPENSHIFT-MASQUERADE"
+	chainAllow      = "OPENSHIFT-FIREWALL-ALLOW"
+	chainForward    = "OPENSHIFT-FIREWALL-FORWARD"
+	chainAdmin      = "OPENSHIFT-ADMIN-OUTPUT-RULES"
 )
 
 // defaultGateway is the device to the pods.
@@ -67,7 +66,6 @@ func jump(target string) rule  { return rule{"-j", target} }
 func chains(c Config) []chain {
 	return []chain{
 		{table: "raw", name: chainNotrack, rules: notrackRules(c)},
-		{table: "nat", name: chainMasquerade2, rules: masquerade2Rules(c)},
 		{table: "nat", name: chainMasquerade, rules: masqueradeRules(c)},
 		{table: "filter", name: chainAllow, rules: allowRules(c)},
 		{table: "filter", name: chainAdmin, keep: true},
@@ -80,30 +78,27 @@ func notrackRules(c Config) []rule {
 	return []rule{and(c.tunnelMatch(), jump("NOTRACK"))}
 }
 
-// masqueradeRules pick what comes from pods and that the service proxy does not
-// masquerade by itself.
+// masqueradeRules give what leaves the cluster the node's address. The first and the
+// last rule are those that a real cluster was seen to have. Between them stand the
+// exceptions: what goes to a pod keeps its address, and so does what goes to a service
+// address; left over there is only what nothing has translated, because the service has
+// no endpoints.
 func masqueradeRules(c Config) []rule {
 	mark := fmt.Sprintf("0x%x/0x%x", uint32(1)<<c.MasqueradeBit, uint32(1)<<c.MasqueradeBit)
 	rules := []rule{and(rule{"-m", "mark", "--mark", mark}, jump("RETURN"))}
-	for _, n := range c.ClusterNetworks {
-		rules = append(rules, and(rule{"-s", n.String()},
-			comment("masquerade pod-to-service and pod-to-external traffic"), jump(chainMasquerade2)))
+	for _, from := range c.ClusterNetworks {
+		for _, to := range c.ClusterNetworks {
+			rules = append(rules, and(rule{"-s", from.String(), "-d", to.String()}, comment("pod-to-pod traffic keeps its address"), jump("RETURN")))
+		}
+		for _, to := range c.ServiceNetworks {
+			rules = append(rules, and(rule{"-s", from.String(), "-d", to.String()}, comment("pod-to-service traffic keeps its address"), jump("RETURN")))
+		}
+	}
+	for _, from := range c.ClusterNetworks {
+		rules = append(rules, and(rule{"-s", from.String()},
+			comment("masquerade pod-to-service and pod-to-external traffic"), jump("MASQUERADE")))
 	}
 	return rules
-}
-
-// masquerade2Rules let pass what goes to pods or to service addresses. The second is
-// not in the ancestor: there a service address without endpoints, which nothing had
-// translated, left tun0 again with the node's address.
-func masquerade2Rules(c Config) []rule {
-	var rules []rule
-	for _, n := range c.ClusterNetworks {
-		rules = append(rules, and(rule{"-d", n.String()}, comment("pod-to-pod traffic keeps its address"), jump("RETURN")))
-	}
-	for _, n := range c.ServiceNetworks {
-		rules = append(rules, and(rule{"-d", n.String()}, comment("pod-to-service traffic keeps its address"), jump("RETURN")))
-	}
-	return append(rules, jump("MASQUERADE"))
 }
 
 // allowRules open the node's own firewall.

@@ -137,8 +137,9 @@ func otherBackends(t *testing.T, r *rig) {
 	r.serve(t, r.outside, "far", 9091)
 	s := service(proxy.TCP, nodeOutside+":9090")
 	r.sync(t, s)
+	// What stays on the node is never masqueraded: no packet leaves it.
 	r.fromPod().wantAnswer(t, onCluster, "host", clientAddr)
-	r.fromOutside().wantAnswer(t, onNodePort, "host", nodeOutside)
+	r.fromOutside().wantAnswer(t, onNodePort, "host", outsideAddr)
 	s.ClusterBackends = backends(outsideAddr + ":9091")
 	s.ExternalBackends = s.ClusterBackends
 	r.apply(t, s)

@@ -13,7 +13,8 @@
 // node's (the gateway device's) when the client is not in the cluster networks. To an
 // external address: the node's, with ExternalLocal the client's own, but the node's
 // own connections are still masqueraded. A backend that reaches itself through its
-// service sees the node's address (hairpin), else it would answer itself.
+// service sees the node's address (hairpin), else it would answer itself. A backend on
+// the node itself (host network) always sees the client: no packet leaves the node.
 //
 // No backend. Reject: the client learns at once ("connection refused" for TCP). Drop:
 // silence. See proxy.Verdict. Neither concerns other ports of the same address.
@@ -48,4 +49,5 @@
 // the node is 192.0.2.1). Service addresses are in 172.30.0.0/16, external ones in
 // 198.51.100.0/24; the outside host routes both to the node. Pods have /32 addresses, so
 // that all between pods passes the node's hooks, as through the switch of the product.
+// The node's default route leads to nobody.
 package proxytest

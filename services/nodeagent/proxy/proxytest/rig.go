@@ -49,13 +49,14 @@ func newRig(t *testing.T, maker Maker) *rig {
 		node: netnstest.New(t, "node"), web: netnstest.New(t, "web"), api: netnstest.New(t, "api"),
 		client: netnstest.New(t, "client"), outside: netnstest.New(t, "outside"), make: maker,
 	}
+	// No limit for ICMP: a test counts refusals, faster than a node sends them.
 	script(t, r.node, `
 		ip link add tun0 type bridge
 		ip address add 10.130.0.1/23 dev tun0
 		ip link set tun0 up
 		ip route add 172.30.0.0/16 dev tun0
 		for s in ip_forward=1 conf.all.rp_filter=0 conf.default.rp_filter=0 conf.all.send_redirects=0 \
-			conf.default.send_redirects=0 conf.tun0.send_redirects=0 conf.tun0.rp_filter=0; do
+			conf.default.send_redirects=0 conf.tun0.send_redirects=0 conf.tun0.rp_filter=0 icmp_ratelimit=0; do
 			sysctl -q -w net.ipv4.$s
 		done
 		if test -e /proc/sys/net/bridge/bridge-nf-call-iptables; then sysctl -q -w net.bridge.bridge-nf-call-iptables=0; fi`)
@@ -63,7 +64,8 @@ func newRig(t *testing.T, maker Maker) *rig {
 	r.pod(t, r.api, "api", apiAddress)
 	r.pod(t, r.client, "client", clientAddr)
 	r.node.Connect(t, "eth0", r.outside, "eth0")
-	script(t, r.node, "ip address add 192.0.2.1/24 dev eth0; ip link set eth0 up")
+	// The way to all other networks leads to nobody: what no service takes is lost.
+	script(t, r.node, "ip address add 192.0.2.1/24 dev eth0; ip link set eth0 up; ip route add default via 192.0.2.254")
 	script(t, r.outside, `
 		ip address add 192.0.2.10/24 dev eth0
 		ip address add 192.0.2.11/24 dev eth0

@@ -79,7 +79,7 @@ func (AddressType) EnumDescriptor() ([]byte, []int) {
 type EndpointPort struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the service's port that it is behind; empty for a service with
-	// a single port without name. Unique in the slice for its protocol.
+	// a single port without name. Unique in the slice.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Default TCP. It must be the service port's protocol to have an effect.
 	Protocol Protocol `protobuf:"varint,2,opt,name=protocol,proto3,enum=damask.servicelb.v1.Protocol" json:"protocol,omitempty"`
@@ -291,9 +291,9 @@ func (x *TargetReference) GetUid() string {
 // ready endpoint of the service's port has them.
 type EndpointHints struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Nodes of these zones.
+	// Nodes of these zones. At most 8.
 	ForZones []string `protobuf:"bytes,1,rep,name=for_zones,json=forZones,proto3" json:"for_zones,omitempty"`
-	// These nodes. Stronger than zones.
+	// These nodes. Stronger than zones. At most 8.
 	ForNodes      []string `protobuf:"bytes,2,rep,name=for_nodes,json=forNodes,proto3" json:"for_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

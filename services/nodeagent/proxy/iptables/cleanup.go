@@ -8,28 +8,33 @@ import (
 )
 
 // Cleanup takes out our jumps and chains; see proxy.Engine. Somebody else's rule that
-// jumps to one of our chains holds that chain: then nothing of its table is taken out, and the
-// error says which.
+// jumps to one of our chains holds that chain, which is an error; the chain is empty then.
 func (e *Engine) Cleanup(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.synced = false
-	has, err := e.programs.dump(ctx)
+	has, err := e.kernel.dump(ctx)
 	if err != nil {
 		return err
 	}
-	b := newBatch()
+	plan := e.newParts()
+	b := plan.then()
 	for _, p := range parents() {
 		b.delete(p.place, within(has[p.place], p.jumps))
 	}
-	fixed := fixedChains(e.node, e.randomFully)
-	for _, at := range sortedPlaces(has) {
-		isFixed := slices.ContainsFunc(fixed, func(f fixedChain) bool { return f.place == at })
-		if isFixed || at.table == tableNAT && isServiceChain(at.chain) {
-			b.drop(at, has[at])
+	var fixed []place
+	for _, f := range slices.Backward(fixedChains(e.node, e.randomFully)) {
+		if has[f.place] != nil {
+			b.flush(f.place)
+			fixed = append(fixed, f.place)
 		}
 	}
-	if err := e.programs.send(ctx, b); err != nil {
+	plan.dropServices(has, nil)
+	last := plan.then()
+	for _, at := range fixed {
+		last.drop(at, has[at])
+	}
+	if err := e.sendAll(ctx, plan); err != nil {
 		return err
 	}
 	e.book = proxy.Book{}

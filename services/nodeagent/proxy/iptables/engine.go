@@ -26,7 +26,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"sync"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -43,12 +42,19 @@ type command interface {
 	Insert(table, chain string, position int, rule ...string) error
 }
 
+// kernel is where the rules are.
+type kernel interface {
+	dump(ctx context.Context) (saved, error)
+	send(ctx context.Context, b *batch) error
+}
+
 // Engine writes the rules of one node. Make it with New.
 type Engine struct {
 	node        proxy.Node
 	compiler    compiler
-	programs    programs
+	kernel      kernel
 	command     command
+	partChains  int // of one process, 0: any number
 	randomFully bool
 
 	mu     sync.Mutex // one change at a time; guards what follows
@@ -67,13 +73,15 @@ func New(node proxy.Node, program string) (*Engine, error) {
 		return nil, err
 	}
 	c, err := iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Path(program), iptables.Timeout(lockSeconds))
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("this node has no %s command (Debian: package iptables): %w", program, err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("find %s: %w", program, err)
 	}
-	return &Engine{node: node, compiler: compiler{node}, programs: found, command: c, randomFully: c.HasRandomFully()}, nil
+	e := &Engine{node: node, compiler: compiler{node}, kernel: found, command: c, randomFully: c.HasRandomFully()}
+	if found.nft {
+		// The legacy backend copies its whole table for each process: there all in one.
+		e.partChains = partChains
+	}
+	return e, nil
 }
 
 // Apply changes only the services named; see proxy.Engine. The rules of one call take
@@ -99,7 +107,7 @@ func (e *Engine) Apply(ctx context.Context, changes ...proxy.Change) error {
 		}
 		b.replace(old, wish)
 	}
-	if err := e.programs.send(ctx, b); err != nil {
+	if err := e.kernel.send(ctx, b); err != nil {
 		e.synced = false
 		return err
 	}

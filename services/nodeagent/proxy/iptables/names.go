@@ -56,13 +56,3 @@ func serviceChain(prefix string, k proxy.Key) string { return hashed(prefix, ide
 func backendChain(k proxy.Key, backend netip.AddrPort) string {
 	return hashed(prefixBackend, identity(k)+backend.String())
 }
-
-// isServiceChain says that a chain is one of a service port or a backend.
-func isServiceChain(name string) bool {
-	for _, prefix := range []string{prefixService, prefixLocal, prefixExternal, prefixRanges, prefixBackend} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}

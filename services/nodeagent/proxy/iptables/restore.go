@@ -40,6 +40,15 @@ func (b *batch) empty() bool {
 	return true
 }
 
+// chains is how many chains the batch writes or takes out.
+func (b *batch) chains() int {
+	n := 0
+	for _, s := range b.tables {
+		n += len(s.declare)
+	}
+	return n
+}
+
 // write makes a chain hold exactly the rules, whether it was there or not.
 func (b *batch) write(at place, has, want []string) {
 	s := b.tables[at.table]
@@ -54,6 +63,12 @@ func (b *batch) write(at place, has, want []string) {
 	}
 }
 
+// flush empties a chain that is there.
+func (b *batch) flush(at place) {
+	s := b.tables[at.table]
+	s.declare = append(s.declare, ":"+at.chain+" - [0:0]")
+}
+
 // drop takes a chain out, with its rules.
 func (b *batch) drop(at place, has []string) {
 	s := b.tables[at.table]
@@ -66,7 +81,7 @@ func (b *batch) drop(at place, has []string) {
 func (b *batch) insert(at place, rules []string) {
 	s := b.tables[at.table]
 	for _, r := range slices.Backward(rules) {
-		s.rules = append(s.rules, "-I "+at.chain+" 1 "+r)
+		s.rules = append(s.rules, "-I "+at.chain+" "+r)
 	}
 	b.added += len(rules)
 }
@@ -101,16 +116,25 @@ func (b *batch) text() []byte {
 }
 
 // programs are the commands of one backend of iptables.
-type programs struct{ save, restore string }
+type programs struct {
+	save, restore string
+	nft           bool // the nft backend
+}
 
 // programsOf finds the commands that belong to an iptables command.
 func programsOf(program string) (programs, error) {
-	p := programs{program + "-save", program + "-restore"}
-	for _, command := range []string{p.save, p.restore} {
+	p := programs{save: program + "-save", restore: program + "-restore"}
+	for _, command := range []string{program, p.save, p.restore} {
 		if _, err := exec.LookPath(command); err != nil {
 			return programs{}, fmt.Errorf("this node has no %s command (Debian: package iptables): %w", command, err)
 		}
 	}
+	// "iptables v1.8.9 (nf_tables)"; the legacy backend says "(legacy)" or nothing.
+	version, err := run(exec.Command(program, "--version"))
+	if err != nil {
+		return programs{}, fmt.Errorf("ask for the version: %w", err)
+	}
+	p.nft = strings.Contains(version, "(nf_tables)")
 	return p, nil
 }
 

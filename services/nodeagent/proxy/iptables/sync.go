@@ -9,6 +9,10 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/proxy"
 )
 
+// rewriteShare: when more than one in so many rules of a chain must go, writing the
+// chain anew is cheaper. iptables looks for each rule to delete through the whole chain.
+const rewriteShare = 8
+
 // wish is everything that the state makes of our chains.
 type wish struct {
 	chains map[place][]string   // of service ports and backends
@@ -23,21 +27,23 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.synced = false
-	has, err := e.programs.dump(ctx)
+	has, err := e.kernel.dump(ctx)
 	if err != nil {
 		return proxy.Changes{}, err
 	}
-	b := newBatch()
+	plan := e.newParts()
+	want := e.wish(state)
+	plan.writeServices(has, want.chains)
+	b := plan.then()
 	if err := e.makeFixedChains(has, b); err != nil {
 		return proxy.Changes{}, err
 	}
-	want := e.wish(state)
-	b.compareServices(has, want)
 	for _, f := range fixedChains(e.node, e.randomFully) {
 		b.compareFixed(f, has[f.place], want.blocks[f.place])
 	}
 	late := b.compareJumps(has)
-	if err := e.programs.send(ctx, b); err != nil {
+	plan.dropServices(has, want.chains)
+	if err := e.sendAll(ctx, plan); err != nil {
 		return proxy.Changes{}, err
 	}
 	if err := e.putJumps(late, b); err != nil {
@@ -45,7 +51,7 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 	}
 	e.book.Replace(state)
 	e.synced = true
-	return proxy.Changes{Added: b.added, Removed: b.removed}, forgetStale(stateFlows(state))
+	return plan.changes(), forgetStale(stateFlows(state))
 }
 
 // wish compiles the whole state.
@@ -79,17 +85,15 @@ func (e *Engine) makeFixedChains(has saved, b *batch) error {
 	return nil
 }
 
-// compareServices adds what makes the chains of service ports right, and takes out
-// those that no service port has any more.
-func (b *batch) compareServices(has saved, want wish) {
-	for _, at := range sortedPlaces(want.chains) {
-		if there := has[at]; there == nil || !slices.Equal(there, want.chains[at]) {
-			b.write(at, there, want.chains[at])
-		}
-	}
-	for _, at := range sortedPlaces(has) {
-		if _, wanted := want.chains[at]; !wanted && at.table == tableNAT && isServiceChain(at.chain) {
-			b.drop(at, has[at])
+// writeServices adds what makes the chains of services right. Chains that are jumped
+// to come before those that jump, so that each part can stand alone.
+func (p *parts) writeServices(has saved, want map[place][]string) {
+	sorted := sortedPlaces(want)
+	for _, prefix := range slices.Backward(dropOrder()) {
+		for _, at := range sorted {
+			if there := has[at]; strings.HasPrefix(at.chain, prefix) && (there == nil || !slices.Equal(there, want[at])) {
+				p.open().write(at, there, want[at])
+			}
 		}
 	}
 }
@@ -111,13 +115,14 @@ func sortedPlaces(chains map[place][]string) []place {
 
 // compareFixed adds what makes a fixed chain right: the services' blocks in any order,
 // then the chain's own rules. What is missing is put in and what is too much is taken
-// out, one by one. A chain that was damaged otherwise is written anew.
+// out, one by one: a chain with much too much, or damaged otherwise, is written anew.
 func (b *batch) compareFixed(f fixedChain, has []string, blocks [][]string) {
 	all := slices.Concat(slices.Concat(blocks...), f.rules)
 	extra := without(has, all)
 	stays := without(has, extra)
 	start := len(stays) - len(f.rules)
-	if repeated(stays) || start < 0 || !slices.Equal(stays[start:], f.rules) {
+	many := rewriteShare*len(extra) > len(all)
+	if many || repeated(stays) || start < 0 || !slices.Equal(stays[start:], f.rules) {
 		b.write(f.place, has, all)
 		return
 	}

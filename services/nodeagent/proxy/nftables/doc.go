@@ -69,8 +69,9 @@
 // IPv4. Rules of others that drop what the node forwards (a firewall's, in another
 // table) cannot be overruled from here: an accept ends one table's chain, not the
 // packet's way. That is why HealthCheckNodePort and forwarding need nothing from this
-// engine. At most 32,768 backends for a service port. A service that says both local
-// policies apart can lose UDP connections of one scope when only the other lost a backend.
+// engine. At most 32,768 backends for a service port. When a backend of a UDP service
+// goes from one scope and stays in the other, its conntrack entries are deleted for
+// both: the next packet chooses again.
 //
 // `nft list table ip damask_proxy` shows every rule with a comment that says what it
 // is for. Four rules of each sticky chain it shows as the comment only: see loadClient.

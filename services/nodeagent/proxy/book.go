@@ -33,6 +33,25 @@ func (b *Book) Replace(state State) {
 	}
 }
 
+// Steps answers what turns the book into the state, in no order: a step for each
+// service of either, also where nothing differs.
+func (b *Book) Steps(state State) []Step {
+	steps := make([]Step, 0, len(state))
+	for key, service := range state {
+		step := Step{Key: key, New: &service}
+		if old, ok := b.services[key]; ok {
+			step.Old = &old
+		}
+		steps = append(steps, step)
+	}
+	for key, old := range b.services {
+		if _, stays := state[key]; !stays {
+			steps = append(steps, Step{Key: key, Old: &old})
+		}
+	}
+	return steps
+}
+
 // Len is how many service ports the book holds.
 func (b *Book) Len() int { return len(b.services) }
 

@@ -22,7 +22,8 @@ type udpFlows struct {
 }
 
 // stepFlows are the flows that steps concern: the addresses before and after, with the
-// backends after.
+// backends after. Flows to a service that went while no agent ran are nobody's: they
+// end with the kernel's own timeout, two minutes after their last packet.
 func stepFlows(steps []proxy.Step) udpFlows {
 	f := udpFlows{map[netip.AddrPort]map[netip.AddrPort]bool{}, map[uint16]map[netip.AddrPort]bool{}}
 	for _, s := range steps {
@@ -38,17 +39,6 @@ func stepFlows(steps []proxy.Step) udpFlows {
 		}
 	}
 	return f
-}
-
-// stateFlows are the flows that the whole state concerns.
-func stateFlows(state proxy.State) udpFlows {
-	var steps []proxy.Step
-	for key, s := range state {
-		if s.Protocol == proxy.UDP {
-			steps = append(steps, proxy.Step{Key: key, New: &s})
-		}
-	}
-	return stepFlows(steps)
 }
 
 // add adds a service, over what another had at the same address before.

@@ -200,3 +200,15 @@ func TestEngineWithoutIptablesOrNetworksIsRefused(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 }
+
+func TestSwitchOfTheBackendCutsNothing(t *testing.T) {
+	maker := func(program string) proxytest.Maker {
+		return func(t testing.TB, node proxy.Node) proxy.Engine {
+			proctest.Need(t, program)
+			return engine(t, node, program)
+		}
+	}
+	nft, legacy := maker("iptables-nft"), maker("iptables-legacy")
+	t.Run("legacy to nft", func(t *testing.T) { proxytest.Switch(t, legacy, nft) })
+	t.Run("nft to legacy", func(t *testing.T) { proxytest.Switch(t, nft, legacy) })
+}

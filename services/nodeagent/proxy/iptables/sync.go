@@ -49,9 +49,10 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 	if err := e.putJumps(late, b); err != nil {
 		return proxy.Changes{}, err
 	}
+	flows := stepFlows(e.book.Steps(state))
 	e.book.Replace(state)
 	e.synced = true
-	return plan.changes(), forgetStale(stateFlows(state))
+	return plan.changes(), forgetStale(flows)
 }
 
 // wish compiles the whole state.

@@ -19,6 +19,7 @@ func Run(t *testing.T, maker Maker) {
 		{"each address is reached from everywhere and the backend sees the right client", addresses},
 		{"local policy keeps the client's address", localPolicy},
 		{"a node port answers on the node's own addresses only", nodePorts},
+		{"other settings of the node are kept", otherSettings},
 		{"a pod reaches itself through its service", hairpin},
 		{"backends outside of the pods are reached", otherBackends},
 		{"a service without backends refuses", refuses},
@@ -120,6 +121,35 @@ func nodePorts(t *testing.T, r *rig) {
 	r.apply(t, s)
 	r.fromOutside().wantRefused(t, onNodePort)
 	r.fromOutside().wantAnswer(t, nodeOutside+":30081", "web", nodeOnTun0)
+}
+
+// otherSettings: two networks of pods, another mark, node ports on one network only.
+func otherSettings(t *testing.T, r *rig) {
+	r.settings.ClusterNetworks = []netip.Prefix{netip.MustParsePrefix("10.130.0.0/23"), netip.MustParsePrefix("10.140.0.0/16")}
+	r.settings.MasqueradeBit = 14
+	r.settings.NodePortNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	r.restart(t)
+	s := service(proxy.TCP, toWeb, toAPI)
+	r.sync(t, s)
+	r.fromPod().wantAnswer(t, onCluster, bothServers, clientAddr)
+	r.fromNode().wantAnswer(t, onCluster, bothServers, nodeOnTun0)
+	r.fromOutside().wantAnswer(t, onCluster, bothServers, nodeOnTun0)
+	r.fromOutside().wantAnswer(t, onNodePort, bothServers, nodeOnTun0)
+	r.fromPod().wantRefused(t, onTun0Port)
+	s.ExternalLocal = true
+	r.apply(t, s)
+	r.fromPod().wantAnswer(t, onNodePort, bothServers, clientAddr)
+	r.fromOutside().wantAnswer(t, onNodePort, bothServers, outsideAddr)
+	r.restart(t)
+	if changes := r.sync(t, s); !changes.None() {
+		t.Errorf("a restart changes %+v", changes)
+	}
+	// The settings change back: what depended on them is leftover.
+	r.settings = settings()
+	r.restart(t)
+	r.sync(t, s)
+	r.fromPod().wantAnswer(t, onTun0Port, bothServers, clientAddr)
+	r.fromOutside().wantAnswer(t, onCluster, bothServers, nodeOnTun0)
 }
 
 func hairpin(t *testing.T, r *rig) {
@@ -284,7 +314,7 @@ func badInput(t *testing.T, r *rig) {
 		t.Errorf("bad input changed the rules:\n%s\nto\n%s", before, after)
 	}
 	r.node.Do(t, func() {
-		if err := r.make(t, settings()).Apply(t.Context(), proxy.Change{Key: good.Key}); err == nil {
+		if err := r.make(t, r.settings).Apply(t.Context(), proxy.Change{Key: good.Key}); err == nil {
 			t.Error("Apply before any Sync is not refused")
 		}
 	})

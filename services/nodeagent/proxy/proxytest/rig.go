@@ -32,6 +32,7 @@ const (
 // two addresses.
 type rig struct {
 	node, web, api, client, outside *netnstest.Namespace
+	settings                        proxy.Node
 	make                            Maker
 	engine                          proxy.Engine
 }
@@ -47,7 +48,8 @@ func newRig(t *testing.T, maker Maker) *rig {
 	proctest.Need(t, "ip", "nft", "iptables-nft", "iptables-legacy", "sysctl")
 	r := &rig{
 		node: netnstest.New(t, "node"), web: netnstest.New(t, "web"), api: netnstest.New(t, "api"),
-		client: netnstest.New(t, "client"), outside: netnstest.New(t, "outside"), make: maker,
+		client: netnstest.New(t, "client"), outside: netnstest.New(t, "outside"),
+		settings: settings(), make: maker,
 	}
 	// No limit for ICMP: a test counts refusals, faster than a node sends them.
 	script(t, r.node, `
@@ -99,7 +101,7 @@ func script(t testing.TB, ns *netnstest.Namespace, lines string) {
 // restart makes a new engine, as a restarted agent does.
 func (r *rig) restart(t *testing.T) {
 	t.Helper()
-	r.node.Do(t, func() { r.engine = r.make(t, settings()) })
+	r.node.Do(t, func() { r.engine = r.make(t, r.settings) })
 }
 
 // sync runs Sync on the node.

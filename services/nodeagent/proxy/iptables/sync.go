@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -58,8 +59,9 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 // wish compiles the whole state.
 func (e *Engine) wish(state proxy.State) wish {
 	w := wish{chains: make(map[place][]string, len(state)), blocks: map[place][][]string{}}
-	for _, s := range state {
-		f := e.compiler.compile(s)
+	// In the order of keys: equal states make equal rules, also where order means nothing.
+	for _, key := range slices.SortedFunc(maps.Keys(state), proxy.Key.Compare) {
+		f := e.compiler.compile(state[key])
 		for _, c := range f.chains {
 			w.chains[place{tableNAT, c.name}] = notNil(c.rules)
 		}

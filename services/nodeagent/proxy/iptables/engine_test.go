@@ -212,3 +212,21 @@ func TestSwitchOfTheBackendCutsNothing(t *testing.T) {
 	t.Run("legacy to nft", func(t *testing.T) { proxytest.Switch(t, legacy, nft) })
 	t.Run("nft to legacy", func(t *testing.T) { proxytest.Switch(t, nft, legacy) })
 }
+
+// TestTableThatIptablesCannotReadIsAnError: to take it for empty would be to write into
+// what somebody else made.
+func TestTableThatIptablesCannotReadIsAnError(t *testing.T) {
+	proctest.Need(t, "iptables-nft", "nft")
+	ns := netnstest.New(t, "node")
+	ns.Run(t, "nft", "add table ip nat; add chain ip nat theirs; add rule ip nat theirs ip saddr 203.0.113.1 quota over 25 mbytes drop")
+	before := ns.Run(t, "nft", "--stateless", "list", "ruleset")
+	ns.Do(t, func() {
+		_, err := engine(t, benchNode(), "iptables-nft").Sync(t.Context(), many(1))
+		if err == nil || !strings.Contains(err.Error(), "table nat holds rules that iptables cannot read") {
+			t.Errorf("got error %v", err)
+		}
+	})
+	if after := ns.Run(t, "nft", "list", "ruleset"); after != before {
+		t.Errorf("the ruleset is\n%s\nwas\n%s", after, before)
+	}
+}

@@ -3,7 +3,6 @@ package iptables
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -166,7 +165,7 @@ func run(cmd *exec.Cmd) (string, error) {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		if said := strings.TrimSpace(stderr.String()); said != "" {
-			err = errors.Join(err, errors.New(said))
+			err = fmt.Errorf("%w: %s", err, said)
 		}
 		return "", fmt.Errorf("%s: %w", cmd.Args[0], err)
 	}

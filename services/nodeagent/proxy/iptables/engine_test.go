@@ -226,7 +226,7 @@ func TestTableThatIptablesCannotReadIsAnError(t *testing.T) {
 			t.Errorf("got error %v", err)
 		}
 	})
-	if after := ns.Run(t, "nft", "list", "ruleset"); after != before {
+	if after := ns.Run(t, "nft", "--stateless", "list", "ruleset"); after != before {
 		t.Errorf("the ruleset is\n%s\nwas\n%s", after, before)
 	}
 }

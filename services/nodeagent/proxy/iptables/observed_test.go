@@ -157,3 +157,17 @@ func TestClusterIPOfSeveralNetworksIsMasqueradedByDevice(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadBalancerMayAskForHealth(t *testing.T) {
+	s := tomcat(t, loadObserved(t))
+	s.HealthCheckNodePort = 32000
+	var got []string
+	for _, e := range (compiler{testNode()}).compile(s).entries {
+		if e.spot.place == (place{tableFilter, chainNodePorts}) {
+			got = append(got, bare(e.rule))
+		}
+	}
+	if want := []string{"-p tcp --dport 32000 -j ACCEPT"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

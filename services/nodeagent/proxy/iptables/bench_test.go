@@ -42,7 +42,7 @@ func benchNode() proxy.Node {
 // on a node that has none yet. It runs in the node's namespace.
 func eachSize(b *testing.B, run func(b *testing.B, ns *netnstest.Namespace, e *iptables.Engine, state proxy.State)) {
 	for _, program := range backends() {
-		for _, services := range []int{10, 1000, 5000} {
+		for _, services := range []int{10, 1000, 5000, 10000} {
 			b.Run(fmt.Sprintf("%s/services=%d", program, services), func(b *testing.B) {
 				proctest.Need(b, program)
 				ns := netnstest.New(b, "node")

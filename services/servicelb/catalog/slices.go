@@ -103,9 +103,12 @@ func (s *Store) DeleteSlice(ctx context.Context, name Name) error {
 }
 
 // Manage makes the slices that the service keeps itself for one of its services
-// exactly the given ones. It answers whether anything had to be written, and the
-// names that somebody else's slices occupy.
-func (s *Store) Manage(ctx context.Context, owner Name, want []*servicelbv1.EndpointSlice) (written bool, occupied []Name, err error) {
+// exactly the given ones, which reflect pods up to asOf. A stored slice that
+// differs and reflects later pods stays: another replica knows more. With asOf 0
+// it does not. It answers whether anything had to be written, and the names that
+// somebody else's slices occupy.
+func (s *Store) Manage(ctx context.Context, owner Name, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []Name, err error) {
+	later := func(stored *servicelbv1.EndpointSlice) bool { return asOf != 0 && stored.GetPodsRevision() > asOf }
 	candidates := s.index.OfService(owner)
 	_, err = s.commit(ctx, func(tx *bucket.Tx) error {
 		written, occupied = false, nil
@@ -121,20 +124,19 @@ func (s *Store) Manage(ctx context.Context, owner Name, want []*servicelbv1.Endp
 				occupied = append(occupied, name)
 				continue
 			}
-			if found {
-				stored.Revision = 0
+			if found && (sameSlice(stored, w) || later(stored)) {
+				continue
 			}
-			if !found || !proto.Equal(stored, w) {
-				written = true
-				sliceTable().Put(tx, w, name.Namespace, name.Name)
-			}
+			written = true
+			sliceTable().Put(tx, w, name.Namespace, name.Name)
 		}
 		for _, name := range candidates {
 			stored, found, err := sliceTable().Get(tx, name.Namespace, name.Name)
 			if err != nil {
 				return err
 			}
-			if found && !wanted[name] && stored.GetManagedBy() == spec.Manager && stored.GetServiceName() == owner.Name {
+			mine := found && stored.GetManagedBy() == spec.Manager && stored.GetServiceName() == owner.Name
+			if mine && !wanted[name] && !later(stored) {
 				written = true
 				sliceTable().Delete(tx, name.Namespace, name.Name)
 			}
@@ -142,4 +144,11 @@ func (s *Store) Manage(ctx context.Context, owner Name, want []*servicelbv1.Endp
 		return nil
 	})
 	return written, occupied, err
+}
+
+// sameSlice says whether two states of a slice differ in nothing but revisions.
+func sameSlice(stored, next *servicelbv1.EndpointSlice) bool {
+	a := proto.CloneOf(stored)
+	a.Revision, a.PodsRevision = next.GetRevision(), next.GetPodsRevision()
+	return proto.Equal(a, next)
 }

@@ -29,6 +29,7 @@ type board struct {
 	labelled  map[pair]map[podName]bool
 	selectors map[catalog.Name]map[string]string
 	selecting map[pair]map[catalog.Name]bool // by the selector's first label
+	revision  uint64                         // of the newest change of a pod
 }
 
 func newBoard() *board {
@@ -41,9 +42,10 @@ func newBoard() *board {
 // setPod takes over what read answers to be the pod's present state, nil when
 // it is gone, and answers the services that the change concerns. read is called
 // under the board's lock, so that of two changes at once the later one stays.
-func (b *board) setPod(namespace, name string, read func() *tenancyv1.Pod) []catalog.Name {
+func (b *board) setPod(namespace, name string, revision uint64, read func() *tenancyv1.Pod) []catalog.Name {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.revision = max(b.revision, revision)
 	id := podName{namespace, name}
 	pod, former := read(), b.pods[id]
 	for key, value := range former.GetLabels() {
@@ -71,8 +73,9 @@ func (b *board) setPod(namespace, name string, read func() *tenancyv1.Pod) []cat
 }
 
 // setService takes over a service's selector; s is nil when it is gone or has
-// none. It answers the pods that may be behind it.
-func (b *board) setService(name catalog.Name, s *servicelbv1.Service) []*tenancyv1.Pod {
+// none. It answers the pods that may be behind it, and up to which change of the
+// registry they are right.
+func (b *board) setService(name catalog.Name, s *servicelbv1.Service) (pods []*tenancyv1.Pod, asOf uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if former := b.selectors[name]; former != nil {
@@ -80,15 +83,21 @@ func (b *board) setService(name catalog.Name, s *servicelbv1.Service) []*tenancy
 		delete(b.selectors, name)
 	}
 	if len(s.GetSelector()) == 0 {
-		return nil
+		return nil, b.revision
 	}
 	b.selectors[name] = s.GetSelector()
 	enter(b.selecting, first(name.Namespace, s.GetSelector()), name)
-	var pods []*tenancyv1.Pod
 	for id := range b.fewest(name.Namespace, s.GetSelector()) {
 		pods = append(pods, b.pods[id])
 	}
-	return pods
+	return pods, b.revision
+}
+
+// reached says that the board has all changes up to a revision.
+func (b *board) reached(revision uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.revision = max(b.revision, revision)
 }
 
 // fewest answers the pods that have one of the selector's labels: the one that

@@ -17,23 +17,23 @@ func TestABoardFindsWhatAScanFinds(t *testing.T) {
 	namespaces := rapid.SampledFrom([]string{"a", "b"})
 	labels := rapid.MapOfN(rapid.SampledFrom([]string{"k", "l", "m"}), rapid.SampledFrom([]string{"1", "2"}), 0, 3)
 	rapid.Check(t, func(rt *rapid.T) {
-		b, pods, services := newBoard(), map[podName]map[string]string{}, map[catalog.Name]map[string]string{}
+		b, labelsOf, services := newBoard(), map[podName]map[string]string{}, map[catalog.Name]map[string]string{}
 		rt.Repeat(map[string]func(*rapid.T){
 			"pod": func(rt *rapid.T) {
 				id := podName{namespaces.Draw(rt, "namespace"), fmt.Sprint(rapid.IntRange(0, 5).Draw(rt, "pod"))}
-				former := pods[id]
+				former := labelsOf[id]
 				var next *tenancyv1.Pod
-				if delete(pods, id); rapid.Bool().Draw(rt, "there") {
-					pods[id] = labels.Draw(rt, "labels")
-					next = &tenancyv1.Pod{Namespace: id.namespace, Name: id.name, Labels: pods[id]}
+				if delete(labelsOf, id); rapid.Bool().Draw(rt, "there") {
+					labelsOf[id] = labels.Draw(rt, "labels")
+					next = &tenancyv1.Pod{Namespace: id.namespace, Name: id.name, Labels: labelsOf[id]}
 				}
 				var want []string
 				for name, selector := range services {
-					if name.Namespace == id.namespace && (matches(selector, former) || matches(selector, pods[id])) {
+					if name.Namespace == id.namespace && (matches(selector, former) || matches(selector, labelsOf[id])) {
 						want = append(want, name.String())
 					}
 				}
-				compare(rt, "concerned", texts(b.setPod(id.namespace, id.name, func() *tenancyv1.Pod { return next })), want)
+				compare(rt, "concerned", texts(b.setPod(id.namespace, id.name, 0, func() *tenancyv1.Pod { return next })), want)
 			},
 			"service": func(rt *rapid.T) {
 				name := catalog.Name{Namespace: namespaces.Draw(rt, "namespace"), Name: fmt.Sprint(rapid.IntRange(0, 5).Draw(rt, "service"))}
@@ -42,12 +42,13 @@ func TestABoardFindsWhatAScanFinds(t *testing.T) {
 					delete(services, name)
 				}
 				var got, want []string
-				for _, pod := range b.setService(name, web(selector)) {
+				pods, _ := b.setService(name, web(selector))
+				for _, pod := range pods {
 					if matches(selector, pod.GetLabels()) {
 						got = append(got, pod.GetNamespace()+"/"+pod.GetName())
 					}
 				}
-				for id, has := range pods {
+				for id, has := range labelsOf {
 					if id.namespace == name.Namespace && matches(selector, has) {
 						want = append(want, id.namespace+"/"+id.name)
 					}
@@ -60,7 +61,7 @@ func TestABoardFindsWhatAScanFinds(t *testing.T) {
 					want = append(want, name.String())
 				}
 				compare(rt, "services", texts(b.services()), want)
-				if len(pods) == 0 && (len(b.pods) != 0 || len(b.labelled) != 0) || len(services) == 0 && len(b.selecting) != 0 {
+				if len(labelsOf) == 0 && (len(b.pods) != 0 || len(b.labelled) != 0) || len(services) == 0 && len(b.selecting) != 0 {
 					rt.Fatalf("something stays behind: %v %v %v", b.pods, b.labelled, b.selecting)
 				}
 			},

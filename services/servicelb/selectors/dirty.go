@@ -14,8 +14,8 @@ import (
 // use.
 type Dirty struct {
 	mu       sync.Mutex
-	names    map[catalog.Name]bool
-	revision uint64 // of the newest change of a service
+	names    map[catalog.Name]bool // true: whatever others know
+	revision uint64                // of the newest change of a service
 	wake     chan struct{}
 }
 
@@ -48,16 +48,17 @@ func (d *Dirty) Observe(changes []bucket.Change, reset bool) {
 	}
 	d.revision = max(d.revision, newest)
 	d.mu.Unlock()
-	d.add(names...)
+	d.add(false, names...)
 }
 
-func (d *Dirty) add(names ...catalog.Name) {
+// add names services. With force, what other replicas wrote does not matter.
+func (d *Dirty) add(force bool, names ...catalog.Name) {
 	if len(names) == 0 {
 		return
 	}
 	d.mu.Lock()
 	for _, name := range names {
-		d.names[name] = true
+		d.names[name] = d.names[name] || force
 	}
 	d.mu.Unlock()
 	select {
@@ -68,20 +69,16 @@ func (d *Dirty) add(names ...catalog.Name) {
 
 // take answers what is there, and empties the set. The view must have reached
 // the revision before the services are read: it is told of after the set.
-func (d *Dirty) take() (names []catalog.Name, revision uint64) {
+func (d *Dirty) take() (names map[catalog.Name]bool, revision uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	names = make([]catalog.Name, 0, len(d.names))
-	for name := range d.names {
-		names = append(names, name)
-	}
-	clear(d.names)
+	names, d.names = d.names, map[catalog.Name]bool{}
 	return names, d.revision
 }
 
 // again names a service without waking anybody: whoever failed pauses first.
-func (d *Dirty) again(name catalog.Name) {
+func (d *Dirty) again(name catalog.Name, force bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.names[name] = true
+	d.names[name] = d.names[name] || force
 }

@@ -6,8 +6,8 @@
 // slices converge to what services and pods are, whatever is missed: a service
 // is looked at when it or a pod of its changed, and all are now and then. Looking
 // twice writes nothing, so any number of replicas may look; one whose copy of
-// the registry lags may write an older state, which lasts until that copy has
-// caught up. Nothing is written before the registry is known, nor while tenancy
+// the registry lags leaves alone what another wrote of later pods. Nothing is
+// written before the registry is known, nor while tenancy
 // is away does anything vanish. It must not touch slices of others.
 package selectors
 
@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -46,7 +47,7 @@ const (
 // store is the part of the catalog that is needed here.
 type store interface {
 	Get(name catalog.Name) (*servicelbv1.Service, error)
-	Manage(ctx context.Context, owner catalog.Name, want []*servicelbv1.EndpointSlice) (written bool, occupied []catalog.Name, err error)
+	Manage(ctx context.Context, owner catalog.Name, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []catalog.Name, err error)
 	ServicesWithSlices() []catalog.Name
 	Reach(ctx context.Context, revision uint64) error
 }
@@ -66,19 +67,26 @@ func Run(ctx context.Context, nc *nats.Conn, tenancy grpc.ClientConnInterface, s
 	l := &loop{store: s, board: newBoard(), dirty: dirty, log: log.Named("selectors")}
 	client := tenancyv1.NewPodRegistryServiceClient(tenancy)
 	var follower *follow.Follower[*tenancyv1.Pod]
-	take := func(full string) {
+	var listed atomic.Uint64
+	take := func(full string, revision uint64) {
 		namespace, name, _ := strings.Cut(full, "/")
-		dirty.add(l.board.setPod(namespace, name, func() *tenancyv1.Pod {
+		dirty.add(false, l.board.setPod(namespace, name, revision, func() *tenancyv1.Pod {
 			pod, _ := follower.Get(full)
 			return pod
 		})...)
 	}
 	follower = follow.New(nc, follow.Source[*tenancyv1.Pod]{
 		Service: "tenancy", Kind: "pod", Nested: true,
-		List:     func(ctx context.Context, _ []string) ([]*tenancyv1.Pod, uint64, error) { return list(ctx, client) },
+		List: func(ctx context.Context, _ []string) ([]*tenancyv1.Pod, uint64, error) {
+			pods, sequence, err := list(ctx, client)
+			if err == nil {
+				listed.CompareAndSwap(0, sequence) // the first one, which the board starts from
+			}
+			return pods, sequence, err
+		},
 		Name:     fullName,
 		Revision: (*tenancyv1.Pod).GetRevision,
-	}, follow.Options[*tenancyv1.Pod]{All: true, Log: log, OnChange: func(e follow.Event[*tenancyv1.Pod]) { take(e.Name) }})
+	}, follow.Options[*tenancyv1.Pod]{All: true, Log: log, OnChange: func(e follow.Event[*tenancyv1.Pod]) { take(e.Name, e.Revision) }})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return follower.Run(ctx) })
 	group.Go(func() error {
@@ -86,9 +94,10 @@ func Run(ctx context.Context, nc *nats.Conn, tenancy grpc.ClientConnInterface, s
 			return nil // ctx has ended
 		}
 		// The copy is complete, but its changes may not all have been told yet.
-		for name := range follower.Snapshot() {
-			take(name)
+		for name, pod := range follower.Snapshot() {
+			take(name, pod.GetRevision())
 		}
+		l.board.reached(listed.Load())
 		l.keep(ctx)
 		return nil
 	})
@@ -129,8 +138,8 @@ func (l *loop) keep(ctx context.Context) {
 
 // all names all services that have a selector, or slices.
 func (l *loop) all() {
-	l.dirty.add(l.board.services()...)
-	l.dirty.add(l.store.ServicesWithSlices()...)
+	l.dirty.add(true, l.board.services()...)
+	l.dirty.add(true, l.store.ServicesWithSlices()...)
 }
 
 // once looks at the services that were named. Those for which it did not work
@@ -142,11 +151,11 @@ func (l *loop) once(ctx context.Context) error {
 	if err := l.store.Reach(ctx, revision); err != nil {
 		return err // ctx has ended
 	}
-	for _, name := range names {
+	for name, force := range names {
 		group.Go(func() error {
-			err := l.look(ctx, name)
+			err := l.look(ctx, name, force)
 			if err != nil {
-				l.dirty.again(name)
+				l.dirty.again(name, force)
 			}
 			return err
 		})
@@ -154,8 +163,9 @@ func (l *loop) once(ctx context.Context) error {
 	return group.Wait()
 }
 
-// look makes the slices of a service what they should be.
-func (l *loop) look(ctx context.Context, name catalog.Name) error {
+// look makes the slices of a service what they should be; with force also those
+// that seem to reflect later pods: the registry may have been replaced.
+func (l *loop) look(ctx context.Context, name catalog.Name, force bool) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
 	service, err := l.store.Get(name)
@@ -163,13 +173,18 @@ func (l *loop) look(ctx context.Context, name catalog.Name) error {
 	if err != nil && !errors.As(err, &notFound) {
 		return err
 	}
-	var want []*servicelbv1.EndpointSlice
-	if err == nil && follows(service) {
-		want = compile(service, l.board.setService(name, service))
-	} else {
-		l.board.setService(name, nil)
+	if err != nil || !follows(service) {
+		service = nil
 	}
-	written, occupied, err := l.store.Manage(ctx, name, want)
+	pods, asOf := l.board.setService(name, service)
+	want := compile(service, pods)
+	for _, slice := range want {
+		slice.PodsRevision = asOf
+	}
+	if force {
+		asOf = 0
+	}
+	written, occupied, err := l.store.Manage(ctx, name, want, asOf)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func TestAPodConcernsTheServicesOfItsNamespaceThatSelectIt(t *testing.T) {
 	b.setService(catalog.Name{Namespace: "other", Name: "web"}, web(map[string]string{"app": "web"}))
 	set := func(p *tenancyv1.Pod) string {
 		var names []string
-		for _, n := range b.setPod("shop", "a", func() *tenancyv1.Pod { return p }) {
+		for _, n := range b.setPod("shop", "a", 0, func() *tenancyv1.Pod { return p }) {
 			names = append(names, n.String())
 		}
 		slices.Sort(names)
@@ -134,7 +134,7 @@ func (m *memory) Get(name catalog.Name) (*servicelbv1.Service, error) {
 	return nil, &catalog.NotFoundError{Name: name}
 }
 
-func (m *memory) Manage(_ context.Context, owner catalog.Name, want []*servicelbv1.EndpointSlice) (bool, []catalog.Name, error) {
+func (m *memory) Manage(_ context.Context, owner catalog.Name, want []*servicelbv1.EndpointSlice, _ uint64) (bool, []catalog.Name, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
@@ -172,7 +172,7 @@ func TestWhatDidNotWorkIsTriedAgainAndWhatWasMissedIsFound(t *testing.T) {
 		app := map[string]string{"app": "web"}
 		m := &memory{services: map[catalog.Name]*servicelbv1.Service{name: web(app, "8080")}, slices: map[catalog.Name]int{left: 1}, away: true}
 		l := &loop{store: m, board: newBoard(), dirty: NewDirty(), log: hclog.NewNullLogger()}
-		l.board.setPod("shop", "a", func() *tenancyv1.Pod { return pod("a", app, "10.128.0.1") })
+		l.board.setPod("shop", "a", 0, func() *tenancyv1.Pod { return pod("a", app, "10.128.0.1") })
 		l.dirty.Observe([]bucket.Change{{Entry: bucket.Entry{Key: "service.shop.web", Revision: 7}}, {Entry: bucket.Entry{Key: "nodeport.30000"}}}, true)
 		if l.dirty.revision != 7 || len(l.dirty.names) != 1 {
 			t.Errorf("dirty: %v at %d", l.dirty.names, l.dirty.revision)

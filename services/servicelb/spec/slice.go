@@ -23,7 +23,7 @@ const (
 // is not changed.
 func SliceDefaults(given *servicelbv1.EndpointSlice) *servicelbv1.EndpointSlice {
 	s := proto.CloneOf(given)
-	s.Revision = 0
+	s.Revision, s.PodsRevision = 0, 0
 	if s.GetAddressType() == servicelbv1.AddressType_ADDRESS_TYPE_UNSPECIFIED {
 		s.AddressType = servicelbv1.AddressType_ADDRESS_TYPE_IPV4
 	}

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/damask-sdn/damask/internal/rpcerr"
+	"github.com/damask-sdn/damask/internal/serviceview"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	"github.com/damask-sdn/damask/services/servicelb/spec"
 )
@@ -77,4 +80,47 @@ func TestWhatASliceMayBe(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzCheckSlice(f *testing.F) {
+	for _, s := range []*servicelbv1.EndpointSlice{
+		{Namespace: "shop", Name: "web-1", ServiceName: "web", Ports: []*servicelbv1.EndpointPort{{Port: 80}}, Endpoints: []*servicelbv1.Endpoint{{Addresses: []string{"10.128.0.1"}}}},
+		{Endpoints: []*servicelbv1.Endpoint{{Addresses: []string{"::"}, Hints: &servicelbv1.EndpointHints{ForZones: []string{""}}}}},
+	} {
+		data, err := proto.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := &servicelbv1.EndpointSlice{}
+		if proto.Unmarshal(data, s) != nil {
+			return
+		}
+		wish := spec.SliceDefaults(s)
+		var v rpcerr.Violations
+		spec.CheckSlice(wish, &v)
+		if !v.Empty() {
+			return
+		}
+		// What is valid can be used: every endpoint becomes a backend.
+		service := spec.Defaults(web(func(s *servicelbv1.Service) { s.ClusterIps = []string{"172.30.0.1"} }))
+		for _, p := range wish.GetPorts() {
+			service.Ports[0].Name, service.Ports[0].Protocol = p.GetName(), p.GetProtocol()
+			view, err := serviceview.Compute(service, []*servicelbv1.EndpointSlice{wish}, serviceview.Node{})
+			if err != nil {
+				t.Errorf("compute: %v", err)
+			}
+			distinct := map[string]bool{}
+			for _, e := range wish.GetEndpoints() {
+				if e.GetConditions() == nil {
+					distinct[e.GetAddresses()[0]] = true
+				}
+			}
+			if len(view.Ports[0].Internal) < min(1, len(distinct)) {
+				t.Errorf("%v has no backends", wish)
+			}
+		}
+	})
 }

@@ -464,7 +464,10 @@ type EndpointSlice struct {
 	// whose slices nobody else may write. A DNS-1123 subdomain, or empty.
 	ManagedBy string `protobuf:"bytes,7,opt,name=managed_by,json=managedBy,proto3" json:"managed_by,omitempty"`
 	// Output only. Store sequence of the last change; the etag of updates.
-	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Output only. For slices of the service's own selector loop: up to which
+	// change of the pod registry it reflected pods when it was written.
+	PodsRevision  uint64 `protobuf:"varint,16,opt,name=pods_revision,json=podsRevision,proto3" json:"pods_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -551,6 +554,13 @@ func (x *EndpointSlice) GetManagedBy() string {
 func (x *EndpointSlice) GetRevision() uint64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *EndpointSlice) GetPodsRevision() uint64 {
+	if x != nil {
+		return x.PodsRevision
 	}
 	return 0
 }
@@ -914,7 +924,7 @@ const file_damask_servicelb_v1_endpoint_slice_service_proto_rawDesc = "" +
 	"target_ref\x18\x04 \x01(\v2$.damask.servicelb.v1.TargetReferenceR\ttargetRef\x12\x1b\n" +
 	"\tnode_name\x18\x05 \x01(\tR\bnodeName\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x128\n" +
-	"\x05hints\x18\a \x01(\v2\".damask.servicelb.v1.EndpointHintsR\x05hints\"\xda\x02\n" +
+	"\x05hints\x18\a \x01(\v2\".damask.servicelb.v1.EndpointHintsR\x05hints\"\xff\x02\n" +
 	"\rEndpointSlice\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
@@ -924,7 +934,8 @@ const file_damask_servicelb_v1_endpoint_slice_service_proto_rawDesc = "" +
 	"\tendpoints\x18\x06 \x03(\v2\x1d.damask.servicelb.v1.EndpointR\tendpoints\x12\x1d\n" +
 	"\n" +
 	"managed_by\x18\a \x01(\tR\tmanagedBy\x12\x1a\n" +
-	"\brevision\x18\x0f \x01(\x04R\brevision\"d\n" +
+	"\brevision\x18\x0f \x01(\x04R\brevision\x12#\n" +
+	"\rpods_revision\x18\x10 \x01(\x04R\fpodsRevision\"d\n" +
 	"\x17PutEndpointSliceRequest\x12I\n" +
 	"\x0eendpoint_slice\x18\x01 \x01(\v2\".damask.servicelb.v1.EndpointSliceR\rendpointSlice\"e\n" +
 	"\x18PutEndpointSliceResponse\x12I\n" +

@@ -86,7 +86,9 @@ func TestAPageHasRoomForOneAtLeast(t *testing.T) {
 		t.Error("a large object is alone on its page")
 	}
 	r = room{objects: 2}
-	if !r.take(1) || !r.take(1) || r.take(1) {
-		t.Error("a page of two has two")
+	for i, want := range []bool{true, true, false} {
+		if r.take(1) != want {
+			t.Errorf("a page of two has two: object %d", i)
+		}
 	}
 }

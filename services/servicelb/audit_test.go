@@ -176,3 +176,41 @@ func TestTheLastOneIsFound(t *testing.T) {
 		t.Errorf("services %v", got)
 	}
 }
+
+// TestThoseWhoComeAtOnceGetWhatIsThere lets as many clients as there are node
+// ports come at once: their transactions share commits, and see one another.
+func TestThoseWhoComeAtOnceGetWhatIsThere(t *testing.T) {
+	sys := start(t, small())
+	op := sys.operator()
+	all := op.create(t, web("all", nodePort, func(s *servicelbv1.Service) {
+		s.Ports = nil
+		for i := range 10 {
+			s.Ports = append(s.Ports, &servicelbv1.ServicePort{Name: fmt.Sprintf("p%d", i), Port: uint32(80 + i)})
+		}
+	}))
+	numbers := map[uint32]bool{}
+	for _, p := range all.GetPorts() {
+		numbers[p.GetNodePort()] = true
+	}
+	if len(numbers) != 10 {
+		t.Errorf("ten ports have the node ports %v", numbers)
+	}
+	op.remove(t, "all")
+	for range 10 {
+		var coming sync.WaitGroup
+		for i := range 10 {
+			coming.Go(func() {
+				if _, err := op.CreateService(soon(t), &servicelbv1.CreateServiceRequest{Service: web(fmt.Sprintf("w%d", i), nodePort)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		coming.Wait()
+		if got := audit(t, sys.read()); len(got) != 10 {
+			t.Fatalf("services %v", got)
+		}
+		for i := range 10 {
+			op.remove(t, fmt.Sprintf("w%d", i))
+		}
+	}
+}

@@ -106,8 +106,9 @@ func TestModulesDependOnNobodyTheyMustNot(t *testing.T) {
 // forbidden names what a service has no business with: a control service that
 // could touch links or Open vSwitch would sooner or later do so.
 var forbidden = map[string][]string{
-	"services/ipam":    {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
-	"services/tenancy": {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
+	"services/ipam":      {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
+	"services/tenancy":   {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
+	"services/servicelb": {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
 }
 
 func TestControlServicesTouchNoNode(t *testing.T) {

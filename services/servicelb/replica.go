@@ -1,0 +1,120 @@
+package servicelb
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/damask-sdn/damask/internal/bucket"
+	"github.com/damask-sdn/damask/internal/bus"
+	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcserve"
+	"github.com/damask-sdn/damask/services/servicelb/catalog"
+	"github.com/damask-sdn/damask/services/servicelb/networks"
+	"github.com/damask-sdn/damask/services/servicelb/selectors"
+	"github.com/damask-sdn/damask/services/servicelb/server"
+)
+
+const (
+	// openTime bounds one attempt to open the bucket, and openPause is what
+	// lies between two.
+	openTime  = 5 * time.Second
+	openPause = 500 * time.Millisecond
+)
+
+// replica is one of any number of processes that serve one store.
+type replica struct {
+	numbers        *catalog.Numbers
+	bucketReplicas int
+	server         *rpcserve.Server
+	metrics        *prometheus.Registry
+	ipam           grpc.ClientConnInterface // nil: the networks are configured
+	tenancy        grpc.ClientConnInterface // nil: endpoints do not follow pods
+	log            hclog.Logger
+}
+
+// run serves from a connection until ctx ends.
+func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
+	index, changed := catalog.NewIndex(), selectors.NewDirty()
+	b, err := r.openBucket(ctx, nc, func(changes []bucket.Change, reset bool) {
+		r.numbers.Observe(changes, reset)
+		index.Observe(changes, reset)
+		changed.Observe(changes, reset)
+	})
+	if err != nil || b == nil {
+		return err
+	}
+	store := catalog.New(b, r.numbers, index)
+	exhausted := register(r.metrics, r.numbers, index, b)
+	r.server.Register(func(on grpc.ServiceRegistrar) {
+		server.Register(on, server.Config{Store: store, Selectors: r.tenancy != nil, Exhausted: exhausted.Inc, Log: r.log})
+	})
+	// The bucket outlives the server, so that calls in progress can finish.
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.Run(storeCtx) })
+	group.Go(func() error {
+		defer stopStore()
+		return r.server.Run(ctx)
+	})
+	group.Go(func() error {
+		// It stays ready when the store goes away: questions are answered from
+		// memory, and whoever wants a change hears of it soon enough to ask
+		// another replica.
+		if b.Ready(ctx) == nil {
+			r.server.SetReady(true)
+		}
+		return nil
+	})
+	if r.ipam != nil {
+		group.Go(func() error { return networks.Run(ctx, nc, r.ipam, r.numbers.SetServiceNetworks, r.log) })
+	}
+	if r.tenancy != nil {
+		group.Go(func() error {
+			if b.Ready(ctx) != nil {
+				return nil
+			}
+			return selectors.Run(ctx, nc, r.tenancy, store, changed, r.log)
+		})
+	}
+	return group.Wait()
+}
+
+// openBucket waits for the store. It answers nil without an error when ctx ends
+// first.
+func (r *replica) openBucket(ctx context.Context, nc *nats.Conn, observe bucket.Observer) (*bucket.Bucket, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	cfg := bucket.Config{
+		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName),
+		Replicas: r.bucketReplicas, Observe: observe,
+	}
+	for warned := false; ; {
+		attempt, cancel := context.WithTimeout(ctx, openTime)
+		b, err := bucket.Open(attempt, js, nc, cfg, r.log)
+		cancel()
+		switch {
+		case err == nil:
+			return b, nil
+		case ctx.Err() != nil:
+			return nil, nil
+		case !warned:
+			r.log.Warn("the store is not ready, trying again", "error", err)
+			warned = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-time.After(openPause):
+		}
+	}
+}

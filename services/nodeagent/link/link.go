@@ -1,8 +1,8 @@
 // Package link makes the kernel's side of the node's network: tun0's address and
 // routes, the veth pair of each pod, and what is inside the pod's network namespace.
 //
-// It owns tun0 (all of its IPv4 addresses and routes), the host ends named by
-// HostVeth, the pods' ends with the addresses and routes it gave them, and the
+// It owns tun0 (all of its IPv4 addresses and routes), the host ends that
+// it is told of, the pods' ends with the addresses and routes it gave them, and the
 // nftables table of the quarantine. It promises that every call compares first and
 // changes only what differs, that it says in one line of text what that was, and
 // that calls for different pods do not wait for one another in this package.

@@ -207,20 +207,7 @@ func TestOnlyNetworkNamespacesAreOpened(t *testing.T) {
 	}
 }
 
-func TestNamesFollowFromTheAttachment(t *testing.T) {
-	seen := map[string]string{}
-	for _, id := range []string{"a", "ab", "abc"} {
-		for _, ifname := range []string{"bc", "c", "eth0"} {
-			name := HostVeth(id, ifname)
-			if len(name) != len("veth")+8 || name != HostVeth(id, ifname) {
-				t.Errorf("HostVeth(%s, %s) = %s", id, ifname, name)
-			}
-			if other := seen[name]; other != "" {
-				t.Errorf("%s/%s and %s are both %s", id, ifname, other, name)
-			}
-			seen[name] = id + "/" + ifname
-		}
-	}
+func TestMACFollowsFromTheAddress(t *testing.T) {
 	if got := PodMAC(netip.MustParseAddr("10.131.2.45")).String(); got != "0a:58:0a:83:02:2d" {
 		t.Errorf("PodMAC: %s", got)
 	}

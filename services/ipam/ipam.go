@@ -9,11 +9,8 @@ package ipam
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -27,14 +24,8 @@ import (
 	"github.com/damask-sdn/damask/services/ipam/server"
 )
 
-const (
-	// service is the service's name in identities, buckets and subjects.
-	service = "ipam"
-	// openTime bounds one attempt to open the bucket, and openPause is what
-	// lies between two.
-	openTime  = 5 * time.Second
-	openPause = 500 * time.Millisecond
-)
+// service is the service's name in identities, buckets and subjects.
+const service = "ipam"
 
 // Run is the service. It serves until ctx ends, and then lets calls in
 // progress finish and returns nil. A store that is away is waited for; what a
@@ -71,7 +62,9 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return monitor.Run(ctx) })
 	group.Go(func() error {
-		b, err := openBucket(ctx, nc, cfg.NATS.Replicas, log)
+		b, err := bucket.Await(ctx, nc, bucket.Config{
+			Name: natsd.BucketName(service), Subject: bus.Prefix(service), Replicas: cfg.NATS.Replicas,
+		}, log)
 		if err != nil || b == nil {
 			return err
 		}
@@ -98,33 +91,4 @@ func serve(ctx context.Context, srv *rpcserve.Server, b *bucket.Bucket) error {
 		return srv.Run(ctx)
 	})
 	return group.Wait()
-}
-
-// openBucket waits for the store. It answers nil without an error when ctx
-// ends first.
-func openBucket(ctx context.Context, nc *nats.Conn, replicas int, log hclog.Logger) (*bucket.Bucket, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, fmt.Errorf("open JetStream: %w", err)
-	}
-	cfg := bucket.Config{Name: natsd.BucketName(service), Subject: bus.Prefix(service), Replicas: replicas}
-	for warned := false; ; {
-		attempt, cancel := context.WithTimeout(ctx, openTime)
-		b, err := bucket.Open(attempt, js, nc, cfg, log)
-		cancel()
-		switch {
-		case err == nil:
-			return b, nil
-		case ctx.Err() != nil:
-			return nil, nil
-		case !warned:
-			log.Warn("the store is not ready, trying again", "error", err)
-			warned = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(openPause):
-		}
-	}
 }

@@ -2,12 +2,9 @@ package servicelb
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -20,13 +17,6 @@ import (
 	"github.com/damask-sdn/damask/services/servicelb/networks"
 	"github.com/damask-sdn/damask/services/servicelb/selectors"
 	"github.com/damask-sdn/damask/services/servicelb/server"
-)
-
-const (
-	// openTime bounds one attempt to open the bucket, and openPause is what
-	// lies between two.
-	openTime  = 5 * time.Second
-	openPause = 500 * time.Millisecond
 )
 
 // replica is one of any number of processes that serve one store.
@@ -43,11 +33,14 @@ type replica struct {
 // run serves from a connection until ctx ends.
 func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	index, changed := catalog.NewIndex(), selectors.NewDirty()
-	b, err := r.openBucket(ctx, nc, func(changes []bucket.Change, reset bool) {
-		r.numbers.Observe(changes, reset)
-		index.Observe(changes, reset)
-		changed.Observe(changes, reset)
-	})
+	b, err := bucket.Await(ctx, nc, bucket.Config{
+		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
+		Observe: func(changes []bucket.Change, reset bool) {
+			r.numbers.Observe(changes, reset)
+			index.Observe(changes, reset)
+			changed.Observe(changes, reset)
+		},
+	}, r.log)
 	if err != nil || b == nil {
 		return err
 	}
@@ -85,36 +78,4 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		})
 	}
 	return group.Wait()
-}
-
-// openBucket waits for the store. It answers nil without an error when ctx ends
-// first.
-func (r *replica) openBucket(ctx context.Context, nc *nats.Conn, observe bucket.Observer) (*bucket.Bucket, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, fmt.Errorf("open JetStream: %w", err)
-	}
-	cfg := bucket.Config{
-		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName),
-		Replicas: r.bucketReplicas, Observe: observe,
-	}
-	for warned := false; ; {
-		attempt, cancel := context.WithTimeout(ctx, openTime)
-		b, err := bucket.Open(attempt, js, nc, cfg, r.log)
-		cancel()
-		switch {
-		case err == nil:
-			return b, nil
-		case ctx.Err() != nil:
-			return nil, nil
-		case !warned:
-			r.log.Warn("the store is not ready, trying again", "error", err)
-			warned = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(openPause):
-		}
-	}
 }

@@ -3,12 +3,10 @@ package tenancy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -23,13 +21,6 @@ import (
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/server"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
-)
-
-const (
-	// openTime bounds one attempt to open the bucket, and openPause is what
-	// lies between two.
-	openTime  = 5 * time.Second
-	openPause = 500 * time.Millisecond
 )
 
 // replica is one of any number of processes that serve one store.
@@ -48,10 +39,13 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		return err
 	}
 	numbers, index := netnamespace.NewNumbers(r.span), registry.NewIndex()
-	b, err := r.openBucket(ctx, nc, func(changes []bucket.Change, reset bool) {
-		numbers.Observe(changes, reset)
-		index.Observe(changes, reset)
-	})
+	b, err := bucket.Await(ctx, nc, bucket.Config{
+		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
+		Observe: func(changes []bucket.Change, reset bool) {
+			numbers.Observe(changes, reset)
+			index.Observe(changes, reset)
+		},
+	}, r.log)
 	if err != nil || b == nil {
 		return err
 	}
@@ -82,38 +76,6 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		})
 	}
 	return group.Wait()
-}
-
-// openBucket waits for the store. It answers nil without an error when ctx ends
-// first.
-func (r *replica) openBucket(ctx context.Context, nc *nats.Conn, observe bucket.Observer) (*bucket.Bucket, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, fmt.Errorf("open JetStream: %w", err)
-	}
-	cfg := bucket.Config{
-		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName),
-		Replicas: r.bucketReplicas, Observe: observe,
-	}
-	for warned := false; ; {
-		attempt, cancel := context.WithTimeout(ctx, openTime)
-		b, err := bucket.Open(attempt, js, nc, cfg, r.log)
-		cancel()
-		switch {
-		case err == nil:
-			return b, nil
-		case ctx.Err() != nil:
-			return nil, nil
-		case !warned:
-			r.log.Warn("the store is not ready, trying again", "error", err)
-			warned = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(openPause):
-		}
-	}
 }
 
 // announce makes the replica ready, and says so to clients. It stays ready when

@@ -33,9 +33,9 @@ const (
 	// in milliseconds; one that restarts is back within two seconds.
 	answerTime = 5 * time.Second
 	// changeTime is how long a change waits for its answer. Three NATS servers
-	// that lose their leader need four seconds to agree on another, and it is
+	// that lose their leader need up to ten seconds to agree on another, and it is
 	// better to wait a little more than not to know what became of a change.
-	changeTime = 15 * time.Second
+	changeTime = 30 * time.Second
 	// nodesTime is how long a command that made a change waits for the nodes
 	// after that: an agent that restarts is back within a few seconds.
 	nodesTime = 30 * time.Second

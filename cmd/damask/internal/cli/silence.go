@@ -21,10 +21,30 @@ type service struct {
 	addresses []string
 }
 
-// Invoke is a call.
+// storeAway is the reason of a service whose store does not answer: while a NATS
+// cluster elects a leader that is so for some seconds. Every RPC can be repeated.
+const storeAway = "STORE_UNAVAILABLE"
+
+// again is the pause before a call is repeated that found the store away.
+const again = 300 * time.Millisecond
+
+// Invoke is a call. As long as the command may take, it is repeated while the
+// store is away.
 func (s service) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	begin := time.Now()
 	err := s.ClientConnInterface.Invoke(ctx, method, args, reply, options...)
+	for rpcerr.Reason(err) == storeAway {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(again):
+		}
+		next := s.ClientConnInterface.Invoke(ctx, method, args, reply, options...)
+		if ctx.Err() != nil && next != nil {
+			return err // says more than that the time is over
+		}
+		err = next
+	}
 	switch code := status.Code(err); {
 	case code != codes.DeadlineExceeded && code != codes.Unavailable, rpcerr.Reason(err) != "":
 		return err

@@ -4,6 +4,7 @@ package main
 
 import (
 	"runtime"
+	"runtime/debug"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
@@ -13,5 +14,7 @@ import (
 func main() {
 	// One question, one answer: more threads only cost, 0.5 of 4.2 ms of CPU time.
 	runtime.GOMAXPROCS(1)
+	// It ends long before there is enough to collect.
+	debug.SetGCPercent(-1)
 	skel.PluginMainFuncs(cni.Functions(), cni.Versions(), cni.About)
 }

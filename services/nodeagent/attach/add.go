@@ -71,19 +71,17 @@ func (s *Server) addNew(ctx context.Context, r *nodev1.AddRequest, wish lease.Wi
 	return answer(a, made, network), nil
 }
 
-// build makes everything that a lease promises: the flows beside cable and port,
-// for the port number is the lease's. The pod is closed until both are there:
-// without flows the switch drops all that it sends, and all that is sent to it.
-// The VNID can take a question to tenancy; meanwhile cable and port are made.
+// build makes everything that a lease promises. The flows come last, so the pod
+// is closed until then: without flows the switch drops all that it sends, and all
+// that is sent to it. The VNID can take a question to tenancy: meanwhile cable
+// and port are made.
 func (s *Server) build(ctx context.Context, a *nodev1.Attachment, network Network, fixedPort bool) (*nodev1.Attachment, link.PodLink, error) {
 	var made link.PodLink
 	built := a
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if _, err := s.Names.VNID(inner, a.GetPodNamespace()); err != nil {
-			return err
-		}
-		return s.Programmer.Program(inner, a)
+		_, err := s.Names.VNID(inner, a.GetPodNamespace())
+		return err
 	})
 	group.Go(func() (err error) {
 		made, err = s.Links.EnsurePodWhile(inner, podLink(a, network), func() (err error) {
@@ -95,10 +93,7 @@ func (s *Server) build(ctx context.Context, a *nodev1.Attachment, network Networ
 	if err := group.Wait(); err != nil {
 		return built, made, err
 	}
-	if built.GetOfport() == a.GetOfport() {
-		return built, made, nil
-	}
-	return built, made, s.Programmer.Program(ctx, built) // the switch would not give it the lease's number
+	return built, made, s.Programmer.Program(ctx, built)
 }
 
 // plug puts the pod's veth into the bridge. The number was chosen by the lease

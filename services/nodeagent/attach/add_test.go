@@ -3,13 +3,11 @@ package attach_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -95,30 +93,15 @@ func (g gate) Program(ctx context.Context, a *nodev1.Attachment) error {
 	return g.programmer.Program(ctx, a)
 }
 
-// awaitPlugged waits until a pod's cable is up and in the switch. Flows are made
-// beside them, so a look at a pod without flows has to wait for it.
-func (n *node) awaitPlugged(t *testing.T, p *pod, a *nodev1.Attachment) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		link := p.Run(t, "ip", "-o", "link")
-		ofport := n.sw.Vsctl(t, "--bare", "--columns=ofport", "find", "Interface", "name="+a.GetHostVeth())
-		if strings.Contains(link, "eth0") && strings.Count(link, "state UP") == 1 && strings.TrimSpace(ofport) == fmt.Sprint(a.GetOfport()) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("the pod's cable is not in the switch: ofport %q, %s", ofport, link)
-			return
-		}
-	}
-}
-
 func TestPodIsClosedUntilItsFlowsAreIn(t *testing.T) {
 	n := newNode(t)
 	old, fresh := newPod(t, "shop", "old"), newPod(t, "shop", "fresh")
 	oldIP := ipOf(add(t, n.server(nil), old.request()))
 	s := n.server(func(p *attach.Parts) {
 		p.Programmer = gate{n.programmer, func(a *nodev1.Attachment) {
-			n.awaitPlugged(t, fresh, a)
+			if out := fresh.Run(t, "ip", "-o", "link", "show", "eth0"); !strings.Contains(out, "state UP") {
+				t.Errorf("the test must look at a pod whose cable is up: %s", out)
+			}
 			if fresh.reaches(oldIP) {
 				t.Error("the new pod talks before its flows are in")
 			}

@@ -53,9 +53,6 @@ func codeOf(reason string) (uint, bool) {
 	}
 }
 
-// bufferSize of the connection, in bytes: a command and its answer fit in.
-const bufferSize = 4 << 10
-
 // call connects to the agent, does one thing and translates the error.
 func call(c config, do func(ctx context.Context, agent nodev1.CNIServiceClient) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
@@ -66,8 +63,6 @@ func call(c config, do func(ctx context.Context, agent nodev1.CNIServiceClient) 
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket is root's
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
-		// One small question and answer: gRPC's own buffers have 32 KiB each.
-		grpc.WithReadBufferSize(bufferSize), grpc.WithWriteBufferSize(bufferSize),
 	)
 	if err != nil {
 		return types.NewError(types.ErrInternal, "make a client for the node agent", err.Error())

@@ -56,5 +56,5 @@ func TestTwoConnectedNamespacesPing(t *testing.T) {
 	b.Run(t, "ip", "address", "add", "10.9.0.2/24", "dev", "eth0")
 	a.Run(t, "ip", "link", "set", "eth0", "up")
 	b.Run(t, "ip", "link", "set", "eth0", "up")
-	a.Run(t, "ping", "-c", "1", "-W", "3", "10.9.0.2")
+	a.Run(t, "ping", "-c", "1", "-w", "3", "10.9.0.2")
 }

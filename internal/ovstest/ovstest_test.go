@@ -43,7 +43,7 @@ func TestNetdevSwitchCarriesPacketsBetweenTwoNamespaces(t *testing.T) {
 		sw.Vsctl(t, "add-port", "br0", pod.port)
 		if pod.name == "b" {
 			sw.Ofctl(t, "add-flow", "br0", "actions=NORMAL")
-			inside.Run(t, "ping", "-c", "1", "-W", "3", "10.9.0.1")
+			inside.Run(t, "ping", "-c", "1", "-w", "3", "10.9.0.1")
 			sw.Ofctl(t, "del-flows", "br0")
 			if err := inside.Command("ping", "-c", "1", "-W", "1", "10.9.0.1").Run(); err == nil {
 				t.Error("ping still passes without any flow: packets go around the switch")

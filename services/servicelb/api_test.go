@@ -208,7 +208,7 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 	}{
 		{"another cluster IP", update(func(s *servicelbv1.Service) { s.ClusterIps = []string{"172.30.0.1"} }), codes.InvalidArgument, "INVALID_FIELD"},
 		{"headless now", update(func(s *servicelbv1.Service) { s.ClusterIps = []string{"None"} }), codes.InvalidArgument, "INVALID_FIELD"},
-		{"another health-check port", update(func(s *servicelbv1.Service) { s.HealthCheckNodePort = 30001 }), codes.InvalidArgument, "INVALID_FIELD"},
+		{"another health-check port", update(func(s *servicelbv1.Service) { s.HealthCheckNodePort ^= 1 }), codes.InvalidArgument, "INVALID_FIELD"},
 		{"an update that is wrong", update(func(s *servicelbv1.Service) { s.Ports = nil }), codes.InvalidArgument, "INVALID_FIELD"},
 		{"an old revision", update(func(s *servicelbv1.Service) { s.Revision--; s.Labels = map[string]string{"a": "b"} }), codes.Aborted, "STALE_REVISION"},
 		{"an update of nothing", func() error {

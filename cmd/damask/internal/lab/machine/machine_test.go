@@ -74,7 +74,7 @@ func TestMachinesReachOneAnotherOverTheirSwitchesAndSurviveAPowerFailure(t *test
 	machines := start(t, "192.168.108.11", "192.168.108.12")
 	one, two := machines[0], machines[1]
 
-	run(t, one, "ping", "-c1", "-W5", "192.168.108.12")
+	run(t, one, "ping", "-c1", "-w5", "192.168.108.12")
 	if got := run(t, two, "ping", "-c3", "-i0.2", "-W5", "192.168.108.11"); strings.Contains(got, "DUP") {
 		t.Errorf("the kernel sees frames twice:\n%s", got)
 	}
@@ -110,7 +110,7 @@ func TestMachinesReachOneAnotherOverTheirSwitchesAndSurviveAPowerFailure(t *test
 	if again, err := one.ID(); err != nil || again != id {
 		t.Errorf("got identity %q, %v after the power failure, want %q", again, err, id)
 	}
-	run(t, two, "ping", "-c1", "-W5", "192.168.108.11")
+	run(t, two, "ping", "-c1", "-w5", "192.168.108.11")
 }
 
 func TestASwitchThatIsStartedAgainCarriesTheNodeIPAgain(t *testing.T) {
@@ -125,7 +125,7 @@ func TestASwitchThatIsStartedAgainCarriesTheNodeIPAgain(t *testing.T) {
 	if err := one.StartSwitch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, two, "ping", "-c1", "-W5", "192.168.108.11")
+	run(t, two, "ping", "-c1", "-w5", "192.168.108.11")
 	if got := one.Switch.Snapshot(); got.Starts != 2 || got.State != process.Running {
 		t.Errorf("got %+v, want a second start", got)
 	}

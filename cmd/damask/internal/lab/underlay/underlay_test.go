@@ -49,9 +49,9 @@ func TestMachinesOnTheUnderlayReachOneAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	in(t, "one", "ping", "-c1", "-W5", "192.168.7.2")
+	in(t, "one", "ping", "-c1", "-w5", "192.168.7.2")
 	// A full frame with the headers of IPv4 and ICMP, not to be cut.
-	in(t, "one", "ping", "-c1", "-W5", "-M", "do", "-s", "1472", "192.168.7.2")
+	in(t, "one", "ping", "-c1", "-w5", "-M", "do", "-s", "1472", "192.168.7.2")
 
 	t.Run("frames carry their checksums", func(t *testing.T) {
 		if got := in(t, "one", "ethtool", "-k", "eth0"); !strings.Contains(got, "tx-checksumming: off") || !strings.Contains(got, "tx-tcp-segmentation: off") {
@@ -96,7 +96,7 @@ func TestMachinesOnTheUnderlayReachOneAnother(t *testing.T) {
 		if err := network.Configure(enter.NetPath("three"), underlay.Interface, []netip.Addr{hosts["two"]}, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
-		in(t, "one", "ping", "-c1", "-W5", "192.168.7.2")
+		in(t, "one", "ping", "-c1", "-w5", "192.168.7.2")
 	})
 	t.Run("an announcement is heard", func(t *testing.T) {
 		in(t, "one", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_accept")

@@ -63,7 +63,7 @@ func (a *agent) open(ctx context.Context, cfg Config, br *bridge.Bridge) (m mach
 // assemble makes the parts and tells them of one another, and opens the agent's
 // own doors last.
 func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Source, m machine, c cluster, log hclog.Logger) error {
-	state := intent.NewState(cfg.Node)
+	state := intent.NewState(cfg.Node, m.datapath == datapathNetdev)
 	a.flows = flowsync.New(flowsync.Config{
 		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
 	}, log.Named("flowsync"))

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func plural(n int, what string) string {
 
 func (s *Supervisor) counts() string {
 	r := s.topology.Replicas
-	return fmt.Sprintf("%d nats, %d ipam, %d tenancy", r.NATS, r.IPAM, r.Tenancy)
+	return fmt.Sprintf("%d nats, %d ipam, %d tenancy, %d servicelb", r.NATS, r.IPAM, r.Tenancy, r.ServiceLB)
 }
 
 func (s *Supervisor) layUnderlay(context.Context) error {
@@ -164,6 +165,34 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 			return fmt.Errorf("create namespace %s: %w", namespace.Name, err)
 		}
 	}
+	return s.describeServices(ctx)
+}
+
+// describeServices writes services and slices down. Those that wish for an address
+// or a port come first, so that no other is given it.
+func (s *Supervisor) describeServices(ctx context.Context) error {
+	o := s.plane.Operator
+	for _, wishing := range []bool{true, false} {
+		for i := range s.topology.Services {
+			service := &s.topology.Services[i]
+			if service.Wishes() != wishing {
+				continue
+			}
+			// As for pods: the namespace of a service is there when the service is.
+			if _, _, err := o.EnsureNamespace(ctx, service.Namespace); err != nil {
+				return fmt.Errorf("namespace %s: %w", service.Namespace, err)
+			}
+			if err := o.CreateService(ctx, service.Message()); err != nil {
+				return fmt.Errorf("create service %s: %w", service.FullName(), err)
+			}
+		}
+	}
+	for i := range s.topology.EndpointSlices {
+		slice := &s.topology.EndpointSlices[i]
+		if err := o.PutEndpointSlice(ctx, slice.Message()); err != nil {
+			return fmt.Errorf("create endpoint slice %s: %w", slice.FullName(), err)
+		}
+	}
 	return nil
 }
 
@@ -183,7 +212,7 @@ func (s *Supervisor) newNode(i int, n topology.Node) (*node.Node, error) {
 		return nil, err
 	}
 	return node.New(node.Config{
-		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Binaries: s.config.Binaries,
+		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Zone: n.Zone, ServiceEngine: cmp.Or(n.ServiceEngine, s.topology.ServiceEngine), Binaries: s.config.Binaries,
 		Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
 	}, m, s.reaper)
 }

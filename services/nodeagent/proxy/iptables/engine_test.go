@@ -116,6 +116,9 @@ func TestJumpsStandBeforeThePodNetworks(t *testing.T) {
 				t.Errorf("chain %s:\n%s", chain, rules)
 			}
 		}
+		if rules := ns.Run(t, program, "-t", "nat", "-S", "POSTROUTING"); strings.Index(rules, "KUBE-POSTROUTING") > strings.Index(rules, "OPENSHIFT-MASQUERADE") {
+			t.Errorf("chain POSTROUTING:\n%s", rules)
+		}
 		repairs, err := pods.Ensure(t.Context(), config)
 		if err != nil || len(repairs) != 0 {
 			t.Errorf("the pod network repairs %q, error %v", repairs, err)

@@ -18,10 +18,13 @@ type Health struct {
 
 // healthPorts answers load balancers (package healthport).
 type healthPorts interface {
-	// Serve has exactly these TCP ports of the node answered, each as the map says. It
-	// is called with a new map whenever something in it changed, and does not wait for
-	// anything. The map is the callee's from then on.
-	Serve(ports map[uint16]Health)
+	// Serve has exactly these TCP ports of the node answered, each as the map says, and
+	// answers the services whose port cannot be opened. These are tried again. The map
+	// is the callee's from then on.
+	Serve(ports map[uint16]Health) map[serviceview.Name]error
+	// Healthy says whether the engine takes what it is told. While it does not, load
+	// balancers should send elsewhere.
+	Healthy(bool)
 }
 
 // Frontend is where a service is reached: an address, or all of the node's.

@@ -19,6 +19,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
+	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
 // Run is the agent. It returns nil when ctx ends, and leaves the node's network
@@ -48,6 +49,8 @@ type agent struct {
 	register  *registration
 	reporter  *report.Reporter
 	prog      *intent.Programmer
+	services  *svcsync.Syncer // nil: services are somebody else's
+	interest  *interest
 	cni       *rpcserve.Server
 	operators *rpcserve.Server
 	monitor   *daemon.Monitor
@@ -103,6 +106,13 @@ func (a *agent) connect(cfg Config, source *identity.Source, log hclog.Logger) (
 		return c, err
 	}
 	a.onClose(func() { _ = c.tenancy.Close() })
+	if len(cfg.ServiceLB.Servers) > 0 {
+		c.servicelb, err = rpcdial.New(rpcdial.Config{Addresses: cfg.ServiceLB.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_SERVICELB}}, source)
+		if err != nil {
+			return c, err
+		}
+		a.onClose(func() { _ = c.servicelb.Close() })
+	}
 	if c.bus, err = natsd.Connect(cfg.NATS.Servers, source, log); err != nil {
 		return c, err
 	}
@@ -141,6 +151,9 @@ func (a *agent) listen(cfg Config, source *identity.Source, cni nodev1.CNIServic
 	}
 	a.onClose(a.monitor.Close)
 	registry.MustRegister(newMetrics(a.flows, a.plumbing))
+	if a.services != nil {
+		registry.MustRegister(a.services.Metrics())
+	}
 	return nil
 }
 
@@ -156,11 +169,15 @@ func (a *agent) close() {
 // run runs the parts until ctx ends or one of them cannot go on.
 func (a *agent) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{
-		a.flows.Run, a.prog.Run, a.plumbing.Run, a.register.Run, a.reporter.Run,
+	parts := []func(context.Context) error{
+		a.flows.Run, a.prog.Run, a.plumbing.Run, a.register.Run, a.reporter.Run, a.interest.Run,
 		a.followed.networks.Run, a.followed.hostSubnets.Run, a.followed.isolation.Run, a.followed.namespaces.Run,
 		a.cni.Run, a.operators.Run, a.monitor.Run,
-	} {
+	}
+	if a.services != nil {
+		parts = append(parts, a.services.Run, a.followed.services.Run, a.followed.slices.Run)
+	}
+	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })
 	}
 	group.Go(func() error { return a.compareAfterConnecting(ctx) })

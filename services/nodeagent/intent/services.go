@@ -88,6 +88,11 @@ func (s *State) DeleteService(namespace, name string) Change {
 	return s.serviceChange(touched)
 }
 
+// ServiceFlows answers how many flows a service has.
+func (s *State) ServiceFlows(namespace, name string) int {
+	return len(s.compile(serviceOwner(namespace, name)))
+}
+
 // serviceChange is what the fragments of these owners depend on. In subnet mode there
 // are none: a change of the mode compiles all anew. The caller holds the lock.
 func (s *State) serviceChange(owners map[string]struct{}) Change {

@@ -160,7 +160,9 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 
 	steps := []func() ([]string, error){
 		func() ([]string, error) {
-			return p.bridge.EnsureBridge(ctx, bridge.Spec{DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu})
+			return p.bridge.EnsureBridge(ctx, bridge.Spec{
+				DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu, GatewayMAC: network.Node.GatewayMAC(),
+			})
 		},
 		func() ([]string, error) {
 			return p.links.EnsureGateway(ctx, link.Gateway{

@@ -15,9 +15,9 @@ type setting struct {
 
 // settings are those that the node needs to be its pods' router. What pods send to
 // services the kernel leads back out of the device that it came in by, and so would
-// tell them, by ICMP redirect, to leave it out: the pod would then send to the backend
-// past the service. Redirects are on if either "all" or the device says so. Other
-// devices keep what they have of their own.
+// tell them, by ICMP redirect, to leave it out. Those of translated connections it makes
+// and then drops, at a cost for each packet; others reach the pod. Redirects are on if
+// either "all" or the device says so. Other devices keep what they have of their own.
 func settings(device string) []setting {
 	return []setting{
 		{"net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward", "1"},

@@ -34,17 +34,17 @@ func (n *node) wantDropped(t *testing.T, table int, happens func()) {
 	}
 }
 
-// redirects counts the ICMP redirects that the pod got.
-func (p *pod) redirects(t *testing.T) string {
+// redirects counts the ICMP redirects that the node has made.
+func (n *node) redirects(t *testing.T) string {
 	t.Helper()
 	var names, values []string
-	for _, line := range strings.Split(p.ns.Run(t, "cat", "/proc/net/snmp"), "\n") {
+	for _, line := range strings.Split(n.ns.Run(t, "cat", "/proc/net/snmp"), "\n") {
 		if strings.HasPrefix(line, "Icmp:") {
 			names, values = values, strings.Fields(line)
 		}
 	}
 	for i, name := range names {
-		if name == "InRedirects" {
+		if name == "OutRedirects" {
 			return values[i]
 		}
 	}
@@ -78,8 +78,8 @@ func TestPodsReachBackendsThroughServices(t *testing.T) {
 				global.wantAnswer(t, "172.30.1.1:80", "shop/local saw "+global.ip.String())
 				client.wantAnswer(t, local.backend().String(), "shop/local"+sees)
 				client.wantAnswer(t, remote.backend().String(), "shop/remote"+sees)
-				if got := client.redirects(t); got != "0" {
-					t.Errorf("the client was told %s times to go another way", got)
+				if got := nodes[0].redirects(t); got != "0" {
+					t.Errorf("the node told pods %s times to go another way", got)
 				}
 			})
 		}

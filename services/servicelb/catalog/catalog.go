@@ -2,8 +2,8 @@
 // addresses and ports.
 //
 // It owns all keys of the bucket: service.<namespace>.<name>,
-// endpointslice.<namespace>.<name>, and one key for each address and port that
-// a service has: clusterip.<ip>, nodeport.<n>, loadbalancerip.<ip>. It promises
+// endpointslice.<namespace>.<name>, needpods.<namespace>.<name>, and one key for
+// each address and port that a service has: clusterip.<ip>, nodeport.<n>, loadbalancerip.<ip>. It promises
 // that a service and the keys of what it has always change in one atomic
 // commit: nothing has two owners, and what a service had is free in the same
 // instant in which the service is gone, also when the process is killed at any
@@ -112,6 +112,7 @@ func (s *Store) Delete(ctx context.Context, name Name) error {
 				sliceTable().Delete(l.tx, slice.Namespace, slice.Name)
 			}
 		}
+		needTable().Delete(l.tx, name.Namespace, name.Name)
 		if stored == nil {
 			return nil, nil
 		}

@@ -79,6 +79,14 @@ func parseSlicePage(r *servicelbv1.ListEndpointSlicesRequest) (catalog.Query, er
 	return q, v.Err(Domain)
 }
 
+func parseNeedPodsPage(r *servicelbv1.ListNeedPodsRequest) (catalog.Query, error) {
+	var v rpcerr.Violations
+	q := catalog.Query{Namespaces: r.GetNamespaces()}
+	parsePage(&v, &q, r.GetPageSize(), defaultServicePage, maxServicePage, r.GetPageToken())
+	checkNamespaces(&v, r.GetNamespaces())
+	return q, v.Err(Domain)
+}
+
 func checkNamespaces(v *rpcerr.Violations, namespaces []string) {
 	if len(namespaces) > maxNamespaces {
 		v.Addf("namespaces", "%d namespaces, at most %d are allowed", len(namespaces), maxNamespaces)

@@ -36,6 +36,7 @@ func Register(on grpc.ServiceRegistrar, cfg Config) {
 	fail := failures{exhausted: cfg.Exhausted}
 	servicelbv1.RegisterServiceServiceServer(on, &services{store: cfg.Store, selectors: cfg.Selectors, fail: fail, log: cfg.Log})
 	servicelbv1.RegisterEndpointSliceServiceServer(on, &endpointSlices{store: cfg.Store, fail: fail, log: cfg.Log})
+	servicelbv1.RegisterNeedPodsServiceServer(on, &needPods{store: cfg.Store, fail: fail, log: cfg.Log})
 }
 
 // follower says whether the caller learns of changes from the bus. An operator

@@ -135,6 +135,9 @@ func CheckServiceName(prefix, namespace, name string, v *rpcerr.Violations) {
 	report(v, prefix+"name", serviceName(name))
 }
 
+// CheckNodeName checks the name of a node.
+func CheckNodeName(field, name string, v *rpcerr.Violations) { report(v, field, dnsSubdomain(name)) }
+
 // CheckSliceName reports what is wrong with the names of a slice.
 func CheckSliceName(namespace, name string, v *rpcerr.Violations) {
 	report(v, "namespace", dnsLabel(namespace))

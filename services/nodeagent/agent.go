@@ -19,7 +19,6 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
-	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
 // Run is the agent. It returns nil when ctx ends, and leaves the node's network
@@ -49,7 +48,7 @@ type agent struct {
 	register  *registration
 	reporter  *report.Reporter
 	prog      *intent.Programmer
-	services  *svcsync.Syncer // nil: services are somebody else's
+	services  *services // nil: services are somebody else's
 	interest  *interest
 	cni       *rpcserve.Server
 	operators *rpcserve.Server
@@ -152,7 +151,7 @@ func (a *agent) listen(cfg Config, source *identity.Source, cni nodev1.CNIServic
 	a.onClose(a.monitor.Close)
 	registry.MustRegister(newMetrics(a.flows, a.plumbing))
 	if a.services != nil {
-		registry.MustRegister(a.services.Metrics())
+		registry.MustRegister(a.services.collectors()...)
 	}
 	return nil
 }
@@ -175,7 +174,7 @@ func (a *agent) run(ctx context.Context) error {
 		a.cni.Run, a.operators.Run, a.monitor.Run,
 	}
 	if a.services != nil {
-		parts = append(parts, a.services.Run, a.followed.services.Run, a.followed.slices.Run)
+		parts = append(parts, a.services.Run, a.services.needs.Run, a.followed.services.Run, a.followed.slices.Run)
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })

@@ -83,7 +83,10 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
-	a.services = a.newServices(cfg, state)
+	var err error
+	if a.services, err = a.newServices(cfg, state, c.servicelb); err != nil {
+		return err
+	}
 	a.plumbing.services = a.services
 	a.followed = newFollowed(c, cfg.StateDir, &sink{
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, released: a.register.Again,

@@ -13,7 +13,6 @@ import (
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
-	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
 // listed is how many objects are asked for at once.
@@ -36,9 +35,9 @@ type sink struct {
 	node       string
 	state      *intent.State
 	programmer *intent.Programmer
-	wake       func()          // asks for a pass
-	services   *svcsync.Syncer // nil: somebody else's
-	released   func()          // this node's HostSubnet is gone
+	wake       func()    // asks for a pass
+	services   *services // nil: somebody else's
+	released   func()    // this node's HostSubnet is gone
 	appeared   func(*ipamv1.HostSubnet)
 	log        hclog.Logger
 }
@@ -166,8 +165,8 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 		}, follow.Options[*tenancyv1.NetNamespace]{Cache: cache("netnamespace"), OnChange: s.namespace, Log: log}),
 	}
 	if s.services != nil {
-		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services, log)
-		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services, log)
+		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, log)
+		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, log)
 		s.services.Follow(f.services, f.slices)
 	}
 	return f

@@ -20,7 +20,6 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/link"
 	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
 	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
-	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
 const (
@@ -42,7 +41,7 @@ type plumbing struct {
 	rules      *masquerade.Rules
 	pods       *pods
 	register   *registration
-	services   *svcsync.Syncer // nil: somebody else's
+	services   *services // nil: somebody else's
 	hostIP     netip.Addr
 	datapath   string
 	maskBit    uint8

@@ -62,7 +62,7 @@ func (s *Syncer) open(ctx context.Context, failed failures) {
 }
 
 // hold has the holder take over what is idle now, before the engine knows that it has
-// no backends. With all, what is held is compared too.
+// no backends. With all, everything is compared instead, in one call.
 func (s *Syncer) hold(ctx context.Context, all bool, failed failures) {
 	if s.cfg.Idle == nil {
 		return
@@ -72,9 +72,11 @@ func (s *Syncer) hold(ctx context.Context, all bool, failed failures) {
 		if len(now) == 0 || slices.Equal(now, s.held[name]) {
 			continue
 		}
-		if err := s.cfg.Idle.Hold(ctx, name, now); err != nil {
-			failed.add(name, fmt.Errorf("hold connections: %w", err))
-			continue
+		if !all {
+			if err := s.cfg.Idle.Hold(ctx, name, now); err != nil {
+				failed.add(name, fmt.Errorf("hold connections: %w", err))
+				continue
+			}
 		}
 		s.held[name] = now
 	}

@@ -419,3 +419,77 @@ func stateOf(entries ...proxy.Service) proxy.State {
 }
 
 var errBroken = errors.New("out of order")
+
+// hands stand for the holder: they remember what is held, and what happened when.
+type hands struct {
+	mu     sync.Mutex
+	held   map[serviceview.Name][]Frontend
+	events []string
+	look   func() string // says what the kernel has at the moment
+}
+
+func newHands(look func() string) *hands {
+	return &hands{held: map[serviceview.Name][]Frontend{}, look: look}
+}
+
+func (h *hands) note(what string, name serviceview.Name) {
+	h.events = append(h.events, what+" "+name.Service+" with "+h.look())
+}
+
+func (h *hands) Hold(_ context.Context, name serviceview.Name, frontends []Frontend) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held[name] = frontends
+	h.note("hold", name)
+	return nil
+}
+
+func (h *hands) Release(_ context.Context, name serviceview.Name) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.held, name)
+	h.note("release", name)
+	return nil
+}
+
+func (h *hands) Sync(_ context.Context, held map[serviceview.Name][]Frontend) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = held
+	return nil
+}
+
+// doors stand for the health-check node ports.
+type doors struct {
+	mu      sync.Mutex
+	ports   map[uint16]Health
+	healthy bool
+	served  int
+	refuse  error
+}
+
+func (d *doors) Serve(ports map[uint16]Health) map[serviceview.Name]error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ports = ports
+	d.served++
+	failed := map[serviceview.Name]error{}
+	if d.refuse != nil {
+		for _, h := range ports {
+			failed[h.Service] = d.refuse
+		}
+	}
+	return failed
+}
+
+func (d *doors) Healthy(healthy bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.healthy = healthy
+}
+
+func (d *doors) refuseWith(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refuse = err
+}

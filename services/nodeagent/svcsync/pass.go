@@ -34,12 +34,16 @@ func (s *Syncer) load() {
 		}
 	}
 	s.settle(slices.Collect(maps.Keys(s.pending)))
+	for _, p := range s.pending {
+		for o, aim := range p.objects {
+			s.statuses.saw(o.kind, aim.revision)
+		}
+	}
 }
 
 // want notes that an object is to come into force with a service.
 func (s *Syncer) want(name serviceview.Name, o object, revision uint64, since time.Time) {
 	s.statuses.want(o, revision)
-	s.statuses.saw(o.kind, revision)
 	s.touch(name, since).objects[o] = progress{revision: revision}
 }
 
@@ -82,6 +86,8 @@ func (s *Syncer) absorb() {
 		}
 	}
 	s.settle(slices.Collect(maps.Keys(dirty)))
+	// Only now: who waits for one of these must not hear that a later one has been taken
+	// over before his has.
 	for _, m := range services {
 		s.statuses.saw(KindService, m.revision)
 	}

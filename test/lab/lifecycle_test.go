@@ -228,7 +228,7 @@ func TestAnUpThatIsInterruptedLeavesNothing(t *testing.T) {
 	name := labName(t)
 	start := func(t *testing.T) *exec.Cmd {
 		t.Helper()
-		cmd := exec.Command(damaskBinary, "lab", "up", "--name", name, "--nodes", "3")
+		cmd := exec.Command(damaskBinary, "lab", "up", "--name", name, "--nodes", "3", "--datapath", datapath())
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -50,6 +50,8 @@ type Config struct {
 	ServiceEngine string
 	// Zone is where the node is; empty: nowhere in particular.
 	Zone string
+	// Datapath is that of br0, as the agent calls it.
+	Datapath string
 	// Binaries is the directory of Damask's programs.
 	Binaries string
 	// Identity is the node's certificate.
@@ -86,8 +88,8 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 		subnets = append(subnets, config.Subnet.String())
 	}
 	plane := config.Plane
-	text := fmt.Sprintf("node: %s\nhostIP: %s\nnodeUID: %q\nrequestedSubnets: %s\ndatapath: netdev\nlisten: %s\nmetrics: %s\n",
-		config.Name, config.IP, id, controlplane.List(subnets), n.address(agentPort), n.address(metricsPort)) +
+	text := fmt.Sprintf("node: %s\nhostIP: %s\nnodeUID: %q\nrequestedSubnets: %s\ndatapath: %s\nlisten: %s\nmetrics: %s\n",
+		config.Name, config.IP, id, controlplane.List(subnets), config.Datapath, n.address(agentPort), n.address(metricsPort)) +
 		controlplane.TLSBlock(config.Identity) +
 		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\nservicelb: {servers: %s}\nnats: {servers: %s}\n",
 			controlplane.List(plane.Service("ipam").Addresses), controlplane.List(plane.Service("tenancy").Addresses),

@@ -69,8 +69,5 @@ func Check(binaries string) error {
 	if len(missing) > 0 {
 		return fmt.Errorf("not built: %s should be in %s (`make build`)", strings.Join(missing, ", "), binaries)
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return errors.New("there is no /dev/net/tun, which userspace switches need: load the kernel module tun, or give the container the device")
-	}
 	return nil
 }

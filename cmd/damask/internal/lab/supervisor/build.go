@@ -42,7 +42,7 @@ func (s *Supervisor) build(ctx context.Context) error {
 		{fmt.Sprintf("laying the underlay %s", s.topology.Underlay), s.layUnderlay},
 		{"starting the control services: " + s.counts(), s.startPlane},
 		{fmt.Sprintf("writing down the cluster: %s mode, pods in %s", s.topology.Mode, s.topology.ClusterNetworks[0].CIDR), s.describeCluster},
-		{fmt.Sprintf("booting %s, each with its own Open vSwitch", plural(len(s.topology.Nodes), "node")), s.bootNodes},
+		{fmt.Sprintf("booting %s, each with its own Open vSwitch, datapath %s", plural(len(s.topology.Nodes), "node"), s.config.Datapath.Name), s.bootNodes},
 		{"starting the node agents", s.startAgents},
 		{fmt.Sprintf("attaching %s", plural(len(s.topology.Pods), "pod")), s.addPods},
 	} {
@@ -73,7 +73,7 @@ func (s *Supervisor) counts() string {
 
 func (s *Supervisor) layUnderlay(context.Context) error {
 	var err error
-	if s.network, err = underlay.New(s.topology.Underlay); err != nil {
+	if s.network, err = underlay.New(s.topology.Underlay, s.config.Datapath.ChecksumOffload); err != nil {
 		return err
 	}
 	if err := s.addHost(controlplane.Host, "ctl", s.topology.Control); err != nil {
@@ -199,21 +199,22 @@ func (s *Supervisor) describeServices(ctx context.Context) error {
 // newNode prepares a node that is off.
 func (s *Supervisor) newNode(i int, n topology.Node) (*node.Node, error) {
 	m := machine.New(machine.Config{
-		Name:    n.Name,
-		IP:      n.IP,
-		Gateway: s.outside[0].ip,
-		Plug:    fmt.Sprintf("node%d", i), // names of interfaces have at most 15 characters, names of nodes more
-		Disk:    s.config.Dir.Disk(n.Name),
-		Logs:    s.config.Dir.Path("logs"),
-		Init:    []string{s.config.Self, "lab-node", n.Name},
+		Name:     n.Name,
+		IP:       n.IP,
+		Datapath: s.config.Datapath,
+		Gateway:  s.outside[0].ip,
+		Plug:     fmt.Sprintf("node%d", i), // names of interfaces have at most 15 characters, names of nodes more
+		Disk:     s.config.Dir.Disk(n.Name),
+		Logs:     s.config.Dir.Path("logs"),
+		Init:     []string{s.config.Self, "lab-node", n.Name},
 	}, s.reaper, s.network)
 	files, err := s.authority.IssueFiles(m.Disk("etc", "damask"), identity.Node(n.Name), lifetime)
 	if err != nil {
 		return nil, err
 	}
 	return node.New(node.Config{
-		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Zone: n.Zone, ServiceEngine: cmp.Or(n.ServiceEngine, s.topology.ServiceEngine), Binaries: s.config.Binaries,
-		Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
+		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Datapath: s.config.Datapath.Name, Zone: n.Zone, ServiceEngine: cmp.Or(n.ServiceEngine, s.topology.ServiceEngine),
+		Binaries: s.config.Binaries, Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
 	}, m, s.reaper)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/syntax"
 	"github.com/damask-sdn/damask/internal/configfile"
 )
@@ -20,6 +21,9 @@ func (t *Topology) check(report *configfile.Report) {
 	c := &checker{Report: report, t: t, addresses: map[netip.Addr]string{}}
 	if t.Mode != "multitenant" && t.Mode != "subnet" {
 		c.Addf("mode", "%q is neither multitenant nor subnet", t.Mode)
+	}
+	if !datapath.Valid(t.Datapath) {
+		c.Addf("datapath", "%q is none of system, netdev, auto", t.Datapath)
 	}
 	c.networks()
 	c.tunnel()

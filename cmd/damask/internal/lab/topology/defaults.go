@@ -3,6 +3,8 @@ package topology
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 )
 
 // DefaultOutside is the name of the outside host of a topology that names none.
@@ -16,6 +18,7 @@ func defaults() *Topology {
 		ServiceNetwork:  netip.MustParsePrefix("172.30.0.0/16"),
 		Underlay:        netip.MustParsePrefix("192.168.108.0/24"),
 		Tunnel:          Tunnel{Type: "vxlan"},
+		Datapath:        datapath.Default,
 		Replicas:        Replicas{NATS: 1, IPAM: 1, Tenancy: 1, ServiceLB: 1},
 		ServiceEngine:   "iptables",
 		LoadBalancerIPs: netip.MustParsePrefix("198.51.100.0/24"),

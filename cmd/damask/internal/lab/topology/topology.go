@@ -29,6 +29,9 @@ type Topology struct {
 	Underlay netip.Prefix `yaml:"underlay"`
 	// Tunnel is the encapsulation between nodes. Default: VXLAN on its usual port.
 	Tunnel Tunnel `yaml:"tunnel"`
+	// Datapath is that of every node: "netdev" (default), "system", or "auto": system
+	// where the kernel has the module.
+	Datapath string `yaml:"datapath"`
 	// MTU of pods in bytes; 0: that of the underlay, 1500, less the tunnel's overhead.
 	MTU int `yaml:"mtu"`
 	// Nodes are registered in this order. At least one.

@@ -65,6 +65,7 @@ func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 		"an overlapping pool":     {node + "loadBalancerIPs: 10.128.1.0/24\n", "loadBalancerIPs: 10.128.1.0/24 overlaps 10.128.0.0/14 of clusterNetworks[0].cidr"},
 		"a node called servicelb": {"nodes: [{name: servicelb}]\n", `"servicelb" is the name of a control service`},
 		"a mode that is none":     {node + "mode: flat\n", `topology.yaml:2: mode: "flat" is neither multitenant nor subnet`},
+		"a datapath that is none": {node + "datapath: dpdk\n", `topology.yaml:2: datapath: "dpdk" is none of system, netdev, auto`},
 		"a wrong address":         {"nodes:\n  - {name: n1, ip: 192.168.108.300}\n", "topology.yaml:2: nodes[0].ip:"},
 		"a foreign address":       {"nodes:\n  - {name: n1, ip: 10.0.0.1}\n", "topology.yaml:2: nodes[0].ip: 10.0.0.1 is not an address of the underlay 192.168.108.0/24"},
 		"the broadcast address":   {"nodes:\n  - {name: n1, ip: 192.168.108.255}\n", "is the network or the broadcast address"},

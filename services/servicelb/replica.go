@@ -49,7 +49,7 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	store := catalog.New(b, r.numbers, index)
 	exhausted := register(r.metrics, r.numbers, index, needed, b)
 	r.server.Register(func(on grpc.ServiceRegistrar) {
-		server.Register(on, server.Config{Store: store, Selectors: r.tenancy != nil, Exhausted: exhausted.Inc, Log: r.log})
+		server.Register(on, server.Config{Store: store, Exhausted: exhausted.Inc, Log: r.log})
 	})
 	// The bucket outlives the server, so that calls in progress can finish.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))

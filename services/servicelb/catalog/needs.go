@@ -105,15 +105,9 @@ func (s *Store) idled(tx *bucket.Tx, name Name) (idled, found bool, err error) {
 	if err != nil || !found {
 		return false, false, err
 	}
-	var list []*servicelbv1.EndpointSlice
-	for _, n := range s.index.OfService(name) {
-		slice, there, err := sliceTable().Get(tx, n.Namespace, n.Name)
-		if err != nil {
-			return false, true, err
-		}
-		if there && slice.GetServiceName() == name.Name {
-			list = append(list, slice)
-		}
+	list, err := slicesOf(tx, s.index, name)
+	if err != nil {
+		return false, true, err
 	}
 	view, err := serviceview.Compute(service, list, serviceview.Node{})
 	return view.Idled, true, err

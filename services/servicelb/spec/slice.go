@@ -12,6 +12,10 @@ import (
 // Manager is the managed_by of slices that the service itself keeps.
 const Manager = "servicelb.damask"
 
+// ManagedPrefix is how the names of the slices begin that are kept for a
+// service. No service has a dot in its name, so no other service's do.
+func ManagedPrefix(service string) string { return service + ".pods-" }
+
 // Limits of a slice; those of Kubernetes, where it has them.
 const (
 	maxEndpoints  = 1000

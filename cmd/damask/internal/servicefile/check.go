@@ -70,7 +70,7 @@ func (s *Service) checkPorts(r *configfile.Report) {
 		word(at, "protocol", p.Protocol, protocols)
 		number(at, "port", p.Port)
 		once(at, "port", fmt.Sprintf("%d/%s", p.Port, protocolName(p.Protocol)), numbers)
-		s.checkTarget(at, p.TargetPort)
+		checkTarget(at, p.TargetPort)
 		if p.AppProtocol != "" {
 			if reason := syntax.CheckKey(p.AppProtocol); reason != "" {
 				at.Addf("appProtocol", "%s", reason)
@@ -87,7 +87,7 @@ func (s *Service) checkPorts(r *configfile.Report) {
 	}
 }
 
-func (s *Service) checkTarget(r *configfile.Report, target NumberOrName) {
+func checkTarget(r *configfile.Report, target NumberOrName) {
 	text := string(target)
 	switch n, err := strconv.ParseUint(text, 10, 32); {
 	case text == "":
@@ -95,8 +95,6 @@ func (s *Service) checkTarget(r *configfile.Report, target NumberOrName) {
 		number(r, "targetPort", uint32(n))
 	case !syntax.PortName.Fits(text):
 		r.Addf("targetPort", "%q is neither a port number nor %s", text, syntax.PortName.Words())
-	case len(s.Selector) > 0:
-		r.Addf("targetPort", "%q: a name can be used only without selector: the registry of pods knows no names of ports", text)
 	}
 }
 

@@ -28,7 +28,7 @@ services:
   selector: {app: web}
   ports:
   - {name: http, port: 80, targetPort: 8080, protocol: TCP, nodePort: 30080, appProtocol: http}
-  - {name: dns, port: 53, protocol: UDP}
+  - {name: dns, port: 53, targetPort: domain, protocol: UDP}
   externalIPs: [192.0.2.7]
   loadBalancerIP: 198.51.100.1
   loadBalancerSourceRanges: [192.0.2.0/24]
@@ -62,7 +62,7 @@ endpointSlices:
 	}
 	for i, want := range []string{
 		`{"namespace":"shop","name":"web","type":"SERVICE_TYPE_LOAD_BALANCER","selector":{"app":"web"},"clusterIps":["172.30.0.10"],
-		  "ports":[{"name":"http","protocol":"PROTOCOL_TCP","port":80,"targetPort":"8080","nodePort":30080,"appProtocol":"http"},{"name":"dns","protocol":"PROTOCOL_UDP","port":53}],
+		  "ports":[{"name":"http","protocol":"PROTOCOL_TCP","port":80,"targetPort":"8080","nodePort":30080,"appProtocol":"http"},{"name":"dns","protocol":"PROTOCOL_UDP","port":53,"targetPort":"domain"}],
 		  "externalIps":["192.0.2.7"],"loadBalancerIps":["198.51.100.1"],"loadBalancerSourceRanges":["192.0.2.0/24"],"allocateLoadBalancerNodePorts":false,
 		  "sessionAffinity":"SESSION_AFFINITY_CLIENT_IP","sessionAffinityTimeoutSeconds":60,"internalTrafficPolicy":"TRAFFIC_POLICY_LOCAL","externalTrafficPolicy":"TRAFFIC_POLICY_LOCAL",
 		  "trafficDistribution":"TRAFFIC_DISTRIBUTION_PREFER_SAME_NODE","healthCheckNodePort":30081,"publishNotReadyAddresses":true,"labels":{"team":"a"},"annotations":{"example.com/note":"any text"}}`,
@@ -98,7 +98,6 @@ func TestWhatIsWrongIsSaidWithItsField(t *testing.T) {
 		"services: [{namespace: n, name: a, ports: [{name: x, port: 1}, {name: y, port: 1}]}]":                                                            `services[0].ports[1].port: "1/TCP" comes twice`,
 		"services: [{namespace: n, name: a, ports: [{port: 1, nodePort: 30000}]}]":                                                                        "services[0].ports[0].nodePort: only for types NodePort and LoadBalancer",
 		"services: [{namespace: n, name: a, type: NodePort, ports: [{name: x, port: 1, nodePort: 1}, {name: y, port: 2, nodePort: 1}]}]":                  `ports[1].nodePort: "1/TCP" comes twice`,
-		"services: [{namespace: n, name: a, selector: {a: b}, ports: [{port: 1, targetPort: http}]}]":                                                     `services[0].ports[0].targetPort: "http": a name can be used only without selector`,
 		"services: [{namespace: n, name: a, selector: {a: -}, ports: [{port: 1}]}]":                                                                       "services[0].selector.a: a label's value",
 		"services: [{namespace: n, name: a, annotations: {-: x}, ports: [{port: 1}]}]":                                                                    "services[0].annotations.-: a label's name",
 		"services: [{namespace: n, name: a, ports: [{port: 1, targetPort: 70000}]}]":                                                                      "targetPort: 70000: from 1 to 65535",

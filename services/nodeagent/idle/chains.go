@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -73,24 +74,19 @@ func parseTable(text string) map[string][]string {
 // difference answers what iptables-restore has to do, empty if nothing.
 func difference(has map[string][]string, want ruleset) string {
 	var declare, rules, remove []string
-	if want.empty() {
-		for _, chain := range []string{chainIdle, chainHold} {
-			if _, there := has[chain]; there {
-				declare = append(declare, ":"+chain+" - [0:0]") // empties it
-				remove = append(remove, "-X "+chain)
-			}
+	for _, chain := range slices.Sorted(maps.Keys(has)) {
+		if _, wanted := want[chain]; !wanted && (chain == chainIdle || strings.HasPrefix(chain, chainIdle+"-")) {
+			declare = append(declare, ":"+chain+" - [0:0]") // empties it
+			remove = append(remove, "-X "+chain)
 		}
-	} else {
-		if there, ok := has[chainHold]; !ok || !slices.Equal(there, want.hold) {
-			declare = append(declare, ":"+chainHold+" - [0:0]")
-			for _, rule := range want.hold {
-				rules = append(rules, "-A "+chainHold+" "+rule)
-			}
+	}
+	for _, chain := range slices.Sorted(maps.Keys(want)) {
+		there, ok := has[chain]
+		if !ok || chain == chainHold && !slices.Equal(there, want[chain]) { // its order counts
+			declare = append(declare, ":"+chain+" - [0:0]")
+			there = nil
 		}
-		if _, ok := has[chainIdle]; !ok {
-			declare = append(declare, ":"+chainIdle+" - [0:0]")
-		}
-		rules = append(rules, changes(chainIdle, has[chainIdle], want.idle)...)
+		rules = append(rules, changes(chain, there, want[chain])...)
 	}
 	for _, entrance := range entrances {
 		var ours, jumps []string
@@ -99,7 +95,7 @@ func difference(has map[string][]string, want ruleset) string {
 				ours = append(ours, rule)
 			}
 		}
-		if !want.empty() {
+		if len(want) > 0 {
 			jumps = []string{jumpRule}
 		}
 		rules = append(rules, changes(entrance, ours, jumps)...)

@@ -57,7 +57,7 @@ func TestTheRulesOfIdledServices(t *testing.T) {
 -N DAMASK-IDLE-HOLD
 -A PREROUTING -m comment --comment "packets to idled services wait" -j DAMASK-IDLE
 -A OUTPUT -m comment --comment "packets to idled services wait" -j DAMASK-IDLE
--A DAMASK-IDLE ! -d 127.0.0.0/8 -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 30080 -m comment --comment "shop/web" -j DAMASK-IDLE-HOLD
+-A DAMASK-IDLE ! -d 127.0.0.0/8 -p tcp -m tcp --dport 30080 -m addrtype --dst-type LOCAL -m comment --comment "shop/web" -j DAMASK-IDLE-HOLD
 -A DAMASK-IDLE -d 172.30.0.10/32 -p tcp -m tcp --dport 80 -m comment --comment "shop/web" -j DAMASK-IDLE-HOLD
 -A DAMASK-IDLE -d 172.30.0.11/32 -p sctp -m sctp --dport 5300 -m comment --comment "shop/dns" -j DAMASK-IDLE-HOLD
 -A DAMASK-IDLE -d 172.30.0.11/32 -p udp -m udp --dport 53 -m comment --comment "shop/dns" -j DAMASK-IDLE-HOLD
@@ -73,7 +73,7 @@ func TestTheRulesOfIdledServices(t *testing.T) {
 		if err := r.sync(t, services); err != nil {
 			t.Fatal(err)
 		}
-		for _, rule := range []string{"-d 192.0.2.0/24 -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 30080", "-d 198.51.100.0/24 -p tcp -m addrtype"} {
+		for _, rule := range []string{"-d 192.0.2.0/24 -p tcp -m tcp --dport 30080 -m addrtype --dst-type LOCAL", "-d 198.51.100.0/24 -p tcp -m tcp --dport 30080"} {
 			if got := r.raw(t); !strings.Contains(got, rule) || strings.Contains(got, "127.0.0.0/8") {
 				t.Errorf("node ports in some networks only: got\n%s", got)
 			}

@@ -14,86 +14,66 @@ import (
 )
 
 const (
-	chainIdle = "DAMASK-IDLE"      // which packets wait
-	chainHold = "DAMASK-IDLE-HOLD" // how
+	chainIdle = "DAMASK-IDLE"      // which packets wait; further chains begin with its name
+	chainHold = "DAMASK-IDLE-HOLD" // how they wait
 
 	jumpRule = `-m comment --comment "packets to idled services wait" -j ` + chainIdle
 	loopback = "127.0.0.0/8"
 )
 
-// ruleset is what the chains should hold: rules without "-A CHAIN", spelled as
-// iptables-save prints them. Both backends print alike.
-type ruleset struct {
-	idle []string // in any order, each once
-	hold []string // in this order
-}
+// ruleset is what the chains should hold, by their names: rules without "-A CHAIN",
+// spelled as iptables-save prints them. Both backends print alike. Without rules there
+// should be no chains.
+type ruleset map[string][]string
 
 // table answers the rules as chains.read does once they are written.
 func (r ruleset) table() map[string][]string {
-	if r.empty() {
-		return map[string][]string{}
-	}
-	has := map[string][]string{chainIdle: r.idle, chainHold: r.hold}
-	for _, entrance := range entrances {
-		has[entrance] = []string{jumpRule}
+	has := map[string][]string(maps.Clone(r))
+	if len(r) > 0 {
+		for _, entrance := range entrances {
+			has[entrance] = []string{jumpRule}
+		}
 	}
 	return has
 }
 
-// empty says that there should be no chains.
-func (r ruleset) empty() bool { return len(r.idle) == 0 }
-
 // compile answers the rules for services.
 func compile(want Services, nodePortNetworks []netip.Prefix, queue uint16) ruleset {
-	rules := map[string]bool{}
+	var leaves []leaf
+	local := localMatches(nodePortNetworks)
 	for name, frontends := range want {
 		for _, f := range frontends {
-			for _, destination := range f.destinations(nodePortNetworks) {
-				rules[f.rule(name, destination)] = true
-			}
+			leaves = append(leaves, f.leaf(name, local))
 		}
 	}
-	return ruleset{
-		idle: slices.Sorted(maps.Keys(rules)),
-		hold: []string{
-			// Only the beginning of a connection can wait. The rest belongs to one that
-			// this service cannot have any more.
-			"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP",
-			// Without --queue-bypass: while nobody reads the queue, packets are dropped.
-			fmt.Sprintf("-j NFQUEUE --queue-num %d", queue),
-		},
+	rules := ruleset{}
+	if len(leaves) == 0 {
+		return rules
 	}
+	grow(rules, chainIdle, leaves, 0)
+	rules[chainHold] = []string{
+		// Only the beginning of a connection can wait. The rest belongs to one that
+		// this service cannot have any more.
+		"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP",
+		// Without --queue-bypass: while nobody reads the queue, packets are dropped.
+		fmt.Sprintf("-j NFQUEUE --queue-num %d", queue),
+	}
+	return rules
 }
 
-// destinations answers what a rule says of the destination address.
-func (f Frontend) destinations(nodePortNetworks []netip.Prefix) []string {
-	if f.Address.IsValid() {
-		return []string{"-d " + netip.PrefixFrom(f.Address, f.Address.BitLen()).String()}
-	}
+// localMatches answers what rules say of the addresses that have node ports.
+func localMatches(nodePortNetworks []netip.Prefix) []string {
 	if len(nodePortNetworks) == 0 {
 		return []string{"! -d " + loopback}
 	}
 	var all []string
 	for _, n := range nodePortNetworks {
 		if n.Bits() == 0 {
-			all = append(all, "! -d "+loopback)
-			continue
+			return []string{"! -d " + loopback}
 		}
 		all = append(all, "-d "+n.Masked().String())
 	}
 	return all
-}
-
-// rule writes the rule of a frontend.
-func (f Frontend) rule(service serviceview.Name, destination string) string {
-	var b strings.Builder
-	protocol := strings.ToLower(string(f.Protocol))
-	fmt.Fprintf(&b, "%s -p %s ", destination, protocol)
-	if !f.Address.IsValid() {
-		b.WriteString("-m addrtype --dst-type LOCAL ")
-	}
-	fmt.Fprintf(&b, "-m %s --dport %d -m comment --comment \"%s/%s\" -j %s", protocol, f.Port, service.Namespace, service.Service, chainHold)
-	return b.String()
 }
 
 // checked answers the services that have no problem, and an error that names all

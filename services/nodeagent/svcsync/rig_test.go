@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -172,6 +173,13 @@ func (s *switchboard) Open(_ context.Context, opened []Opening, gone []servicevi
 	return nil
 }
 
+// begin forgets what is open: the state behind it is the agent's, and dies with it.
+func (s *switchboard) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.open)
+}
+
 func (s *switchboard) breakWith(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,6 +244,7 @@ func (r *rig) start() *rig {
 	if r.config != nil {
 		r.config(&cfg)
 	}
+	r.board.begin()
 	r.Syncer = New(cfg)
 	r.Follow(r.services, r.slices)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -493,3 +502,7 @@ func (d *doors) refuseWith(err error) {
 	defer d.mu.Unlock()
 	d.refuse = err
 }
+
+type serviceName = serviceview.Name
+
+func equalStates(a, b proxy.State) bool { return reflect.DeepEqual(a, b) }

@@ -69,7 +69,7 @@ func normalSave(text string) string {
 func normalTable(text string) string {
 	text = handles.ReplaceAllString(expiries.ReplaceAllString(text, ""), "")
 	head, rest, _ := strings.Cut(text, "\n")
-	parts := strings.Split(rest, "\n\n")
+	parts := strings.Split(strings.TrimSuffix(strings.TrimSpace(rest), "\n}"), "\n\n")
 	for i, part := range parts {
 		before, elements, found := strings.Cut(part, "elements = {")
 		if !found {
@@ -84,5 +84,5 @@ func normalTable(text string) string {
 		parts[i] = before + "elements = {" + strings.Join(list, ",") + "}" + after
 	}
 	slices.Sort(parts)
-	return head + "\n" + strings.Join(parts, "\n\n") + "\n"
+	return head + "\n" + strings.Join(parts, "\n\n") + "\n}\n"
 }

@@ -94,6 +94,9 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	}, log)
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
 	p.namespaces, p.interest = a.followed.namespaces, a.interest
+	if a.services != nil {
+		a.services.namespaces, a.services.interest = a.followed.namespaces, a.interest
+	}
 	attachments := attach.New(attach.Parts{
 		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, Names: p, Registry: p,
 	}, log.Named("attach"))

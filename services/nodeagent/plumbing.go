@@ -53,6 +53,7 @@ type plumbing struct {
 
 	passing  sync.Mutex // one pass at a time: Audit may be asked for any time
 	restored bool       // under passing: the pods that live here are in the state
+	resolved bool       // under passing: so are the services that the agent began with
 	ready    bool       // under passing: a pass has got to its end
 
 	mu       sync.Mutex
@@ -201,6 +202,10 @@ func (p *plumbing) flows(ctx context.Context, a *audit) error {
 		p.notReady(missing...)
 		return nil
 	}
+	if !p.resolved && p.services != nil {
+		p.services.resolve(ctx)
+	}
+	p.resolved = true
 	diff, err := p.programmer.Reconcile(ctx)
 	if err != nil {
 		return err

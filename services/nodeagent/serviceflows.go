@@ -5,8 +5,10 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/damask-sdn/damask/internal/serviceview"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
@@ -53,5 +55,44 @@ func (f *serviceFlows) Open(ctx context.Context, opened []svcsync.Opening, gone 
 func (f *serviceFlows) note(c intent.Change) {
 	for _, owner := range c.Owners {
 		f.unsent[owner] = true
+	}
+}
+
+// resolving bounds how long the first comparison of flows waits for the services that
+// the node began with, and then for the VNIDs of their namespaces. All of them are in
+// the caches, as a rule.
+const resolving = 3 * time.Second
+
+// namespaceFinder is the part of a follower that knows what exists.
+type namespaceFinder interface {
+	Find(ctx context.Context, name string) (*tenancyv1.NetNamespace, bool, error)
+}
+
+// resolve waits until the state has the services that the agent begins with, and the
+// VNIDs that their flows need. Compared before, the switch would lose these flows, and
+// get them back a moment later.
+func (s *services) resolve(ctx context.Context) {
+	if network, known := s.state.Network(); !known || network.Node.Mode != pipeline.Multitenant {
+		return // services have no flows of their own
+	}
+	begun, cancel := context.WithTimeout(ctx, resolving)
+	defer cancel()
+	select {
+	case <-s.Begun():
+	case <-begun.Done():
+		return
+	}
+	wanted := s.state.ServiceNamespaces()
+	s.interest.servicesWant(wanted)
+	found, cancel := context.WithTimeout(ctx, resolving)
+	defer cancel()
+	for _, namespace := range wanted {
+		_, exists, err := s.namespaces.Find(found, namespace)
+		if err == nil && exists {
+			_, err = s.state.AwaitVNID(found, namespace)
+		}
+		if err != nil {
+			return // tenancy does not answer; the flows come when it does
+		}
 	}
 }

@@ -18,8 +18,11 @@ import (
 // services is the agent's part for Services.
 type services struct {
 	*svcsync.Syncer
-	gate  gate
-	needs *needpods.Reporter
+	state      *intent.State
+	namespaces namespaceFinder
+	interest   *interest
+	gate       gate
+	needs      *needpods.Reporter
 }
 
 // newServices makes the part for Services; nil when they are somebody else's.
@@ -46,7 +49,7 @@ func (a *agent) newServices(cfg Config, state *intent.State, servicelb *grpc.Cli
 		Idle:    gate{held},
 		Log:     a.log.Named("services"),
 	})
-	return &services{Syncer: syncer, gate: gate{held}, needs: needs}, nil
+	return &services{Syncer: syncer, state: state, gate: gate{held}, needs: needs}, nil
 }
 
 // collectors are the metrics of the part.

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/serviceview"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/healthport"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
@@ -134,4 +136,71 @@ func TestAnOccupiedHealthPortIsItsServicesError(t *testing.T) {
 			t.Errorf("got %v", failed)
 		}
 	})
+}
+
+// finder knows namespaces, and tells the state of them when it is asked.
+type finder struct {
+	state *intent.State
+	vnids map[string]uint32
+}
+
+func (f finder) Find(ctx context.Context, name string) (*tenancyv1.NetNamespace, bool, error) {
+	vnid, exists := f.vnids[name]
+	if !exists {
+		return nil, false, nil
+	}
+	nn := &tenancyv1.NetNamespace{Name: name, Netid: vnid}
+	f.state.SetNetNamespace(nn)
+	return nn, true, nil
+}
+
+// At start flows are compared when those of services are known: all of them, unless
+// their namespace does not exist.
+func TestFlowsOfServicesAreKnownBeforeFlowsAreCompared(t *testing.T) {
+	state := complete(t)
+	begin := svcsync.New(svcsync.Config{Log: hclog.NewNullLogger()})
+	followed := wishes{}
+	s := &services{
+		Syncer: begin, state: state, namespaces: finder{state, map[string]uint32{"shop": 42}},
+		interest: newInterest(followed, state, func(intent.Change) {}),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.resolve(ctx) // nobody knows services yet, and the agent stops: it does not wait
+	followed.expect(t)
+
+	flows := &serviceFlows{state: state, unsent: map[string]bool{}, program: func(context.Context, intent.Change) error { return intent.ErrNotStarted }}
+	started := svcsync.New(svcsync.Config{Log: hclog.NewNullLogger(), Flows: flows, Audit: time.Hour, View: func() (proxy.Node, bool) { return proxy.Node{}, false }})
+	started.Follow(
+		shelf[*servicelbv1.Service]{"shop/web": service("shop", "172.30.0.1"), "gone/web": service("gone", "172.30.0.2")},
+		shelf[*servicelbv1.EndpointSlice]{},
+	)
+	ctx, cancel = context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- started.Run(ctx) }()
+	s.Syncer = started
+	s.resolve(t.Context())
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	followed.expect(t, "gone", "shop")
+	if shop, gone := state.ServiceFlows("shop", "web"), state.ServiceFlows("gone", "web"); shop == 0 || gone != 0 {
+		t.Errorf("%d and %d flows", shop, gone)
+	}
+}
+
+// shelf stands for a follower.
+type shelf[T any] map[string]T
+
+func (s shelf[T]) Get(name string) (T, bool)  { object, there := s[name]; return object, there }
+func (s shelf[T]) Snapshot() map[string]T     { return maps.Clone(s) }
+func (shelf[T]) Synced(context.Context) error { return nil }
+func (shelf[T]) Cached() bool                 { return false }
+
+func service(namespace, clusterIP string) *servicelbv1.Service {
+	return &servicelbv1.Service{
+		Namespace: namespace, Name: "web", ClusterIps: []string{clusterIP}, Revision: 1,
+		Ports: []*servicelbv1.ServicePort{{Protocol: servicelbv1.Protocol_PROTOCOL_TCP, Port: 80}},
+	}
 }

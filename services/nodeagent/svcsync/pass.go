@@ -20,9 +20,10 @@ type pending struct {
 	objects map[object]progress
 }
 
-// load takes all services and endpoints over.
-func (s *Syncer) load() {
-	now := time.Now()
+// load takes all services and endpoints over. Flows hears of them at once, and not
+// when the engine is done: after a restart the switch has them already.
+func (s *Syncer) load(ctx context.Context) {
+	now, newest := time.Now(), map[string]uint64{}
 	s.marks.take() // what they are about is in the snapshots
 	for _, service := range s.services.Snapshot() {
 		name := s.ledger.setService(service)
@@ -36,9 +37,14 @@ func (s *Syncer) load() {
 	s.settle(slices.Collect(maps.Keys(s.pending)))
 	for _, p := range s.pending {
 		for o, aim := range p.objects {
-			s.statuses.saw(o.kind, aim.revision)
+			newest[o.kind] = max(newest[o.kind], aim.revision)
 		}
 	}
+	for kind, revision := range newest {
+		s.statuses.saw(kind, revision)
+	}
+	s.open(ctx, failures{}) // what does not work is tried again in each pass
+	s.begin()
 }
 
 // want notes that an object is to come into force with a service.

@@ -148,7 +148,11 @@ func soon(t testing.TB) context.Context {
 // settled waits until every object that was put is in force, and every other gone.
 func (r *rig) settled() {
 	r.t.Helper()
-	ctx := soon(r.t)
+	r.settledBy(soon(r.t))
+}
+
+func (r *rig) settledBy(ctx context.Context) {
+	r.t.Helper()
 	for {
 		r.statuses.mu.Lock()
 		changed := r.statuses.changed
@@ -160,7 +164,7 @@ func (r *rig) settled() {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			r.t.Fatalf("not in force: %v", behind)
+			r.t.Fatalf("%d objects are not in force, %v among them", len(behind), behind[:min(5, len(behind))])
 		}
 	}
 }
@@ -242,9 +246,16 @@ func slice(service, name string, addresses ...string) *servicelbv1.EndpointSlice
 		Ports: []*servicelbv1.EndpointPort{{Name: "http", Protocol: servicelbv1.Protocol_PROTOCOL_TCP, Port: 8080}},
 	}
 	for _, a := range addresses {
-		s.Endpoints = append(s.Endpoints, &servicelbv1.Endpoint{Addresses: []string{a}, NodeName: "node2"})
+		s.Endpoints = append(s.Endpoints, endpointAt(a))
 	}
 	return s
+}
+
+type sliceOf = servicelbv1.EndpointSlice
+
+// endpointAt is a ready endpoint on another node.
+func endpointAt(address string) *servicelbv1.Endpoint {
+	return &servicelbv1.Endpoint{Addresses: []string{address}, NodeName: "node2"}
 }
 
 // entry is what the engine should have of service and slice.

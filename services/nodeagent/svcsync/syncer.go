@@ -74,6 +74,7 @@ type Syncer struct {
 	metrics  *Metrics
 	requests chan chan<- audited
 	doubted  atomic.Bool
+	begun    chan struct{} // closed when Flows has what the agent begins with
 	started  chan struct{} // closed when everything is known
 	stopped  chan struct{} // closed when Run ends
 
@@ -98,7 +99,7 @@ type loop struct {
 func New(cfg Config) *Syncer {
 	s := &Syncer{
 		cfg: cfg, marks: newMarks(), statuses: newStatuses(), metrics: newMetrics(),
-		requests: make(chan chan<- audited), started: make(chan struct{}), stopped: make(chan struct{}),
+		requests: make(chan chan<- audited), begun: make(chan struct{}), started: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.loop = loop{
 		ledger: newLedger(cfg.Node, cfg.Idle != nil), engine: newEngine(cfg.Engines, s.metrics, cfg.Log),
@@ -132,6 +133,11 @@ func (s *Syncer) Doubt() {
 	s.marks.nudge()
 }
 
+// Begun is closed when Flows has been told of the services that the agent begins with,
+// or when it is clear that none are known. Who would take out flows that are nobody's
+// waits for it: those of services are nobody's before.
+func (s *Syncer) Begun() <-chan struct{} { return s.begun }
+
 // Metrics answers what the syncer counts.
 func (s *Syncer) Metrics() *Metrics { return s.metrics }
 
@@ -154,7 +160,7 @@ func (s *Syncer) Run(ctx context.Context) error {
 	if !s.await(ctx) {
 		return nil
 	}
-	s.load()
+	s.load(ctx)
 	close(s.started)
 	audit := time.NewTicker(s.cfg.Audit)
 	defer audit.Stop()
@@ -187,6 +193,15 @@ func (s *Syncer) Run(ctx context.Context) error {
 	}
 }
 
+// begin closes begun, once.
+func (s *Syncer) begin() {
+	select {
+	case <-s.begun:
+	default:
+		close(s.begun)
+	}
+}
+
 // await answers true when all services and endpoints are known: from servicelb or,
 // when that does not answer soon, from when the agent last ran.
 func (s *Syncer) await(ctx context.Context) bool {
@@ -201,5 +216,6 @@ func (s *Syncer) await(ctx context.Context) bool {
 		return ctx.Err() == nil
 	}
 	s.cfg.Log.Warn("servicelb does not answer, and no services are known from before: none are programmed yet")
+	s.begin()
 	return s.services.Synced(ctx) == nil && s.slices.Synced(ctx) == nil
 }

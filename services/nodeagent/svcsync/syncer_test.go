@@ -254,3 +254,23 @@ func TestNewClusterNetworksReachTheEngine(t *testing.T) {
 		t.Errorf("the rules do not have the new network:\n%s", rules)
 	}
 }
+
+// Whoever compares the switch must know of services though the engine takes its time.
+func TestTheSwitchHearsOfServicesBeforeTheEngineIsDone(t *testing.T) {
+	r := newRig(t, "nftables")
+	r.config = func(c *Config) {
+		c.Engines.Chosen = func(proxy.Node) (proxy.Engine, error) { return nil, errBroken }
+	}
+	r.put(service("web", "172.30.0.1"))
+	r.start()
+	select {
+	case <-r.Begun():
+	case <-soon(t).Done():
+		t.Fatal("the switch heard nothing")
+	}
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
+	if _, open := r.board.open[nameOf("shop/web")]; !open {
+		t.Errorf("the switch has %v", r.board.open)
+	}
+}

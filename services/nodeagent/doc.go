@@ -6,7 +6,8 @@
 // touched, what is repaired at start and in audits, and how what the control
 // services say reaches the switch. The work itself is in the packages below:
 // intent → pipeline → flowsync → openflow for flows, bridge for OVSDB, link
-// for netlink, masquerade for iptables, attach and lease for pods.
+// for netlink, masquerade for iptables, attach and lease for pods, svcsync and
+// proxy for Services.
 //
 // It promises that starting, stopping or crashing costs no packet: a start is
 // a comparison, and a stop leaves everything as it is. It must never remove

@@ -26,9 +26,10 @@ const (
 // ObjectStatus is how far the node is with one object.
 type ObjectStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What kind: "hostsubnet", "netnamespace", "clusternetwork", "isolation" or "pod".
+	// What kind: "hostsubnet", "netnamespace", "clusternetwork", "isolation", "pod",
+	// "service" or "endpointslice".
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Its name; NAMESPACE/NAME for a pod.
+	// Its name; NAMESPACE/NAME for a pod, a service and an endpointslice.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The store revision that should be in force (0 for pods: they are local).
 	RevisionWanted uint64 `protobuf:"varint,3,opt,name=revision_wanted,json=revisionWanted,proto3" json:"revision_wanted,omitempty"`

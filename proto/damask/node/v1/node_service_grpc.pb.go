@@ -42,7 +42,8 @@ type NodeServiceClient interface {
 	// ListAttachments answers the pods of this node.
 	ListAttachments(ctx context.Context, in *ListAttachmentsRequest, opts ...grpc.CallOption) (*ListAttachmentsResponse, error)
 	// WaitProgrammed answers when this node has programmed the object at the
-	// revision, or a later one, or at once when it does not follow the object.
+	// revision, or a later one, or at once when it does not follow the object. It
+	// waits for services and endpointslices that the node has not heard of yet.
 	// DEADLINE_EXCEEDED with the object's last error in the message.
 	WaitProgrammed(ctx context.Context, in *WaitProgrammedRequest, opts ...grpc.CallOption) (*WaitProgrammedResponse, error)
 	// Audit compares the switch and the kernel with what should be, now, and
@@ -133,7 +134,8 @@ type NodeServiceServer interface {
 	// ListAttachments answers the pods of this node.
 	ListAttachments(context.Context, *ListAttachmentsRequest) (*ListAttachmentsResponse, error)
 	// WaitProgrammed answers when this node has programmed the object at the
-	// revision, or a later one, or at once when it does not follow the object.
+	// revision, or a later one, or at once when it does not follow the object. It
+	// waits for services and endpointslices that the node has not heard of yet.
 	// DEADLINE_EXCEEDED with the object's last error in the message.
 	WaitProgrammed(context.Context, *WaitProgrammedRequest) (*WaitProgrammedResponse, error)
 	// Audit compares the switch and the kernel with what should be, now, and

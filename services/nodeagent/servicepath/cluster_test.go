@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -62,15 +63,15 @@ type pod struct {
 }
 
 // engines are both, by name.
-var engines = map[string]func(t *testing.T, n proxy.Node) proxy.Engine{
-	"iptables": func(t *testing.T, n proxy.Node) proxy.Engine {
+var engines = map[string]func(t testing.TB, n proxy.Node) proxy.Engine{
+	"iptables": func(t testing.TB, n proxy.Node) proxy.Engine {
 		e, err := iptables.New(n, iptables.DefaultProgram)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return e
 	},
-	"nftables": func(t *testing.T, n proxy.Node) proxy.Engine {
+	"nftables": func(t testing.TB, n proxy.Node) proxy.Engine {
 		e, err := nftables.New(n)
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +80,11 @@ var engines = map[string]func(t *testing.T, n proxy.Node) proxy.Engine{
 	},
 }
 
-func patience(t *testing.T) context.Context {
+// userspace is false where the tests are told that there is the kernel module, as in
+// the virtual machine of test/kernel.
+func userspace() bool { return os.Getenv("DAMASK_DATAPATH") != bridge.SystemDatapath }
+
+func patience(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -87,7 +92,7 @@ func patience(t *testing.T) context.Context {
 }
 
 // newCluster makes two nodes that know one another.
-func newCluster(t *testing.T, engine string, multitenant bool) []*node {
+func newCluster(t testing.TB, engine string, multitenant bool) []*node {
 	t.Helper()
 	proctest.Need(t, "ip", "nft", "iptables", "ethtool", "sysctl")
 	var nodes []*node
@@ -111,36 +116,40 @@ func newCluster(t *testing.T, engine string, multitenant bool) []*node {
 	return nodes
 }
 
-// underlay gives the node a switch, and its address to a bridge of its own: so the
-// userspace datapath finds the way of tunnel packets.
-func (n *node) underlay(t *testing.T, host netip.Addr) {
+// underlay gives the node a switch and its address: on the userspace datapath to a
+// bridge of its own, by which it finds the way of tunnel packets.
+func (n *node) underlay(t testing.TB, host netip.Addr) {
 	t.Helper()
 	n.sw = ovstest.Start(t, ovstest.Options{Namespace: n.ns, Datapath: ovstest.Netdev})
-	n.sw.Vsctl(t, "add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev", "fail_mode=standalone",
-		"--", "add-port", "br-phy", "eth0")
+	device := "eth0"
+	if userspace() {
+		device = "br-phy"
+		n.sw.Vsctl(t, "add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev", "fail_mode=standalone",
+			"--", "add-port", "br-phy", "eth0")
+		n.ns.Run(t, "ethtool", "-K", "eth0", "tx", "off")
+		n.ns.Run(t, "ethtool", "-K", "br-phy", "tx", "off")
+	}
 	// As strict as a node can be: nothing but our own rules lets a packet through.
 	n.ns.Run(t, "sh", "-e", "-c", `
-		ethtool -K eth0 tx off >/dev/null
-		ethtool -K br-phy tx off >/dev/null
 		ip link set eth0 up
-		ip link set br-phy up
-		ip address add `+netip.PrefixFrom(host, 24).String()+` dev br-phy
-		for name in all default br-phy; do sysctl -q -w net.ipv4.conf.$name.rp_filter=1; done
+		ip link set `+device+` up
+		ip address add `+netip.PrefixFrom(host, 24).String()+` dev `+device+`
+		for name in all default `+device+`; do sysctl -q -w net.ipv4.conf.$name.rp_filter=1; done
 		iptables -P FORWARD DROP
 		iptables -P INPUT DROP
 		iptables -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT`)
 }
 
 // open opens the agent's parts.
-func (n *node) open(t *testing.T) {
+func (n *node) open(t testing.TB) {
 	t.Helper()
 	var err error
-	if n.links, err = link.Open(link.Config{Namespace: n.ns.Path(), Userspace: true}); err != nil {
+	if n.links, err = link.Open(link.Config{Namespace: n.ns.Path(), Userspace: userspace()}); err != nil {
 		t.Fatal(err)
 	}
 	n.bridge = bridge.New(bridge.Config{Database: "unix:" + n.sw.DBSocket()}, hclog.NewNullLogger())
 	flows := flowsync.New(flowsync.Config{Socket: n.sw.MgmtSocket("br0"), Fragments: openflow.FragmentsNXMatch}, hclog.NewNullLogger())
-	n.state = intent.NewState(n.ns.Name(), true)
+	n.state = intent.NewState(n.ns.Name(), userspace())
 	n.program = intent.NewProgrammer(n.state, flows, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -154,7 +163,7 @@ func (n *node) open(t *testing.T) {
 }
 
 // learn tells the node of the cluster.
-func (n *node) learn(t *testing.T, name string, multitenant bool) {
+func (n *node) learn(t testing.TB, name string, multitenant bool) {
 	t.Helper()
 	_, err := n.state.SetClusterNetwork(&ipamv1.ClusterNetwork{
 		Name: "default", Networks: []*ipamv1.ClusterNetworkEntry{{Cidr: clusterNetworks[0].String(), HostSubnetLength: 9}},
@@ -182,15 +191,19 @@ func (n *node) learn(t *testing.T, name string, multitenant bool) {
 }
 
 // plumb makes bridge, tun0, the fixed rules and the flows.
-func (n *node) plumb(t *testing.T) {
+func (n *node) plumb(t testing.TB) {
 	t.Helper()
 	network, known := n.state.Network()
 	if !known {
 		t.Fatalf("%s does not know its network: %v", n.ns.Name(), n.state.Missing())
 	}
 	ctx := patience(t)
+	datapath := bridge.UserspaceDatapath
+	if !userspace() {
+		datapath = bridge.SystemDatapath
+	}
 	_, err := n.bridge.EnsureBridge(ctx, bridge.Spec{
-		DatapathType: bridge.UserspaceDatapath, Tunnel: bridge.Tunnel{Type: bridge.VXLAN, Port: 4789}, MTU: mtu,
+		DatapathType: datapath, Tunnel: bridge.Tunnel{Type: bridge.VXLAN, Port: 4789}, MTU: mtu,
 		GatewayMAC: network.Node.GatewayMAC(),
 	})
 	if err != nil {
@@ -203,8 +216,10 @@ func (n *node) plumb(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.links.Quarantine("eth0"); err != nil {
-		t.Fatal(err)
+	if userspace() {
+		if err := n.links.Quarantine("eth0"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	n.ns.Do(t, func() {
 		rules, err := masquerade.New()
@@ -226,7 +241,7 @@ func (n *node) plumb(t *testing.T) {
 }
 
 // meet asks the other node for its hardware address.
-func (n *node) meet(t *testing.T, host netip.Addr) {
+func (n *node) meet(t testing.TB, host netip.Addr) {
 	t.Helper()
 	underlay, err := n.links.FindUnderlay(patience(t), host)
 	if err == nil {
@@ -238,7 +253,7 @@ func (n *node) meet(t *testing.T, host netip.Addr) {
 }
 
 // addPod attaches a pod to the node, with this last byte of its address.
-func (n *node) addPod(t *testing.T, namespace, name string, last byte) *pod {
+func (n *node) addPod(t testing.TB, namespace, name string, last byte) *pod {
 	t.Helper()
 	base := n.subnet.Addr().As4()
 	base[3] = last
@@ -264,7 +279,7 @@ func (n *node) addPod(t *testing.T, namespace, name string, last byte) *pod {
 }
 
 // addService gives all nodes a service with backends, by TCP and UDP.
-func addService(t *testing.T, nodes []*node, namespace, name, address string, port uint16, backends ...netip.AddrPort) {
+func addService(t testing.TB, nodes []*node, namespace, name, address string, port uint16, backends ...netip.AddrPort) {
 	t.Helper()
 	ip := []netip.Addr{netip.MustParseAddr(address)}
 	for _, n := range nodes {
@@ -286,7 +301,7 @@ func addService(t *testing.T, nodes []*node, namespace, name, address string, po
 }
 
 // sync programs the node's services.
-func (n *node) sync(t *testing.T) {
+func (n *node) sync(t testing.TB) {
 	t.Helper()
 	var err error
 	n.ns.Do(t, func() { _, err = n.engine.Sync(patience(t), n.services) })

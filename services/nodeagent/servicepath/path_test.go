@@ -10,7 +10,7 @@ import (
 )
 
 // dropped counts the packets that a table's last flow has dropped.
-func (n *node) dropped(t *testing.T, table int) int {
+func (n *node) dropped(t testing.TB, table int) int {
 	t.Helper()
 	flows := n.sw.Ofctl(t, "dump-flows", "br0", fmt.Sprintf("table=%d", table))
 	found := regexp.MustCompile(`n_packets=(\d+), n_bytes=\d+, (?:idle_age=\d+, )?priority=0 actions=drop`).FindStringSubmatch(flows)
@@ -25,7 +25,7 @@ func (n *node) dropped(t *testing.T, table int) int {
 }
 
 // wantDropped wants that a table of the node drops packets while something happens.
-func (n *node) wantDropped(t *testing.T, table int, happens func()) {
+func (n *node) wantDropped(t testing.TB, table int, happens func()) {
 	t.Helper()
 	before := n.dropped(t, table)
 	happens()
@@ -35,7 +35,7 @@ func (n *node) wantDropped(t *testing.T, table int, happens func()) {
 }
 
 // redirects counts the ICMP redirects that the node has made.
-func (n *node) redirects(t *testing.T) string {
+func (n *node) redirects(t testing.TB) string {
 	t.Helper()
 	var names, values []string
 	for _, line := range strings.Split(n.ns.Run(t, "cat", "/proc/net/snmp"), "\n") {

@@ -13,7 +13,7 @@ import (
 type socket struct{ net.PacketConn }
 
 // bind opens a socket at an address and port.
-func (p *pod) bind(t *testing.T, local netip.AddrPort) socket {
+func (p *pod) bind(t testing.TB, local netip.AddrPort) socket {
 	t.Helper()
 	var conn net.PacketConn
 	var err error

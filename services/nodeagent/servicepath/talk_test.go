@@ -25,7 +25,7 @@ const (
 
 // serve makes a pod say, by TCP and UDP, who it is and whom it sees, and send back what
 // it is sent.
-func (p *pod) serve(t *testing.T) {
+func (p *pod) serve(t testing.TB) {
 	t.Helper()
 	var listener net.Listener
 	var packets net.PacketConn
@@ -86,7 +86,7 @@ func (p *pod) backend() netip.AddrPort { return netip.AddrPortFrom(p.ip, backend
 // ask sends size bytes to an address and answers the first line of what came back. The
 // rest must be what was sent. A UDP socket that is connected, as this one is, takes
 // answers from that very address alone.
-func (p *pod) ask(t *testing.T, network, address string, size int, limit time.Duration) (string, error) {
+func (p *pod) ask(t testing.TB, network, address string, size int, limit time.Duration) (string, error) {
 	t.Helper()
 	var conn net.Conn
 	var err error
@@ -125,7 +125,7 @@ func (p *pod) ask(t *testing.T, network, address string, size int, limit time.Du
 }
 
 // wantAnswer asks by TCP and UDP, with little and with much, and wants this answer.
-func (p *pod) wantAnswer(t *testing.T, address, want string) {
+func (p *pod) wantAnswer(t testing.TB, address, want string) {
 	t.Helper()
 	for _, request := range []struct {
 		network string
@@ -139,7 +139,7 @@ func (p *pod) wantAnswer(t *testing.T, address, want string) {
 }
 
 // wantSilence asks by TCP and UDP and wants no answer, nor a refusal.
-func (p *pod) wantSilence(t *testing.T, address string) {
+func (p *pod) wantSilence(t testing.TB, address string) {
 	t.Helper()
 	for _, network := range []string{"tcp4", "udp4"} {
 		got, err := p.ask(t, network, address, 10, silence)

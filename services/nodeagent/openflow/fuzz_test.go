@@ -157,7 +157,13 @@ func drawMatch(t *rapid.T) Match {
 	}
 	switch {
 	case kind == "\x08\x00":
-		steps = append(steps, func() { m = m.IPSrc(prefix.Draw(t, "src")) }, func() { m = m.IPDst(prefix.Draw(t, "dst")) })
+		steps = append(steps, func() { m = m.IPSrc(prefix.Draw(t, "src")) }, func() { m = m.IPDst(prefix.Draw(t, "dst")) },
+			func() {
+				m = m.CTState(rapid.Uint32Range(0, 255).Draw(t, "state"), rapid.Uint32Range(0, 255).Draw(t, "states"))
+			})
+		if proto == "" { // A fragment without ports cannot be asked for one.
+			steps = append(steps, func() { m = m.LaterFragment() })
+		}
 	case kind == "\x08\x06":
 		steps = append(steps, func() { m = m.ARPSender(prefix.Draw(t, "spa")) }, func() { m = m.ARPOp(1) },
 			func() { m = m.ARPSenderMAC(mac.Draw(t, "sha"), mac.Draw(t, "mask")) })
@@ -185,8 +191,11 @@ func drawActions(t *rapid.T, tracked bool) []Action {
 	})
 	actions := rapid.SliceOfN(one, 0, 6).Draw(t, "actions")
 	if tracked && rapid.Bool().Draw(t, "ct") {
-		exec := []Action{LoadCTMark(u32.Draw(t, "mark"))}
-		actions = append(actions, CT(Conntrack{Commit: true, Zone: rapid.Uint16().Draw(t, "zone"), Exec: exec}))
+		zone, table := rapid.Uint16().Draw(t, "zone"), rapid.Uint8Range(0, 253).Draw(t, "table")
+		actions = append(actions, rapid.SampledFrom([]Action{
+			CT(Conntrack{Commit: true, Zone: zone, Exec: []Action{LoadCTMark(u32.Draw(t, "mark"))}}),
+			CT(Conntrack{Zone: zone, Table: &table}), CT(Conntrack{Zone: zone, Table: &table, NAT: &NAT{}}),
+		}).Draw(t, "conntrack"))
 	}
 	if rapid.Bool().Draw(t, "goto") {
 		actions = append(actions, Goto(rapid.Uint8Range(100, 253).Draw(t, "table")))

@@ -139,7 +139,7 @@ func (m Match) DstPortMasked(p, mask uint16) Match {
 	return m.withPort(p, mask, oxmTCPDst, oxmUDPDst, oxmSCTPDst)
 }
 
-// LaterFragment matches all fragments of an IP packet but the first. They have no ports.
+// LaterFragment matches all fragments of an IP packet but the first. They have no ports, so the switch refuses a match of both.
 func (m Match) LaterFragment() Match { return m.with(nxmIPFrag, "\x03", "") }
 
 // Reg matches register n (0 to 15).

@@ -31,7 +31,7 @@ func prefixOf(n *net.IPNet) (p netip.Prefix, ok bool) {
 // With only, other IPv4 addresses are taken away.
 func compareAddress(h *netlink.Handle, link netlink.Link, want netip.Prefix, flags int, only bool, found *differences) error {
 	name := link.Attrs().Name
-	list, err := h.AddrList(link, unix.AF_INET)
+	list, err := listed(func() ([]netlink.Addr, error) { return h.AddrList(link, unix.AF_INET) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", name, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,7 +36,7 @@ func (l *Links) FindUnderlay(ctx context.Context, nodeIP netip.Addr) (Underlay, 
 		return Underlay{}, err
 	}
 	defer h.Close()
-	addresses, err := h.AddrList(nil, unix.AF_INET)
+	addresses, err := listed(func() ([]netlink.Addr, error) { return h.AddrList(nil, unix.AF_INET) })
 	if err != nil {
 		return Underlay{}, fmt.Errorf("list addresses: %w", err)
 	}

@@ -142,7 +142,7 @@ func (l *Links) EnsureQuarantine(ctx context.Context, devices []string) (repairs
 		return nil, err
 	}
 	defer h.Close()
-	links, err := h.LinkList()
+	links, err := listed(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}

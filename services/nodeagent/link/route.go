@@ -90,9 +90,11 @@ func routeOf(n netlink.Route) (r route, ok bool) {
 // With only, others through link are taken away.
 func compareRoutes(h *netlink.Handle, link netlink.Link, want []route, only bool, found *differences) error {
 	name := link.Attrs().Name
-	list, err := h.RouteListFiltered(unix.AF_INET,
-		&netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_MAIN},
-		netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	list, err := listed(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(unix.AF_INET,
+			&netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_MAIN},
+			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return fmt.Errorf("list routes of %s: %w", name, err)
 	}

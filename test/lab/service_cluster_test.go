@@ -41,6 +41,17 @@ func (c *cluster) load(t *testing.T, at place, protocol, addr string, count int)
 	return readShares(t, out)
 }
 
+// loadAsKnown is load for a service with affinity, from a client that it knows: of
+// connections that a stranger makes at once, each may be the first.
+func (c *cluster) loadAsKnown(t *testing.T, at place, protocol, addr string, count int) shares {
+	t.Helper()
+	first, rest := c.load(t, at, protocol, addr, 1), c.load(t, at, protocol, addr, count-1)
+	for pair, n := range first.Answers {
+		rest.Answers[pair] += n
+	}
+	return rest
+}
+
 func readShares(t *testing.T, out []byte) shares {
 	t.Helper()
 	var s shares

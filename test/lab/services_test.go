@@ -222,7 +222,7 @@ func (c *cluster) wantGuarded(t *testing.T) {
 func (c *cluster) wantAffinity(t *testing.T) {
 	both(func(protocol string) {
 		for _, from := range []place{inPod("red/client"), inPod("red/far"), inPod("default/client"), onNode("node1"), onNode("node2")} {
-			got := c.load(t, from, protocol, "172.30.0.14:80", enough)
+			got := c.loadAsKnown(t, from, protocol, "172.30.0.14:80", enough)
 			if len(got.by()) != 1 || len(got.Errors) > 0 {
 				t.Errorf("%s by %s: got %v, errors %v, want one backend", from, protocol, got.Answers, got.Errors)
 			}

@@ -123,11 +123,14 @@ func (l *loader) ask() (server, source string, err error) {
 		tcp.SetLinger(0)
 		return greeting(bufio.NewReader(conn))
 	}
-	if _, err := conn.Write([]byte("d")); err != nil {
-		return "", "", err
-	}
-	buf := make([]byte, 256)
-	n, err := conn.Read(buf)
+	buf, n := make([]byte, 256), 0
+	err = repeatedly(conn, func() error {
+		_, err := conn.Write([]byte("d"))
+		return err
+	}, func() error {
+		n, err = conn.Read(buf)
+		return err
+	})
 	if err != nil {
 		return "", "", err
 	}

@@ -1,0 +1,233 @@
+package lab
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+)
+
+// The table of behaviours: each combination of how a service is reached, protocol,
+// traffic policy, affinity and position of the client, with a backend in every
+// position. What should happen is written here as a model, apart from the engines.
+
+const (
+	// tableConnections is how many connections say in what share backends are hit.
+	tableConnections = 1000
+	// stickyConnections is how many say that a client stays with one.
+	stickyConnections = 50
+)
+
+// takenForTunnel is how many connections by UDP of a row may stay without an answer. A
+// masqueraded one gets a port of its node by chance, one in 64512 times the tunnel's
+// (4789): what comes back then is a tunnel packet for the userspace datapath, which
+// reads it before the node's kernel does.
+const takenForTunnel = 2
+
+// chiSquare bounds what chance can do: it is exceeded once in a million times, by
+// degrees of freedom.
+var chiSquare = map[int]float64{0: 0, 1: 23.93, 2: 27.63, 3: 30.66}
+
+// sorts are the services of the table. Each is reached in every way: a LoadBalancer
+// has a cluster IP and node ports too.
+var sorts = []sort{
+	{"any", "Cluster", "None", 1}, {"any-sticky", "Cluster", "ClientIP", 2},
+	{"local", "Local", "None", 3}, {"local-sticky", "Local", "ClientIP", 4},
+}
+
+type sort struct {
+	name, policy, affinity string
+	number                 int // the last part of its addresses and node port
+}
+
+// backendNodes says where the backends are: a pod on each node, node2 itself, and a host
+// that is no node.
+var backendNodes = map[string]string{"pod1": "node1", "pod2": "node2", "host2": "node2", "outside": ""}
+
+func tableTopology(engine string) string {
+	text := strings.Replace(`
+mode: multitenant
+clusterNetworks: [{cidr: 10.128.0.0/14, hostSubnetLength: 9}]
+serviceNetwork: 172.30.0.0/16
+serviceEngine: ENGINE
+nodes: [{name: node1}, {name: node2}]
+pods:
+- {namespace: red, name: client1, node: node1}
+- {namespace: red, name: client2, node: node2}
+- {namespace: red, name: pod1, node: node1}
+- {namespace: red, name: pod2, node: node2}
+services:
+`, "ENGINE", engine, 1)
+	for _, s := range sorts {
+		text += fmt.Sprintf("- {namespace: red, name: %s, type: LoadBalancer, clusterIP: 172.30.0.%d, externalIPs: [203.0.113.%d], loadBalancerIP: 198.51.100.%d,\n"+
+			"  internalTrafficPolicy: %s, externalTrafficPolicy: %s, sessionAffinity: %s,\n"+
+			"  ports: [{name: tcp, port: 80, nodePort: %d}, {name: udp, port: 80, nodePort: %d, protocol: UDP}]}\n",
+			s.name, s.number, s.number, s.number, s.policy, s.policy, s.affinity, 30000+s.number, 30000+s.number)
+	}
+	return text
+}
+
+func TestTableOfServiceBehaviours(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			c := up(t, tableTopology(engine))
+			c.serveAll("8080", "red/pod1", "red/pod2")
+			c.start(onNode("node2"), "serve", "8080", "host2")
+			c.start(onOutside("outside"), "serve", "8080", "outside")
+			c.exec(onOutside("outside"), "ip", "route", "replace", "203.0.113.0/24", "via", c.nodeIP("node2"))
+			var text string
+			for _, s := range sorts {
+				text += strings.TrimPrefix(slice("red/"+s.name, 8080, atNode(c.podIP("red/pod1"), "node1"), atNode(c.podIP("red/pod2"), "node2"),
+					atNode(c.nodeIP("node2"), "node2"), c.outsideIP("outside")), "endpointSlices:\n")
+			}
+			c.apply(t, "endpointSlices:\n"+text)
+			var out strings.Builder
+			w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "BY\tPROTOCOL\tPOLICY\tAFFINITY\tCLIENT\tANSWERS, AND WHOM THE BACKEND SAW")
+			for _, s := range sorts {
+				for _, q := range c.questions(s) {
+					both(func(protocol string) {
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.ask(t, s, q, protocol))
+					})
+				}
+			}
+			w.Flush()
+			t.Logf("engine %s, %d connections a row, %d where clients stay:\n%s", engine, tableConnections, stickyConnections, &out)
+		})
+	}
+}
+
+// question is a row of the table without the protocol.
+type question struct {
+	way  string
+	from place
+	addr string
+	// entry is the node that gives the connection its backend, and client the address
+	// that it sees there.
+	entry, client string
+	// inside: the entry node knows the client as a pod; own: as itself.
+	inside, own bool
+}
+
+// questions are the ways from every client to a service.
+func (c *cluster) questions(s sort) []question {
+	var all []question
+	nodePort := func(node string) string { return fmt.Sprintf("%s:%d", c.nodeIP(node), 30000+s.number) }
+	for i, node := range []string{"node1", "node2"} {
+		pod, other := fmt.Sprintf("red/client%d", i+1), []string{"node2", "node1"}[i]
+		for _, q := range []question{
+			{from: inPod(pod), client: c.podIP(pod), inside: true}, {from: onNode(node), client: c.nodeIP(node), own: true},
+		} {
+			for _, way := range []struct{ way, addr string }{
+				{"external IP", fmt.Sprintf("203.0.113.%d:80", s.number)}, {"load balancer", fmt.Sprintf("198.51.100.%d:80", s.number)},
+				{"node port of its node", nodePort(node)},
+			} {
+				q.way, q.addr, q.entry = way.way, way.addr, node
+				all = append(all, q)
+			}
+			clusterIP := q
+			clusterIP.way, clusterIP.addr = "cluster IP", fmt.Sprintf("172.30.0.%d:80", s.number)
+			if q.own {
+				clusterIP.client = c.gateway(node) // the route to services is by tun0
+			}
+			// Another node sees this one, as it would see any machine.
+			away := question{way: "node port of another", from: q.from, addr: nodePort(other), entry: other, client: c.nodeIP(node)}
+			all = append(all, clusterIP, away)
+		}
+	}
+	outside := question{from: onOutside("outside"), client: c.outsideIP("outside")}
+	for _, way := range []struct{ way, addr, entry string }{
+		{"external IP", fmt.Sprintf("203.0.113.%d:80", s.number), "node2"}, {"load balancer", fmt.Sprintf("198.51.100.%d:80", s.number), "node1"},
+		{"node port of node1", nodePort("node1"), "node1"}, {"node port of node2", nodePort("node2"), "node2"},
+	} {
+		outside.way, outside.addr, outside.entry = way.way, way.addr, way.entry
+		all = append(all, outside)
+	}
+	return all
+}
+
+// expected answers which backends may answer, and whom each sees.
+func (c *cluster) expected(s sort, q question) map[string]string {
+	want := map[string]string{}
+	internal := q.way == "cluster IP"
+	// By an address for the outside, clients inside are served from everywhere.
+	local := s.policy == "Local" && (internal || !q.inside && !q.own)
+	// The answer must come back by the entry node: clients that the policy lets go to
+	// other nodes are masqueraded, unless they are pods on their way inside.
+	masquerade := !internal && !local && (s.policy == "Cluster" || !q.inside)
+	for backend, node := range backendNodes {
+		if local && node != q.entry {
+			continue
+		}
+		inside := q.inside || q.client == c.gateway(q.entry)
+		switch {
+		case backend == "host2" && q.entry == "node2" && !q.own:
+			want[backend] = q.client // delivered on the spot
+		case strings.HasPrefix(backend, "pod") && masquerade:
+			want[backend] = c.gateway(q.entry)
+		case !strings.HasPrefix(backend, "pod") && (masquerade || inside):
+			want[backend] = c.nodeIP(q.entry)
+		default:
+			want[backend] = q.client
+		}
+	}
+	return want
+}
+
+// ask makes the connections of a row, compares, and answers them in words.
+func (c *cluster) ask(t *testing.T, s sort, q question, protocol string) string {
+	t.Helper()
+	count, load := tableConnections, c.load
+	if s.affinity != "None" {
+		count, load = stickyConnections, c.loadAsKnown
+	}
+	want, got := c.expected(s, q), load(t, q.from, protocol, q.addr, count)
+	row := fmt.Sprintf("%s %s, policy %s, affinity %s, from %s", q.way, protocol, s.policy, s.affinity, q.from)
+	if lost := got.Errors[silence]; protocol == "udp" && lost > 0 && lost <= takenForTunnel {
+		t.Logf("%s: %d got no answer", row, lost)
+		delete(got.Errors, silence)
+	}
+	if len(got.Errors) > 0 {
+		t.Errorf("%s: connections failed: %v", row, got.Errors)
+	}
+	var words []string
+	for _, pair := range slices.Sorted(maps.Keys(got.Answers)) {
+		backend, source, _ := strings.Cut(pair, " ")
+		if want[backend] != source {
+			t.Errorf("%s: %s saw %s, want %s", row, backend, c.whose(source), c.whose(want[backend]))
+		}
+		words = append(words, fmt.Sprintf("%s %d (%s)", backend, got.Answers[pair], c.whose(source)))
+	}
+	hit := got.by()
+	if s.affinity != "None" {
+		if len(hit) != 1 {
+			t.Errorf("%s: the client did not stay with one backend: %v", row, hit)
+		}
+		return strings.Join(words, ", ")
+	}
+	share, sum := float64(count)/float64(len(want)), 0.0
+	for backend := range want {
+		sum += (float64(hit[backend]) - share) * (float64(hit[backend]) - share) / share
+	}
+	if limit := chiSquare[len(want)-1]; sum > limit {
+		t.Errorf("%s: the shares are not even: %v, chi-square %.1f, at most %.1f", row, hit, sum, limit)
+	}
+	return strings.Join(words, ", ")
+}
+
+// whose names an address of the lab.
+func (c *cluster) whose(addr string) string {
+	names := map[string]string{c.outsideIP("outside"): "outside", "": "nobody"}
+	for _, n := range c.known().GetNodes() {
+		names[n.GetIp()], names[c.gateway(n.GetName())] = n.GetName(), "gateway of "+n.GetName()
+	}
+	for _, p := range c.known().GetPods() {
+		names[p.GetIps()[0]] = p.GetName()
+	}
+	if name := names[addr]; name != "" {
+		return name
+	}
+	return addr
+}

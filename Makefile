@@ -6,7 +6,7 @@
 SHELL       := /bin/bash
 MODULES     := proto internal cmd services/ipam services/tenancy services/servicelb services/egress services/nodeagent test
 TOOLS       := $(CURDIR)/.cache/tools
-BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-nodeagent damask-cni
+BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni
 
 LDFLAGS     := -s -w
 # A test of the real thing is never skipped here: a missing part is a failure.
@@ -26,7 +26,7 @@ packages: ## Install the Debian packages that are missing (services are not star
 
 build: ## Build every binary into bin/
 	@mkdir -p bin
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=auto -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/servicelb/cmd/... ./services/nodeagent/cmd/...
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=auto -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/servicelb/cmd/... ./services/egress/cmd/... ./services/nodeagent/cmd/...
 	@ls $(addprefix bin/,$(BINARIES)) >/dev/null
 
 demo: packages build ## Start a cluster of three nodes and show real packets, in plain words

@@ -109,6 +109,7 @@ var forbidden = map[string][]string{
 	"services/ipam":      {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
 	"services/tenancy":   {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
 	"services/servicelb": {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
+	"services/egress":    {"vishvananda/netlink", "ovn-org/libovsdb", "coreos/go-iptables"},
 }
 
 func TestControlServicesTouchNoNode(t *testing.T) {

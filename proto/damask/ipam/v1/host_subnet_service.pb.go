@@ -37,9 +37,9 @@ type HostSubnet struct {
 	// Identity of the machine behind the name (Kubernetes' Node UID, or the
 	// machine id). Another identity under the same name is another node.
 	NodeUid string `protobuf:"bytes,5,opt,name=node_uid,json=nodeUid,proto3" json:"node_uid,omitempty"`
-	// Output only. Ranges from which egress IPs are placed here automatically.
+	// Never filled: what a node may host is damask.egress.v1.HostSubnetEgress.
 	EgressCidrs []string `protobuf:"bytes,6,rep,name=egress_cidrs,json=egressCidrs,proto3" json:"egress_cidrs,omitempty"`
-	// Output only. Egress IPs that this node hosts.
+	// Never filled: what a node hosts is damask.egress.v1.EgressHosting.
 	EgressIps []string `protobuf:"bytes,7,rep,name=egress_ips,json=egressIps,proto3" json:"egress_ips,omitempty"`
 	// Output only. When the subnet was given to this identity.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

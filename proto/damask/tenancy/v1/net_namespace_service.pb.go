@@ -37,7 +37,7 @@ type NetNamespace struct {
 	Netid uint32 `protobuf:"varint,3,opt,name=netid,proto3" json:"netid,omitempty"`
 	// Labels of the namespace. kubernetes.io/metadata.name is always there.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Output only. Egress IPs of the namespace.
+	// Never filled: what a namespace wants is damask.egress.v1.NetNamespaceEgress.
 	EgressIps []string `protobuf:"bytes,5,rep,name=egress_ips,json=egressIps,proto3" json:"egress_ips,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`

@@ -1,0 +1,63 @@
+package egress
+
+import (
+	"fmt"
+
+	"github.com/damask-sdn/damask/internal/configfile"
+	"github.com/damask-sdn/damask/internal/daemon"
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/rpcserve"
+)
+
+// Config is the service's configuration file. deploy/config/egress.yaml is the
+// reference.
+type Config struct {
+	// Where gRPC is served: "listen".
+	rpcserve.Config `yaml:",inline"`
+	// Metrics is the TCP address for Prometheus' /metrics and for /healthz,
+	// "HOST:PORT". Required.
+	Metrics string `yaml:"metrics"`
+	// TLS is who the service is; the certificate must be /service/egress's.
+	TLS identity.Files `yaml:"tls"`
+	// Log says what is logged, and how.
+	Log daemon.Log `yaml:"log"`
+	// NATS is the store.
+	NATS natsd.Config `yaml:"nats"`
+	// IPAM is whom to ask for HostSubnets and the address plan.
+	IPAM Servers `yaml:"ipam"`
+	// Tenancy is whom to ask for VNIDs and pods.
+	Tenancy Servers `yaml:"tenancy"`
+}
+
+// Servers names the replicas of a service.
+type Servers struct {
+	// Servers are their gRPC addresses, "HOST:PORT". Required.
+	Servers []string `yaml:"servers"`
+}
+
+// Load reads and checks a configuration file. The error has every problem.
+func Load(path string) (Config, error) {
+	var cfg Config
+	err := configfile.Load(path, &cfg, cfg.check)
+	return cfg, err
+}
+
+func (c *Config) check(r *configfile.Report) {
+	c.Config.Check(r)
+	r.HostPort("metrics", c.Metrics)
+	c.TLS.Check(r.In("tls"))
+	c.Log.Check(r.In("log"))
+	c.NATS.Check(r.In("nats"))
+	c.IPAM.check(r.In("ipam"))
+	c.Tenancy.check(r.In("tenancy"))
+}
+
+func (s Servers) check(r *configfile.Report) {
+	if len(s.Servers) == 0 {
+		r.Addf("servers", "required")
+	}
+	for i, server := range s.Servers {
+		r.HostPort(fmt.Sprintf("servers[%d]", i), server)
+	}
+}

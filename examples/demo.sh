@@ -34,6 +34,23 @@ expect() {
   fi
 }
 
+# shares N: say who answered, and whom they saw; N servers, and no connection failed.
+shares() {
+  local answers
+  answers=$(tail -n 1 | tee "$fifos/answers" | grep -o '"[^" ]* [0-9.]*":[0-9]*' | tr -d '"' | sort | awk -F '[ :]' '{printf "     %s answered %d times, and saw %s\n", $1, $3, $2}')
+  echo "$answers"
+  if [ "$(awk '{print $1}' <<<"$answers" | sort -u | wc -l)" -eq "$1" ] && ! grep -q errors "$fifos/answers"; then
+    echo "   → all answered"
+  else
+    echo "   → NOT AS IT SHOULD BE: $(cat "$fifos/answers")"
+    wrong=1
+  fi
+}
+
+node_ip() { "$damask" get hostsubnet "$1" --lab "$lab" | awk 'NR == 2 {print $3}'; }
+fifos=$(mktemp -d)
+trap 'rm -rf "$fifos"; kill $(jobs -p) 2>/dev/null || true' EXIT
+
 say "Starting a cluster of three nodes. Each has its own ovsdb-server, ovs-vswitchd and agent, in network namespaces; this machine's own network is not touched."
 "$damask" lab down --name "$lab" >/dev/null 2>&1 || true
 "$damask" lab up --name "$lab" -f examples/demo.yaml
@@ -71,6 +88,47 @@ forged=$(address blue/web)
 pod red/web ip addr add "$forged/32" dev lo
 expect no "no answer, as it should be" pod red/web ping -c 2 -i 0.2 -W 1 -I "$forged" "$(address red/db)"
 pod red/web ip addr del "$forged/32" dev lo
+
+say "8. A service: 172.30.0.10 stands for red/cache on node1 and red/db on node2, by their label. Each connection gets one of them, and it sees the pod that asks, not a node."
+go build -o bin/probe ./test/probe
+for backend in cache db web; do
+  mkfifo "$fifos/$backend"
+  "$damask" lab pod exec --name "$lab" "red/$backend" -- bin/probe serve 8080 "red/$backend" <"$fifos/$backend" >/dev/null &
+  exec {kept}>"$fifos/$backend"   # it serves until this closes
+done
+"$damask" service wait red/shop --endpoints 2 --lab "$lab"
+"$damask" get services --lab "$lab"
+"$damask" get endpoints --lab "$lab"
+echo "   red/web asks 40 times:"
+shares 2 < <(pod red/web bin/probe load tcp 172.30.0.10:80 count 40)
+echo "   red/db asks 40 times; when it gets itself, it is seen as its node's gateway:"
+shares 2 < <(pod red/db bin/probe load tcp 172.30.0.10:80 count 40)
+
+say "9. The same from outside: a port of node3, where no pod of the service is. The pods see node3's gateway."
+shares 2 < <("$damask" lab outside exec --name "$lab" -- bin/probe load tcp "$(node_ip node3):30080" count 40)
+
+say "10. Another tenant: blue/web asks for red's service. Table 60 of its node finds that the VNIDs differ."
+expect no "no answer, as it should be" pod blue/web timeout 2 bin/probe load tcp 172.30.0.10:80 count 1
+
+say "11. 200 new connections a second from red/web, while red/web itself becomes a third endpoint and goes again, each in force on all nodes before the next line."
+mkfifo "$fifos/load"
+pod red/web bin/probe load tcp 172.30.0.10:80 rate 200 <"$fifos/load" >"$fifos/load.out" &
+loading=$!
+exec {kept}>"$fifos/load"
+cat >"$fifos/slice.yaml" <<END
+endpointSlices:
+- {namespace: red, name: shop-more, serviceName: shop, ports: [{port: 8080}], endpoints: [{addresses: ["$(address red/web)"], nodeName: node1}]}
+END
+sleep 1
+"$damask" service apply -f "$fifos/slice.yaml" --lab "$lab"
+"$damask" get endpoints red/shop --lab "$lab"
+sleep 1
+"$damask" delete endpointslice red/shop-more --lab "$lab"
+"$damask" service wait red/shop --lab "$lab"
+sleep 0.5
+exec {kept}>&-
+wait "$loading"
+shares 3 <"$fifos/load.out"
 
 say "The flows of node1 that mention red/web, with what each is for:"
 "$damask" flows node1 --lab "$lab" | grep -F -e red/web | head -n 12 || true

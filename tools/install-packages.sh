@@ -2,6 +2,9 @@
 # Installs the Debian packages that Damask's lab and tests run on, if any is
 # missing. Their services are not started: the lab and the tests start private
 # copies of what they need, and the machine's own network is left alone.
+#
+# With the argument "kernel" it installs what a virtual machine needs besides: the
+# kernel itself is unpacked later and not installed.
 set -euo pipefail
 
 declare -A package_of=(
@@ -9,6 +12,9 @@ declare -A package_of=(
   [iptables]=iptables [nft]=nftables [conntrack]=conntrack [ip]=iproute2 [ping]=iputils-ping
   [arping]=iputils-arping [ethtool]=ethtool [tcpdump]=tcpdump [iperf3]=iperf3 [gcc]=gcc
 )
+if [ "${1:-}" = kernel ]; then
+  package_of+=([qemu-system-x86_64]=qemu-system-x86 [depmod]=kmod [xz]=xz-utils [unshare]=util-linux)
+fi
 
 missing=()
 for command in "${!package_of[@]}"; do

@@ -20,11 +20,16 @@ func (f *Follower[T]) loadCache() {
 		return
 	}
 	err := f.readCache()
+	f.cached = err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		clear(f.dormant)
 		f.log.Warn("cache cannot be used, starting without", "path", f.options.Cache, "error", err)
 	}
 }
+
+// Cached says whether the copy began with what the cache file held, be it nothing. It
+// is then what was known when the process last ran, until Synced returns.
+func (f *Follower[T]) Cached() bool { return f.cached }
 
 func (f *Follower[T]) readCache() error {
 	data, err := os.ReadFile(f.options.Cache)

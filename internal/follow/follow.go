@@ -103,6 +103,7 @@ type Follower[T proto.Message] struct {
 	queue     []Event[T]
 	changed   chan struct{} // closed and replaced at each change that somebody may wait for
 	saved     bool          // the cache file holds the present copy
+	cached    bool          // the copy began with what the cache file held
 
 	latestNote []uint64  // shards of the newest head note that is to be judged
 	nextByNote time.Time // before it, notes do not make a follower by name list

@@ -465,5 +465,8 @@ func TestUnusableCacheIsIgnored(t *testing.T) {
 		if got, exists := again.Get("shop"); !exists || got.GetNetid() != 42 {
 			t.Errorf("%s: got %v, %v from the new cache, want 42", name, got, exists)
 		}
+		if f.Cached() || !again.Cached() {
+			t.Errorf("%s: cached is %v, and %v with the new cache", name, f.Cached(), again.Cached())
+		}
 	}
 }

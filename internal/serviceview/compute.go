@@ -21,6 +21,7 @@ func Compute(s *servicelbv1.Service, slices []*servicelbv1.EndpointSlice, node N
 		return v, nil
 	}
 	ready := make(map[netip.Addr]bool)
+	_, v.Idled = s.GetAnnotations()[IdledAt]
 	for _, p := range s.GetPorts() {
 		endpoints := gather(s, p, slices, node)
 		for _, e := range endpoints {
@@ -28,7 +29,9 @@ func Compute(s *servicelbv1.Service, slices []*servicelbv1.EndpointSlice, node N
 				ready[e.Address.Addr()] = true
 			}
 		}
-		v.Ports = append(v.Ports, v.port(s, p, endpoints, node))
+		port := v.port(s, p, endpoints, node)
+		v.Ports = append(v.Ports, port)
+		v.Idled = v.Idled && !port.Any
 	}
 	v.LocalReady = len(ready)
 	return v, nil

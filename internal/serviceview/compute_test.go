@@ -279,3 +279,39 @@ func TestEndpointsThatCannotBeReadAreLeftOut(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
+
+func TestAServiceIsIdledWhileItHasTheAnnotationAndNoBackend(t *testing.T) {
+	idled := func(s *servicelbv1.Service) {
+		s.Annotations = map[string]string{serviceview.IdledAt: "2026-01-01T00:00:00Z"}
+	}
+	onNode := func(s *servicelbv1.Service) {
+		idled(s)
+		s.InternalTrafficPolicy, s.ExternalTrafficPolicy = local, local
+	}
+	headless := func(s *servicelbv1.Service) {
+		idled(s)
+		s.ClusterIps = []string{serviceview.Headless}
+	}
+	for _, c := range []struct {
+		name      string
+		change    func(*servicelbv1.Service)
+		endpoints []string
+		want      bool
+	}{
+		{"no annotation, no endpoint", func(*servicelbv1.Service) {}, nil, false},
+		{"the annotation, no endpoint", idled, nil, true},
+		{"an endpoint that is ready", idled, []string{"1@n9"}, false},
+		{"one that is not ready yet", idled, []string{"1@n9 unready"}, true},
+		{"one that serves to its end", idled, []string{"1@n9 terminating"}, false},
+		{"one that no longer serves", idled, []string{"1@n9 dying"}, true},
+		{"policies Local, and endpoints elsewhere", onNode, []string{"1@n9"}, false},
+		{"headless", headless, nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v, err := serviceview.Compute(web(c.change), []*servicelbv1.EndpointSlice{slice(t, c.endpoints...)}, looking)
+			if err != nil || v.Idled != c.want {
+				t.Errorf("got %v, %v, want %v", v.Idled, err, c.want)
+			}
+		})
+	}
+}

@@ -10,6 +10,10 @@ import (
 // Headless is the cluster IP of a service that has none on purpose.
 const Headless = "None"
 
+// IdledAt is the annotation of services that were put to sleep, with the time
+// as its value. Only that it is there counts.
+const IdledAt = "idling.alpha.openshift.io/idled-at"
+
 // Node is from where a service is seen.
 type Node struct {
 	// Name of the node.
@@ -75,6 +79,9 @@ type View struct {
 	HealthCheckNodePort uint16
 	// LocalReady is how many endpoints on this node are ready.
 	LocalReady int
+	// Idled says that the service was put to sleep and has no backend anywhere:
+	// its first connections are to wait until it has one.
+	Idled bool
 	// Ports are in the service's order. There are none for services that
 	// program nothing: headless ones and ExternalName.
 	Ports []Port

@@ -50,6 +50,8 @@ type agent struct {
 	register  *registration
 	reporter  *report.Reporter
 	prog      *intent.Programmer
+	services  *services // nil: services are somebody else's
+	interest  *interest
 	cni       *cnisocket.Server
 	operators *rpcserve.Server
 	monitor   *daemon.Monitor
@@ -105,6 +107,13 @@ func (a *agent) connect(cfg Config, source *identity.Source, log hclog.Logger) (
 		return c, err
 	}
 	a.onClose(func() { _ = c.tenancy.Close() })
+	if len(cfg.ServiceLB.Servers) > 0 {
+		c.servicelb, err = rpcdial.New(rpcdial.Config{Addresses: cfg.ServiceLB.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_SERVICELB}}, source)
+		if err != nil {
+			return c, err
+		}
+		a.onClose(func() { _ = c.servicelb.Close() })
+	}
 	if c.bus, err = natsd.Connect(cfg.NATS.Servers, source, log); err != nil {
 		return c, err
 	}
@@ -142,6 +151,9 @@ func (a *agent) listen(cfg Config, source *identity.Source, cni cniv1.CNIService
 	}
 	a.onClose(a.monitor.Close)
 	registry.MustRegister(newMetrics(a.flows, a.plumbing))
+	if a.services != nil {
+		registry.MustRegister(a.services.collectors()...)
+	}
 	return nil
 }
 
@@ -157,11 +169,15 @@ func (a *agent) close() {
 // run runs the parts until ctx ends or one of them cannot go on.
 func (a *agent) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{
-		a.flows.Run, a.prog.Run, a.plumbing.Run, a.register.Run, a.reporter.Run,
+	parts := []func(context.Context) error{
+		a.flows.Run, a.prog.Run, a.plumbing.Run, a.register.Run, a.reporter.Run, a.interest.Run,
 		a.followed.networks.Run, a.followed.hostSubnets.Run, a.followed.isolation.Run, a.followed.namespaces.Run,
 		a.cni.Run, a.operators.Run, a.monitor.Run,
-	} {
+	}
+	if a.services != nil {
+		parts = append(parts, a.services.Run, a.services.needs.Run, a.followed.services.Run, a.followed.slices.Run)
+	}
+	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })
 	}
 	group.Go(func() error { return a.compareAfterConnecting(ctx) })

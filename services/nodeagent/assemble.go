@@ -28,6 +28,7 @@ import (
 // cluster is the connections to what is elsewhere.
 type cluster struct {
 	ipam, tenancy *grpc.ClientConn
+	servicelb     *grpc.ClientConn // nil: services are somebody else's
 	bus           *nats.Conn
 }
 
@@ -63,7 +64,7 @@ func (a *agent) open(ctx context.Context, cfg Config, br *bridge.Bridge) (m mach
 // assemble makes the parts and tells them of one another, and opens the agent's
 // own doors last.
 func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Source, m machine, c cluster, log hclog.Logger) error {
-	state := intent.NewState(cfg.Node)
+	state := intent.NewState(cfg.Node, m.datapath == datapathNetdev)
 	a.flows = flowsync.New(flowsync.Config{
 		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
 	}, log.Named("flowsync"))
@@ -82,18 +83,28 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
-	a.followed = newFollowed(c.bus, c.ipam, c.tenancy, cfg.StateDir, &sink{
-		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, released: a.register.Again,
+	var err error
+	if a.services, err = a.newServices(cfg, state, c.servicelb); err != nil {
+		return err
+	}
+	a.plumbing.services = a.services
+	a.followed = newFollowed(c, cfg.StateDir, &sink{
+		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}, log)
-	p.namespaces = a.followed.namespaces
+	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
+	p.namespaces, p.interest = a.followed.namespaces, a.interest
 	attachments := attach.New(attach.Parts{
 		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, Names: p, Registry: p,
 	}, log.Named("attach"))
 	p.restorer = attachments
-	return a.listen(cfg, source, attachments, nodeapi.New(nodeapi.Config{
+	api := nodeapi.Config{
 		Node: cfg.Node, HostIP: cfg.HostIP.String(), Version: daemon.Version(), Started: time.Now(),
 		State: state, Programmer: a.prog, Switch: a.flows, Leases: m.leases,
 		Plumbing: a.plumbing.describe, Audit: a.plumbing.audited,
-	}))
+	}
+	if a.services != nil {
+		api.Services = a.services
+	}
+	return a.listen(cfg, source, attachments, nodeapi.New(api))
 }

@@ -28,12 +28,14 @@ type Config struct {
 	Log              daemon.Log     `yaml:"log"`
 	IPAM             Servers        `yaml:"ipam"`
 	Tenancy          Servers        `yaml:"tenancy"`
+	ServiceLB        Servers        `yaml:"servicelb"`
 	NATS             Servers        `yaml:"nats"`
 	OVS              OVS            `yaml:"ovs"`
 	CNISocket        string         `yaml:"cniSocket"`
 	StateDir         string         `yaml:"stateDir"`
 	AuditInterval    time.Duration  `yaml:"auditInterval"`
 	MasqueradeBit    int            `yaml:"masqueradeBit"`
+	Services         Services       `yaml:"services"`
 }
 
 // Servers names the replicas of a service.
@@ -47,6 +49,20 @@ type OVS struct {
 	RunDir   string `yaml:"runDir"`
 }
 
+// Services says how this node programs the cluster's Services. It has no
+// effect while servicelb names no servers.
+type Services struct {
+	Engine           string         `yaml:"engine"`
+	Zone             string         `yaml:"zone"`
+	NodePortNetworks []netip.Prefix `yaml:"nodePortNetworks"`
+}
+
+// Engines of Services that the configuration can name.
+const (
+	engineIPTables = "iptables"
+	engineNFTables = "nftables"
+)
+
 // Datapaths that the configuration can name.
 const (
 	datapathAuto   = "auto"
@@ -56,6 +72,9 @@ const (
 
 // dns1123Subdomain is how Kubernetes names nodes (RFC 1123, lower case).
 var dns1123Subdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// labelValue is how Kubernetes spells the value of a label, which a zone is.
+var labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 
 // Defaults is what a file that names nothing means.
 func Defaults() Config {
@@ -67,6 +86,7 @@ func Defaults() Config {
 		CNISocket:     "/run/damask/cni.sock",
 		StateDir:      "/var/lib/damask",
 		AuditInterval: 3 * time.Minute,
+		Services:      Services{Engine: engineIPTables},
 	}
 }
 
@@ -115,6 +135,7 @@ func (c *Config) check(r *configfile.Report) {
 	c.Log.Check(r.In("log"))
 	c.IPAM.check(r.In("ipam"))
 	c.Tenancy.check(r.In("tenancy"))
+	c.ServiceLB.checkEach(r.In("servicelb"))
 	if len(c.NATS.Servers) == 0 {
 		r.Addf("nats.servers", "at least one is required: an agent has no store of its own")
 	}
@@ -128,13 +149,35 @@ func (c *Config) check(r *configfile.Report) {
 	if c.MasqueradeBit < 0 || c.MasqueradeBit > 31 {
 		r.Addf("masqueradeBit", "%d is not a bit of a 32-bit mark, 0 to 31", c.MasqueradeBit)
 	}
+	c.Services.check(r.In("services"))
 }
 
 func (s Servers) check(r *configfile.Report) {
 	if len(s.Servers) == 0 {
 		r.Addf("servers", "at least one is required")
 	}
+	s.checkEach(r)
+}
+
+// checkEach is check where none is allowed.
+func (s Servers) checkEach(r *configfile.Report) {
 	for i, server := range s.Servers {
 		r.HostPort(fmt.Sprintf("servers[%d]", i), server)
+	}
+}
+
+func (s Services) check(r *configfile.Report) {
+	switch s.Engine {
+	case engineIPTables, engineNFTables:
+	default:
+		r.Addf("engine", "%q is not iptables or nftables", s.Engine)
+	}
+	if !labelValue.MatchString(s.Zone) {
+		r.Addf("zone", "%q is not the value of a label: letters, digits, hyphens, underscores and dots, at most 63", s.Zone)
+	}
+	for i, p := range s.NodePortNetworks {
+		if !p.Addr().Is4() || p != p.Masked() {
+			r.Addf(fmt.Sprintf("nodePortNetworks[%d]", i), "%s is not an IPv4 network in canonical form", p)
+		}
 	}
 }

@@ -1,8 +1,10 @@
 package nodeagent
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -22,7 +24,8 @@ func TestTheReferenceFileHoldsTheDefaults(t *testing.T) {
 	}
 	want := Defaults()
 	if cfg.Datapath != want.Datapath || cfg.Listen != want.Listen || cfg.Metrics != want.Metrics || cfg.OVS != want.OVS ||
-		cfg.CNISocket != want.CNISocket || cfg.StateDir != want.StateDir || cfg.AuditInterval != want.AuditInterval {
+		cfg.CNISocket != want.CNISocket || cfg.StateDir != want.StateDir || cfg.AuditInterval != want.AuditInterval ||
+		!reflect.DeepEqual(cfg.Services, Services{Engine: want.Services.Engine, NodePortNetworks: []netip.Prefix{}}) {
 		t.Errorf("the reference file says %+v, the defaults are %+v", cfg, want)
 	}
 }
@@ -42,6 +45,10 @@ func TestEveryWrongLineIsNamed(t *testing.T) {
 		"masqueradeBit: 0":            "masqueradeBit: 32",
 		"requestedSubnets: []":        "requestedSubnets: [10.128.0.1/23]",
 		`servers: ["192.0.2.1:9441"]`: "servers: []",
+		`servers: ["192.0.2.1:9443"]`: "servers: [servicelb]",
+		"engine: iptables":            "engine: ipvs",
+		`zone: ""`:                    "zone: -west",
+		"nodePortNetworks: []":        "nodePortNetworks: [192.0.2.1/24]",
 	} {
 		if !strings.Contains(text, from) {
 			t.Fatalf("the reference file has no line %q", from)
@@ -55,11 +62,28 @@ func TestEveryWrongLineIsNamed(t *testing.T) {
 	}
 	_, err = Load(file)
 	if err == nil {
-		t.Fatal("a file with nine wrong lines was accepted")
+		t.Fatal("a file with thirteen wrong lines was accepted")
 	}
-	for _, field := range []string{"node", "hostIP", "datapath", "listen", "auditInterval", "masqueradeBit", "requestedSubnets[0]", "ipam.servers", "surprise"} {
+	for _, field := range []string{"node", "hostIP", "datapath", "listen", "auditInterval", "masqueradeBit", "requestedSubnets[0]", "ipam.servers", "surprise",
+		"servicelb.servers[0]", "services.engine", "services.zone", "services.nodePortNetworks[0]"} {
 		if !strings.Contains(err.Error(), ": "+field+": ") {
 			t.Errorf("the error does not name %s:\n%v", field, err)
 		}
+	}
+}
+
+func TestAFileWithoutServicesIsValid(t *testing.T) {
+	data, err := os.ReadFile(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(data), `servers: ["192.0.2.1:9443"]`, "servers: []", 1)
+	file := filepath.Join(t.TempDir(), "nodeagent.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load(file)
+	if err != nil || len(cfg.ServiceLB.Servers) != 0 {
+		t.Errorf("got servers %q, error %v", cfg.ServiceLB.Servers, err)
 	}
 }

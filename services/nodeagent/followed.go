@@ -7,11 +7,10 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nats.go"
-	"google.golang.org/grpc"
 
 	"github.com/damask-sdn/damask/internal/follow"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 )
@@ -20,13 +19,15 @@ import (
 const listed = 1000
 
 // followed is the agent's copy of what the control services own, as far as it
-// concerns this node: address plan, HostSubnets and isolation mode whole,
-// NetNamespaces by interest.
+// concerns this node: address plan, HostSubnets, isolation mode, Services and
+// EndpointSlices whole, NetNamespaces by interest.
 type followed struct {
 	networks    *follow.Follower[*ipamv1.ClusterNetwork]
 	hostSubnets *follow.Follower[*ipamv1.HostSubnet]
 	isolation   *follow.Follower[*tenancyv1.Isolation]
 	namespaces  *follow.Follower[*tenancyv1.NetNamespace]
+	services    *follow.Follower[*servicelbv1.Service]       // nil: somebody else's
+	slices      *follow.Follower[*servicelbv1.EndpointSlice] // the same
 }
 
 // sink is where changes go.
@@ -34,8 +35,9 @@ type sink struct {
 	node       string
 	state      *intent.State
 	programmer *intent.Programmer
-	wake       func() // asks for a pass
-	released   func() // this node's HostSubnet is gone
+	wake       func()    // asks for a pass
+	services   *services // nil: somebody else's
+	released   func()    // this node's HostSubnet is gone
 	appeared   func(*ipamv1.HostSubnet)
 	log        hclog.Logger
 }
@@ -51,6 +53,9 @@ func (s *sink) take(object intent.Object, change intent.Change, err error) {
 	}
 	if change.Node {
 		s.wake() // a pass ends with a comparison of all flows
+		if s.services != nil {
+			s.services.Wake()
+		}
 		return
 	}
 	s.programmer.Queue(change)
@@ -108,13 +113,13 @@ func (s *sink) namespace(e follow.Event[*tenancyv1.NetNamespace]) {
 }
 
 // newFollowed makes the followers; their last state is read from stateDir.
-func newFollowed(nc *nats.Conn, ipam, tenancy grpc.ClientConnInterface, stateDir string, s *sink, log hclog.Logger) *followed {
-	cache := func(kind string) string { return filepath.Join(stateDir, "followed", kind) }
-	networks := ipamv1.NewClusterNetworkServiceClient(ipam)
-	subnets := ipamv1.NewHostSubnetServiceClient(ipam)
-	isolation := tenancyv1.NewIsolationServiceClient(tenancy)
-	namespaces := tenancyv1.NewNetNamespaceServiceClient(tenancy)
-	return &followed{
+func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followed {
+	nc, cache := c.bus, func(kind string) string { return filepath.Join(stateDir, "followed", kind) }
+	networks := ipamv1.NewClusterNetworkServiceClient(c.ipam)
+	subnets := ipamv1.NewHostSubnetServiceClient(c.ipam)
+	isolation := tenancyv1.NewIsolationServiceClient(c.tenancy)
+	namespaces := tenancyv1.NewNetNamespaceServiceClient(c.tenancy)
+	f := &followed{
 		networks: follow.New(nc, follow.Source[*ipamv1.ClusterNetwork]{
 			Service: "ipam", Kind: "clusternetwork",
 			List: func(ctx context.Context, _ []string) ([]*ipamv1.ClusterNetwork, uint64, error) {
@@ -159,6 +164,12 @@ func newFollowed(nc *nats.Conn, ipam, tenancy grpc.ClientConnInterface, stateDir
 			Name: (*tenancyv1.NetNamespace).GetName, Revision: (*tenancyv1.NetNamespace).GetRevision,
 		}, follow.Options[*tenancyv1.NetNamespace]{Cache: cache("netnamespace"), OnChange: s.namespace, Log: log}),
 	}
+	if s.services != nil {
+		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, log)
+		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, log)
+		s.services.Follow(f.services, f.slices)
+	}
+	return f
 }
 
 // pages collects all pages. The sequence is the first page's, the lowest:

@@ -41,6 +41,7 @@ type plumbing struct {
 	rules      *masquerade.Rules
 	pods       *pods
 	register   *registration
+	services   *services // nil: somebody else's
 	hostIP     netip.Addr
 	datapath   string
 	maskBit    uint8
@@ -75,7 +76,11 @@ func (p *plumbing) Run(ctx context.Context) error {
 	pause := retryFirst
 	for {
 		retry := (<-chan time.Time)(nil)
-		if _, err := p.Pass(ctx); err != nil {
+		a, err := p.Pass(ctx)
+		if a.rules && p.services != nil {
+			p.services.Doubt() // jumps that are new stand at the top, where those of services belong
+		}
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -99,6 +104,7 @@ func (p *plumbing) Run(ctx context.Context) error {
 type audit struct {
 	flows   flowsync.Diff
 	repairs []string
+	rules   bool // iptables were repaired
 }
 
 // Pass compares everything and repairs the difference.
@@ -153,7 +159,9 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 
 	steps := []func() ([]string, error){
 		func() ([]string, error) {
-			return p.bridge.EnsureBridge(ctx, bridge.Spec{DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu})
+			return p.bridge.EnsureBridge(ctx, bridge.Spec{
+				DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu, GatewayMAC: network.Node.GatewayMAC(),
+			})
 		},
 		func() ([]string, error) {
 			return p.links.EnsureGateway(ctx, link.Gateway{
@@ -163,10 +171,12 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 			})
 		},
 		func() ([]string, error) {
-			return p.rules.Ensure(ctx, masquerade.Config{
+			repairs, err := p.rules.Ensure(ctx, masquerade.Config{
 				ClusterNetworks: network.Node.ClusterNetworks, ServiceNetworks: network.Node.ServiceNetworks,
 				TunnelPort: network.Node.TunnelPort, MasqueradeBit: p.maskBit,
 			})
+			a.rules = len(repairs) > 0
+			return repairs, err
 		},
 		func() ([]string, error) { return p.links.EnsureQuarantine(ctx, p.pods.devices()) },
 	}
@@ -279,6 +289,10 @@ func (p *plumbing) describe() nodeapi.Plumbing {
 // audited is a pass that an operator asked for.
 func (p *plumbing) audited(ctx context.Context) (nodeapi.Audited, error) {
 	a, err := p.Pass(ctx)
+	if p.services != nil {
+		repairs, failed := p.services.Audit(ctx)
+		a.repairs, err = append(a.repairs, repairs...), errors.Join(err, failed)
+	}
 	return nodeapi.Audited{
 		FlowsWritten: len(a.flows.Added) + len(a.flows.Modified), FlowsDeleted: len(a.flows.Deleted), Repairs: a.repairs,
 	}, err

@@ -42,6 +42,7 @@ type pods struct {
 	state      *intent.State
 	programmer *intent.Programmer
 	namespaces *follow.Follower[*tenancyv1.NetNamespace]
+	interest   *interest
 	leases     *lease.Store
 	reporter   *report.Reporter
 	restorer   restorer
@@ -135,7 +136,7 @@ func (p *pods) enter(namespace string) {
 	defer p.mu.Unlock()
 	p.count[namespace]++
 	p.idle = slices.DeleteFunc(p.idle, func(name string) bool { return name == namespace })
-	p.namespaces.Want(namespace)
+	p.interest.podsWant(namespace)
 }
 
 // leave counts one less, and stops following what has been idle longest.
@@ -158,8 +159,7 @@ func (p *pods) linger(namespace string) {
 	}
 	p.idle = append(p.idle, namespace)
 	if len(p.idle) > idleNamespaces {
-		p.namespaces.Drop(p.idle[0])
-		p.state.DeleteNetNamespace(p.idle[0])
+		p.interest.podsDrop(p.idle[0])
 		p.idle = p.idle[1:]
 	}
 }
@@ -169,7 +169,7 @@ func (p *pods) VNID(ctx context.Context, namespace string) (uint32, error) {
 	if vnid, known := p.state.VNID(namespace); known {
 		return vnid, nil
 	}
-	p.namespaces.Want(namespace)
+	p.interest.podsWant(namespace)
 	ctx, cancel := context.WithTimeout(ctx, arrival)
 	defer cancel()
 	vnid, err := p.state.AwaitVNID(ctx, namespace)

@@ -24,6 +24,19 @@ import (
 
 // read answers the store's content through a view of its own.
 func (s *system) read() bucket.Snapshot {
+	s.t.Helper()
+	return s.open().Snapshot()
+}
+
+// write changes the store behind the service's back.
+func (s *system) write(do func(tx *bucket.Tx)) {
+	s.t.Helper()
+	if _, err := s.open().Update(soon(s.t), func(tx *bucket.Tx) error { do(tx); return nil }); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *system) open() *bucket.Bucket {
 	t := s.t
 	t.Helper()
 	nc, err := natsd.Connect([]string{s.store.URL()}, s.ca.Source(t, identitytest.Service(t, serviceName)), hclog.NewNullLogger())
@@ -46,7 +59,7 @@ func (s *system) read() bucket.Snapshot {
 	if err := b.Refresh(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	return b.Snapshot()
+	return b
 }
 
 // audit checks a store with no help of the service's own code: what services

@@ -3,6 +3,7 @@ package servicelb
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,12 +12,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/follow"
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcerr"
+	"github.com/damask-sdn/damask/internal/serviceview"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
 // endpoints follows the slices as a node does: from lists and the bus.
@@ -65,8 +70,7 @@ func (s *system) followEndpoints(node string) *endpoints {
 // until waits until a service's backends are the wanted addresses with ports.
 func (e *endpoints) until(service, want string) {
 	e.t.Helper()
-	ctx := soon(e.t)
-	for {
+	e.await("backends of "+service, want, func() string {
 		var list []string
 		for _, s := range e.follower.Snapshot() {
 			for _, backend := range s.GetEndpoints() {
@@ -76,16 +80,52 @@ func (e *endpoints) until(service, want string) {
 			}
 		}
 		slices.Sort(list)
-		if got := strings.Join(list, " "); got == want {
+		return strings.Join(list, " ")
+	})
+}
+
+// await waits until what the follower knows reads as wanted.
+func (e *endpoints) await(what, want string, read func() string) {
+	e.t.Helper()
+	ctx := soon(e.t)
+	for {
+		if got := read(); got == want {
 			return
 		} else if ctx.Err() != nil {
-			e.t.Fatalf("backends of %s are %q, want %q", service, got, want)
+			e.t.Fatalf("%s are %q, want %q", what, got, want)
 		}
 		select {
 		case <-e.changed:
 		case <-ctx.Done():
 		}
 	}
+}
+
+// untilUsed waits until the backends that a node of the zone west uses for a
+// service are the wanted ones.
+func (e *endpoints) untilUsed(service *servicelbv1.Service, want string) {
+	e.t.Helper()
+	e.await("backends in use", want, func() string {
+		view, err := serviceview.Compute(service, slices.Collect(maps.Values(e.follower.Snapshot())), serviceview.Node{Name: "n1", Zone: "west"})
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		zones := map[string]string{}
+		for _, s := range e.follower.Snapshot() {
+			for _, backend := range s.GetEndpoints() {
+				zones[backend.GetAddresses()[0]] = backend.GetZone()
+			}
+		}
+		var list []string
+		for _, b := range view.Ports[0].Internal {
+			text := b.Address.Addr().String() + " in " + zones[b.Address.Addr().String()]
+			if b.Draining {
+				text += " draining"
+			}
+			list = append(list, text)
+		}
+		return strings.Join(list, ", ")
+	})
 }
 
 func labels(app string) map[string]string { return map[string]string{"app": app} }
@@ -99,9 +139,6 @@ func TestEndpointsFollowPodsByTheirLabels(t *testing.T) {
 	sys.address = sys.startReplica(large(), prometheus.NewRegistry())
 	sys.startReplica(large(), prometheus.NewRegistry()) // two look at the same
 	op, node := sys.operator(), sys.followEndpoints("n1")
-	selecting := func(app string) func(*servicelbv1.Service) {
-		return func(s *servicelbv1.Service) { s.Selector = labels(app) }
-	}
 
 	op.create(t, web("old", selecting("old")))
 	node.until("old", "10.128.0.0:8080 10.128.0.1:8080 10.128.0.2:8080 10.128.0.3:8080 10.128.0.4:8080")
@@ -129,6 +166,74 @@ func TestEndpointsFollowPodsByTheirLabels(t *testing.T) {
 	node.until("old", "")
 }
 
+func TestEndpointsFollowWhatPodsCallAPort(t *testing.T) {
+	sys := newSystem(t)
+	registry := sys.startTenancy()
+	sys.address = sys.startReplica(large(), prometheus.NewRegistry())
+	sys.startReplica(large(), prometheus.NewRegistry()) // two look at the same
+	op, node := sys.operator(), sys.followEndpoints("n1")
+	named := func(name, ip string, port uint32) {
+		t.Helper()
+		registry.put(&tenancyv1.Pod{Name: name, Ips: []string{ip}, Labels: labels("web"), Ports: []*tenancyv1.ContainerPort{
+			{Name: "http", ContainerPort: port, Protocol: tenancyv1.Protocol_PROTOCOL_TCP},
+		}})
+	}
+	named("a", "10.128.1.1", 8080)
+	named("b", "10.128.1.2", 9090)
+	registry.register("c", "10.128.1.3", labels("web")) // declares nothing
+	op.create(t, web("web", selecting("web"), func(s *servicelbv1.Service) { s.Ports[0].TargetPort = "http" }))
+	node.until("web", "10.128.1.1:8080 10.128.1.2:9090")
+	named("c", "10.128.1.3", 9090)
+	node.until("web", "10.128.1.1:8080 10.128.1.2:9090 10.128.1.3:9090")
+	named("a", "10.128.1.1", 9090) // a new version
+	node.until("web", "10.128.1.1:9090 10.128.1.2:9090 10.128.1.3:9090")
+	op.update(t, web("web", selecting("web"))) // by number
+	node.until("web", "10.128.1.1:8080 10.128.1.2:8080 10.128.1.3:8080")
+	op.update(t, web("web", selecting("web"), func(s *servicelbv1.Service) { s.Ports[0].TargetPort = "gone" }))
+	node.until("web", "")
+}
+
+func TestAPodThatIsOnItsWayOutServesWhileItIsAllThereIs(t *testing.T) {
+	sys := newSystem(t)
+	registry := sys.startTenancy()
+	sys.address = sys.startReplica(large(), prometheus.NewRegistry())
+	op, node := sys.operator(), sys.followEndpoints("n1")
+	pod := func(name, ip string, c *tenancyv1.PodConditions) {
+		t.Helper()
+		registry.put(&tenancyv1.Pod{Name: name, Ips: []string{ip}, Labels: labels("web"), Zone: "west", Conditions: c})
+	}
+	service := op.create(t, web("web", selecting("web")))
+	pod("a", "10.128.1.1", nil)
+	pod("b", "10.128.1.2", &tenancyv1.PodConditions{Ready: proto.Bool(false)})
+	node.untilUsed(service, "10.128.1.1 in west")
+	pod("b", "10.128.1.2", nil)
+	node.untilUsed(service, "10.128.1.1 in west, 10.128.1.2 in west")
+	pod("a", "10.128.1.1", &tenancyv1.PodConditions{Terminating: proto.Bool(true)})
+	node.untilUsed(service, "10.128.1.2 in west")
+	pod("b", "10.128.1.2", &tenancyv1.PodConditions{Terminating: proto.Bool(true)})
+	node.untilUsed(service, "10.128.1.1 in west draining, 10.128.1.2 in west draining")
+	pod("b", "10.128.1.2", &tenancyv1.PodConditions{Terminating: proto.Bool(true), Ready: proto.Bool(false)})
+	node.untilUsed(service, "10.128.1.1 in west draining")
+	registry.unregister("a")
+	node.untilUsed(service, "")
+}
+
+// TestSlicesThatWereLeftBehindAreCollected begins with a store in which a slice
+// has outlived its service.
+func TestSlicesThatWereLeftBehindAreCollected(t *testing.T) {
+	sys := newSystem(t)
+	sys.write(func(tx *bucket.Tx) {
+		left := managed(10, "web.pods-0")[0]
+		bucket.NewTable[*servicelbv1.EndpointSlice]("endpointslice").Put(tx, left, "shop", "web.pods-0")
+	})
+	sys.startTenancy()
+	sys.address = sys.startReplica(large(), prometheus.NewRegistry())
+	node := sys.followEndpoints("n1")
+	sys.operator().put(t, sliceOf("by-hand", "by-hand", "192.0.2.1"))
+	node.until("by-hand", "192.0.2.1:8080") // is nobody's here, and the node knows all there is
+	node.until("web", "")
+}
+
 func TestTheSelectorsSlicesAreNobodyElses(t *testing.T) {
 	sys := newSystem(t)
 	registry := sys.startTenancy()
@@ -145,12 +250,6 @@ func TestTheSelectorsSlicesAreNobodyElses(t *testing.T) {
 	_, err = op.DeleteEndpointSlice(soon(t), &servicelbv1.DeleteEndpointSliceRequest{Namespace: "shop", Name: "web.pods-0"})
 	if rpcerr.Reason(err) != "INVALID_FIELD" {
 		t.Errorf("delete: %v", err)
-	}
-	_, err = op.CreateService(soon(t), &servicelbv1.CreateServiceRequest{Service: web("named", func(s *servicelbv1.Service) {
-		s.Selector, s.Ports[0].TargetPort = labels("web"), "http"
-	})})
-	if got := fields(err); !slices.Equal(got, []string{"service.ports[0].target_port"}) {
-		t.Errorf("a port by name: violations of %v: %v", got, err)
 	}
 	op.remove(t, "web")
 	node.until("web", "")

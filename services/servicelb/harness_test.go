@@ -99,6 +99,7 @@ func (s *system) startReplica(cfg Config, metrics *prometheus.Registry) string {
 type client struct {
 	servicelbv1.ServiceServiceClient
 	servicelbv1.EndpointSliceServiceClient
+	servicelbv1.NeedPodsServiceClient
 }
 
 // as connects as somebody, to some replicas or to the first.
@@ -114,7 +115,10 @@ func (s *system) as(id identity.ID, addresses ...string) client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = conn.Close() })
-	return client{servicelbv1.NewServiceServiceClient(conn), servicelbv1.NewEndpointSliceServiceClient(conn)}
+	return client{
+		servicelbv1.NewServiceServiceClient(conn), servicelbv1.NewEndpointSliceServiceClient(conn),
+		servicelbv1.NewNeedPodsServiceClient(conn),
+	}
 }
 
 func (s *system) operator() client { return s.as(identity.Operator("ann")) }

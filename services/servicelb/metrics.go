@@ -5,11 +5,12 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
+	"github.com/damask-sdn/damask/services/servicelb/needs"
 )
 
 // register registers the service's own metrics, and answers the one that counts
 // requests for which nothing was free.
-func register(reg *prometheus.Registry, numbers *catalog.Numbers, index *catalog.Index, b *bucket.Bucket) (exhausted prometheus.Counter) {
+func register(reg *prometheus.Registry, numbers *catalog.Numbers, index *catalog.Index, needed *needs.Needed, b *bucket.Bucket) (exhausted prometheus.Counter) {
 	exhausted = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "damask_servicelb_exhausted_total",
 		Help: "Requests for an address or a port that found none free.",
@@ -20,6 +21,10 @@ func register(reg *prometheus.Registry, numbers *catalog.Numbers, index *catalog
 			Name: "damask_servicelb_endpointslices",
 			Help: "EndpointSlices that are stored.",
 		}, func() float64 { return float64(index.Count()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "damask_servicelb_need_pods",
+			Help: "Idled services that have traffic and wait for pods.",
+		}, func() float64 { return float64(needed.Count()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "damask_servicelb_store_conflicts_total",
 			Help: "Attempts that had to be repeated because another commit came first.",

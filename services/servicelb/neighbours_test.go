@@ -165,9 +165,14 @@ func (s *system) startTenancy() *tenancy {
 // register puts a pod of the namespace shop into the registry.
 func (y *tenancy) register(name, ip string, labels map[string]string) {
 	y.t.Helper()
-	y.update(func(tx *bucket.Tx) {
-		podTable().Put(tx, &tenancyv1.Pod{Namespace: "shop", Name: name, Node: "n1", Ips: []string{ip}, Labels: labels, SandboxId: "s"}, "shop", name)
-	})
+	y.put(&tenancyv1.Pod{Name: name, Ips: []string{ip}, Labels: labels})
+}
+
+// put is register for all that a pod may have.
+func (y *tenancy) put(pod *tenancyv1.Pod) {
+	y.t.Helper()
+	pod.Namespace, pod.Node, pod.SandboxId = "shop", "n1", "s"
+	y.update(func(tx *bucket.Tx) { podTable().Put(tx, pod, "shop", pod.GetName()) })
 }
 
 func (y *tenancy) unregister(name string) {

@@ -14,6 +14,7 @@ import (
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
+	"github.com/damask-sdn/damask/services/servicelb/needs"
 	"github.com/damask-sdn/damask/services/servicelb/networks"
 	"github.com/damask-sdn/damask/services/servicelb/selectors"
 	"github.com/damask-sdn/damask/services/servicelb/server"
@@ -32,22 +33,23 @@ type replica struct {
 
 // run serves from a connection until ctx ends.
 func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
-	index, changed := catalog.NewIndex(), selectors.NewDirty()
+	index, changed, needed := catalog.NewIndex(), selectors.NewDirty(), needs.New()
 	b, err := bucket.Await(ctx, nc, bucket.Config{
 		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
 		Observe: func(changes []bucket.Change, reset bool) {
 			r.numbers.Observe(changes, reset)
 			index.Observe(changes, reset)
 			changed.Observe(changes, reset)
+			needed.Observe(changes, reset)
 		},
 	}, r.log)
 	if err != nil || b == nil {
 		return err
 	}
 	store := catalog.New(b, r.numbers, index)
-	exhausted := register(r.metrics, r.numbers, index, b)
+	exhausted := register(r.metrics, r.numbers, index, needed, b)
 	r.server.Register(func(on grpc.ServiceRegistrar) {
-		server.Register(on, server.Config{Store: store, Selectors: r.tenancy != nil, Exhausted: exhausted.Inc, Log: r.log})
+		server.Register(on, server.Config{Store: store, Exhausted: exhausted.Inc, Log: r.log})
 	})
 	// The bucket outlives the server, so that calls in progress can finish.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
@@ -63,6 +65,12 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		// another replica.
 		if b.Ready(ctx) == nil {
 			r.server.SetReady(true)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		if b.Ready(ctx) == nil {
+			needs.Run(ctx, store, needed, r.log)
 		}
 		return nil
 	})

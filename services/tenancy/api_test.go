@@ -5,12 +5,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
@@ -44,6 +42,7 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := func(n uint32) *uint32 { return &n }
+	unready := &tenancyv1.PodConditions{Ready: proto.Bool(false)}
 	create := func(r *tenancyv1.CreateNetNamespaceRequest) func() error {
 		return func() error { _, err := op.CreateNetNamespace(soon(t), r); return err }
 	}
@@ -77,6 +76,14 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 		}, codes.NotFound, "NOT_FOUND"},
 		{"join to the unknown", func() error {
 			_, err := op.JoinNetNamespace(soon(t), &tenancyv1.JoinNetNamespaceRequest{Name: "shop", Target: "gone"})
+			return err
+		}, codes.NotFound, "NOT_FOUND"},
+		{"conditions of no pod", func() error {
+			_, err := op.SetPodConditions(soon(t), &tenancyv1.SetPodConditionsRequest{Namespace: "shop", Name: "gone", Conditions: unready})
+			return err
+		}, codes.NotFound, "NOT_FOUND"},
+		{"conditions of another sandbox", func() error {
+			_, err := op.SetPodConditions(soon(t), &tenancyv1.SetPodConditionsRequest{Namespace: "shop", Name: "a", Conditions: unready, SandboxId: "s0"})
 			return err
 		}, codes.NotFound, "NOT_FOUND"},
 		{"no mode", func() error { _, err := op.SetIsolation(soon(t), &tenancyv1.SetIsolationRequest{}); return err }, codes.InvalidArgument, "INVALID_FIELD"},
@@ -115,12 +122,32 @@ func TestABadRequestNamesEveryProblem(t *testing.T) {
 	}
 	bad := pod("n2", "Shop", "w_b", "")
 	bad.Ips = []string{"10.128.0.02", "fe80::1%eth0"}
+	bad.Ports = []*tenancyv1.ContainerPort{
+		{ContainerPort: 1}, {Name: "Web", ContainerPort: 65536, Protocol: 9}, {Name: "http", ContainerPort: 80}, {Name: "http", ContainerPort: 81},
+	}
+	bad.Zone = "not ok"
 	_, err = sys.node("n1").SyncNodePods(soon(t), &tenancyv1.SyncNodePodsRequest{
 		Node: "n1", Pods: []*tenancyv1.Pod{pod("n1", "shop", "a", "s1"), bad, pod("n1", "shop", "a", "s2")},
 	})
-	want = []string{"pods[1].namespace", "pods[1].name", "pods[1].sandbox_id", "pods[1].ips[0]", "pods[1].ips[1]", "pods[1].node", "pods[2]"}
+	want = []string{"pods[1].namespace", "pods[1].name", "pods[1].sandbox_id", "pods[1].ips[0]", "pods[1].ips[1]",
+		"pods[1].ports[1].name", "pods[1].ports[1].container_port", "pods[1].ports[1].protocol", "pods[1].zone", "pods[1].node", "pods[2]"}
 	if got := fields(err); !slices.Equal(got, want) {
 		t.Errorf("sync: violations of %v, want %v: %v", got, want, err)
+	}
+	crowded := pod("n1", "shop", "a", "s1")
+	crowded.Ports = make([]*tenancyv1.ContainerPort, 1001)
+	_, err = sys.node("n1").RegisterPod(soon(t), &tenancyv1.RegisterPodRequest{Pod: crowded})
+	if got := fields(err); !slices.Equal(got, []string{"pod.ports"}) {
+		t.Errorf("too many ports: violations of %v: %v", got, err)
+	}
+	_, err = sys.operator().SetPodConditions(soon(t), &tenancyv1.SetPodConditionsRequest{SandboxId: "a b"})
+	want = []string{"namespace", "name", "conditions", "sandbox_id"}
+	if got := fields(err); !slices.Equal(got, want) {
+		t.Errorf("conditions: violations of %v, want %v: %v", got, want, err)
+	}
+	_, err = sys.operator().SetPodConditions(soon(t), &tenancyv1.SetPodConditionsRequest{Namespace: "shop", Name: "a", Conditions: &tenancyv1.PodConditions{}})
+	if got := fields(err); !slices.Equal(got, []string{"conditions"}) {
+		t.Errorf("no conditions: violations of %v: %v", got, err)
 	}
 }
 
@@ -212,169 +239,5 @@ func TestListPagesCoverAllNamespacesInOrder(t *testing.T) {
 	page, err := op.ListNetNamespaces(soon(t), &tenancyv1.ListNetNamespacesRequest{Names: []string{"tenant-3", "gone", "default"}})
 	if err != nil || len(page.GetNetNamespaces()) != 2 {
 		t.Errorf("those named: %v, %v", page, err)
-	}
-}
-
-func pod(node, namespace, name, sandbox string) *tenancyv1.Pod {
-	return &tenancyv1.Pod{Namespace: namespace, Name: name, Node: node, SandboxId: sandbox, Ips: []string{"10.128.0.2"}}
-}
-
-func TestPodsAreListedWithTheirVNIDsInOrder(t *testing.T) {
-	sys := start(t, vnid.Default())
-	op := sys.operator()
-	op.create(t, "shop", 42)
-	for _, p := range []*tenancyv1.Pod{
-		pod("n1", "shop", "web", "s1"), pod("n2", "shop", "db", "s2"), pod("n2", "later", "web", "s3"),
-	} {
-		if _, err := sys.node(p.GetNode()).RegisterPod(soon(t), &tenancyv1.RegisterPodRequest{Pod: p}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	list := func(r *tenancyv1.ListPodsRequest) string {
-		var all []string
-		for {
-			page, err := op.ListPods(soon(t), r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, p := range page.GetPods() {
-				number := "none"
-				if p.Netid != nil {
-					number = fmt.Sprint(p.GetNetid())
-				}
-				all = append(all, fmt.Sprintf("%s/%s=%s", p.GetNamespace(), p.GetName(), number))
-			}
-			if r.PageToken = page.GetNextPageToken(); r.GetPageToken() == "" {
-				return strings.Join(all, " ")
-			}
-		}
-	}
-	for want, r := range map[string]*tenancyv1.ListPodsRequest{
-		"later/web=none shop/db=42 shop/web=42": {PageSize: 1},
-		"shop/db=42 shop/web=42":                {Namespace: "shop", PageSize: 1},
-		"later/web=none shop/db=42":             {Node: "n2"},
-		"shop/db=42":                            {Node: "n2", Namespace: "shop"},
-		"":                                      {Node: "n3"},
-	} {
-		if got := list(r); got != want {
-			t.Errorf("list: %q, want %q", got, want)
-		}
-	}
-	if got := sys.metric("damask_tenancy_pods_registered"); got != 3 {
-		t.Errorf("%v pods are counted, want 3", got)
-	}
-}
-
-func TestSyncWritesDifferencesOnly(t *testing.T) {
-	sys := start(t, vnid.Default())
-	n1, n2 := sys.node("n1"), sys.node("n2")
-	sync := func(c client, node string, pods ...*tenancyv1.Pod) string {
-		t.Helper()
-		answer, err := c.SyncNodePods(soon(t), &tenancyv1.SyncNodePodsRequest{Node: node, Pods: pods})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprint(answer.GetWritten(), answer.GetRemoved(), answer.GetSuperseded())
-	}
-	at := func(p *tenancyv1.Pod, second int64) *tenancyv1.Pod {
-		p.AttachTime = timestamppb.New(time.Unix(1_800_000_000+second, 0))
-		return p
-	}
-	a, b := at(pod("n1", "shop", "a", "s1"), 0), at(pod("n1", "shop", "b", "s2"), 0)
-	for _, step := range []struct{ what, got, want string }{
-		{"two new pods", sync(n1, "n1", a, b), "2 0 0"},
-		{"the same again", sync(n1, "n1", a, b), "0 0 0"},
-		{"one is gone", sync(n1, "n1", a), "0 1 0"},
-		{"another node has nothing to do with it", sync(n2, "n2"), "0 0 0"},
-		{"a newer sandbox of a on n2", sync(n2, "n2", at(pod("n2", "shop", "a", "s3"), 5)), "1 0 0"},
-		{"n1 comes back with the old sandbox", sync(n1, "n1", a), "0 0 1"},
-		{"n1 has none, which does not touch n2's", sync(n1, "n1"), "0 0 0"},
-	} {
-		if step.got != step.want {
-			t.Errorf("%s: %s written, removed, superseded, want %s", step.what, step.got, step.want)
-		}
-	}
-	var many []*tenancyv1.Pod
-	for i := range 1300 { // more than one commit can write
-		many = append(many, pod("n1", "big", fmt.Sprintf("p%d", i), "s"))
-	}
-	if got := sync(n1, "n1", many...); got != "1300 0 0" {
-		t.Errorf("many: %s", got)
-	}
-	if got := sync(n1, "n1", many[0]); got != "0 1299 0" {
-		t.Errorf("all but one gone: %s", got)
-	}
-}
-
-func TestALateReportOfAnOldSandboxDoesNoHarm(t *testing.T) {
-	sys := start(t, vnid.Default())
-	n1, n2 := sys.node("n1"), sys.node("n2")
-	register := func(c client, p *tenancyv1.Pod) *tenancyv1.Pod {
-		t.Helper()
-		answer, err := c.RegisterPod(soon(t), &tenancyv1.RegisterPodRequest{Pod: p})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return answer.GetPod()
-	}
-	old, fresh := pod("n1", "shop", "a", "s1"), pod("n2", "shop", "a", "s2")
-	old.AttachTime, fresh.AttachTime = timestamppb.New(time.Unix(100, 0)), timestamppb.New(time.Unix(200, 0))
-	first := register(n1, old)
-	if again := register(n1, old); again.GetRevision() != first.GetRevision() {
-		t.Errorf("the same report was written again: %v, %v", first, again)
-	}
-	register(n2, fresh)
-	if got := register(n1, old); got.GetSandboxId() != "s2" {
-		t.Errorf("the old sandbox came back: %v", got)
-	}
-	for _, gone := range []*tenancyv1.UnregisterPodRequest{
-		{Namespace: "shop", Name: "a", Node: "n1", SandboxId: "s1"},
-		{Namespace: "shop", Name: "a", Node: "n1", SandboxId: "s2"},
-	} {
-		if _, err := n1.UnregisterPod(soon(t), gone); err != nil {
-			t.Fatal(err)
-		}
-	}
-	page, err := sys.operator().ListPods(soon(t), &tenancyv1.ListPodsRequest{})
-	if err != nil || len(page.GetPods()) != 1 || page.GetPods()[0].GetNode() != "n2" {
-		t.Fatalf("after late removals: %v, %v", page, err)
-	}
-	if _, err := n2.UnregisterPod(soon(t), &tenancyv1.UnregisterPodRequest{Namespace: "shop", Name: "a", Node: "n2", SandboxId: "s2"}); err != nil {
-		t.Fatal(err)
-	}
-	if page, err := sys.operator().ListPods(soon(t), &tenancyv1.ListPodsRequest{}); err != nil || len(page.GetPods()) != 0 {
-		t.Errorf("after the removal: %v, %v", page, err)
-	}
-}
-
-func TestANodeWritesOnlyItsOwnPods(t *testing.T) {
-	sys := start(t, vnid.Default())
-	n1 := sys.node("n1")
-	calls := map[string]func() error{
-		"register": func() error {
-			_, err := n1.RegisterPod(soon(t), &tenancyv1.RegisterPodRequest{Pod: pod("n2", "shop", "a", "s1")})
-			return err
-		},
-		"sync": func() error {
-			_, err := n1.SyncNodePods(soon(t), &tenancyv1.SyncNodePodsRequest{Node: "n2"})
-			return err
-		},
-		"unregister": func() error {
-			_, err := n1.UnregisterPod(soon(t), &tenancyv1.UnregisterPodRequest{Node: "n2"})
-			return err
-		},
-		"create a namespace": func() error {
-			_, err := n1.CreateNetNamespace(soon(t), &tenancyv1.CreateNetNamespaceRequest{Name: "shop"})
-			return err
-		},
-		"set the mode": func() error {
-			_, err := n1.SetIsolation(soon(t), &tenancyv1.SetIsolationRequest{Mode: flat})
-			return err
-		},
-	}
-	for name, call := range calls {
-		if err := call(); status.Code(err) != codes.PermissionDenied {
-			t.Errorf("%s: %v, want PermissionDenied", name, err)
-		}
 	}
 }

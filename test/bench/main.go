@@ -36,10 +36,11 @@ const (
 	flowsync = "services/nodeagent/flowsync"
 	attach   = "services/nodeagent/attach"
 	follow   = "internal/follow"
+	proxies  = "services/nodeagent/proxy/proxybench"
 )
 
 func rows() []row {
-	return []row{
+	all := []row{
 		{"one flow change, 10,000 present", "ovs-ofctl add-flow", flowsync, "BenchmarkOneChange", "1x", "us-ours", "us-ofctl", "µs", 1},
 		{"10,000 flows", "ovs-ofctl --bundle add-flows", flowsync, "BenchmarkInstall10k", "1x", "us-ours", "us-ofctl", "µs", 1},
 		{"100,000 flows", "ovs-ofctl --bundle add-flows", flowsync, "BenchmarkInstall100k", "1x", "us-ours", "us-ofctl", "µs", 1},
@@ -47,6 +48,31 @@ func rows() []row {
 		{"CNI ADD, median", "bridge with host-local", attach, "BenchmarkAddBesideReference", "100x", "damask-add-ms", "bridge-add-ms", "ms", 1},
 		{"CNI DEL, median", "bridge with host-local", attach, "BenchmarkAddBesideReference", "100x", "damask-del-ms", "bridge-del-ms", "ms", 0},
 		{"VNID change to the last of 100 followers", "a bare NATS publish", follow, "BenchmarkChangeToLastFollower", "300x", "µs/change", "µs/publish", "µs", 0},
+	}
+	for _, n := range []int{1000, 5000, 10000} {
+		all = append(all, services(n)...)
+	}
+	return all
+}
+
+// services are the rows of the service engines on a node with n services.
+func services(n int) []row {
+	name := fmt.Sprintf("BenchmarkServices/services=%d", n)
+	of := func(what, baseline, ours, theirs, unit string, goal float64) row {
+		return row{fmt.Sprintf("%d services: %s", n, what), baseline, proxies, name, "1x", ours, theirs, unit, goal}
+	}
+	const flat = 0.9 // within a tenth
+	return []row{
+		of("nftables, all from nothing", "iptables-nft", "nftables-load-ms", "iptables-nft-load-ms", "ms", 1),
+		of("nftables, one endpoint", "iptables-nft", "nftables-change-ms", "iptables-nft-change-ms", "ms", 1),
+		of("nftables, restart without a change", "iptables-nft", "nftables-restart-ms", "iptables-nft-restart-ms", "ms", 1),
+		of("nftables, connection to the last", "iptables-nft", "nftables-last-µs", "iptables-nft-last-µs", "µs", 0),
+		of("nftables, memory of the agent", "iptables-nft", "nftables-heap-MB", "iptables-nft-heap-MB", "MB", 0),
+		of("nftables, connection to the last", "nftables, 10 services", "nftables-last-µs", "nftables-connect-of-few-µs", "µs", flat),
+		of("nftables, one endpoint", "nftables, 10 services", "nftables-change-ms", "nftables-change-of-few-ms", "ms", flat),
+		of("iptables-nft, one endpoint", "iptables-nft, 10 services", "iptables-nft-change-ms", "iptables-nft-change-of-few-ms", "ms", flat),
+		of("iptables-nft, all from nothing", "iptables-legacy", "iptables-nft-load-ms", "iptables-legacy-load-ms", "ms", 0),
+		of("iptables-nft, one endpoint", "iptables-legacy", "iptables-nft-change-ms", "iptables-legacy-change-ms", "ms", 0),
 	}
 }
 
@@ -112,9 +138,9 @@ func table(measured map[string]map[string]float64) error {
 		}
 		goal := "-"
 		if ratio := theirs / ours; r.goal > 0 {
-			goal = fmt.Sprintf("at least %.0f: reached", r.goal)
+			goal = fmt.Sprintf("at least %.2g: reached", r.goal)
 			if ratio < r.goal {
-				goal = fmt.Sprintf("at least %.0f: MISSED", r.goal)
+				goal = fmt.Sprintf("at least %.2g: MISSED", r.goal)
 			}
 		}
 		fmt.Fprintf(w, "%s\t%.4g %s\t%.4g %s\t%s\t%.2f\t%s\n", r.what, ours, r.unit, theirs, r.unit, r.baseline, theirs/ours, goal)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,19 +25,12 @@ func TestMain(m *testing.M) {
 			fmt.Println("skipped: labs need root")
 			return 0
 		}
-		dir, err := os.MkdirTemp("", "damask-probe")
+		remove, err := findProbe()
 		if err != nil {
 			fmt.Println(err)
 			return 1
 		}
-		defer os.RemoveAll(dir)
-		probeBinary = filepath.Join(dir, "probe")
-		build := exec.Command("go", "build", "-o", probeBinary, "../probe")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Printf("build probe: %v\n%s", err, out)
-			return 1
-		}
+		defer remove()
 		damaskBinary, err = filepath.Abs("../../bin/damask")
 		if err != nil {
 			fmt.Println(err)
@@ -49,6 +43,34 @@ func TestMain(m *testing.M) {
 		return m.Run()
 	}())
 }
+
+// findProbe builds the probe, unless somebody has: a virtual machine has no
+// compiler. It answers what removes it again.
+func findProbe() (remove func(), err error) {
+	if probeBinary = os.Getenv("DAMASK_PROBE"); probeBinary != "" {
+		return func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "damask-probe")
+	if err != nil {
+		return nil, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	probeBinary = filepath.Join(dir, "probe")
+	build := exec.Command("go", "build", "-o", probeBinary, "../probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		remove()
+		return nil, fmt.Errorf("build probe: %w\n%s", err, out)
+	}
+	return remove, nil
+}
+
+// datapath is that of this run's labs: the one that DAMASK_DATAPATH names, or the
+// userspace datapath, which every machine has.
+func datapath() string { return cmp.Or(os.Getenv("DAMASK_DATAPATH"), "netdev") }
+
+// userspace tells whether this run's labs have the userspace datapath.
+func userspace() bool { return datapath() == "netdev" }
 
 // cluster is a running lab.
 type cluster struct {
@@ -79,7 +101,7 @@ func upAs(t *testing.T, name, topology string) *cluster {
 			t.Errorf("lab down: %v\n%s", err, out)
 		}
 	})
-	c.run("lab", "up", "--name", c.name, "-f", file)
+	c.run("lab", "up", "--name", c.name, "-f", file, "--datapath", datapath())
 	return c
 }
 

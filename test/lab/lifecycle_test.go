@@ -17,7 +17,7 @@ import (
 
 const wishes = `
 nodes: [{name: node1, subnet: 10.128.0.0/23}, {name: node2, subnet: 10.131.0.0/23}]
-replicas: {ipam: 2, tenancy: 2}
+replicas: {ipam: 2, tenancy: 2, servicelb: 2}
 namespaces: [{name: red, vnid: 100}]
 pods:
 - {namespace: red, name: fixed, node: node1, ip: 10.128.0.50, ofport: 40, labels: {app: web}}
@@ -152,13 +152,14 @@ func (c *cluster) wantKillAndStart(t *testing.T) {
 }
 
 func (c *cluster) wantReplicas(t *testing.T) {
-	for _, service := range []string{"ipam", "tenancy"} {
+	for _, service := range []string{"ipam", "tenancy", "servicelb"} {
 		c.run("lab", "kill", "--name", c.name, service, service+"-1")
 	}
 	c.ctl("get", "hostsubnets")
+	c.ctl("get", "services")
 	c.run("lab", "pod", "add", "--name", c.name, "green/a", "--node", "node1")
 	c.run("lab", "pod", "delete", "--name", c.name, "green/a")
-	for _, service := range []string{"ipam", "tenancy"} {
+	for _, service := range []string{"ipam", "tenancy", "servicelb"} {
 		c.run("lab", "start", "--name", c.name, service)
 	}
 	for _, s := range c.refresh().GetServices() {
@@ -227,7 +228,7 @@ func TestAnUpThatIsInterruptedLeavesNothing(t *testing.T) {
 	name := labName(t)
 	start := func(t *testing.T) *exec.Cmd {
 		t.Helper()
-		cmd := exec.Command(damaskBinary, "lab", "up", "--name", name, "--nodes", "3")
+		cmd := exec.Command(damaskBinary, "lab", "up", "--name", name, "--nodes", "3", "--datapath", datapath())
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

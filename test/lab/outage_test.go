@@ -12,7 +12,7 @@ const replicated = `
 mode: multitenant
 clusterNetworks: [{cidr: 10.128.0.0/14, hostSubnetLength: 9}]
 serviceNetwork: 172.30.0.0/16
-replicas: {nats: 3, ipam: 2, tenancy: 2}
+replicas: {nats: 3, ipam: 2, tenancy: 2, servicelb: 2}
 nodes: [{name: node1}, {name: node2}]
 namespaces: [{name: red}, {name: blue}]
 pods:
@@ -27,7 +27,7 @@ func TestNodesGoOnWithoutTheControlServicesAndCatchUp(t *testing.T) {
 	c.start(inPod("blue/a"), "serve", "9999", "blue/a")
 	load := c.start(inPod("red/client"), "flow", c.podIP("red/far")+":"+port, "1ms")
 	watch := c.watchFlows("node1")
-	for _, service := range []string{"tenancy", "ipam", "nats"} {
+	for _, service := range []string{"tenancy", "ipam", "servicelb", "nats"} {
 		c.run("lab", "kill", "--name", c.name, service)
 	}
 
@@ -62,7 +62,7 @@ func TestNodesGoOnWithoutTheControlServicesAndCatchUp(t *testing.T) {
 		}
 	})
 
-	for _, service := range []string{"nats", "ipam", "tenancy"} {
+	for _, service := range []string{"nats", "ipam", "tenancy", "servicelb"} {
 		c.run("lab", "start", "--name", c.name, service)
 	}
 	t.Run("everything catches up by itself", func(t *testing.T) {
@@ -98,13 +98,14 @@ func (c *cluster) wantRegistered(t *testing.T, name string, want bool) {
 
 func TestOneReplicaOfEachServiceIsEnough(t *testing.T) {
 	c := up(t, replicated)
-	for _, process := range [][]string{{"nats", "nats-1"}, {"ipam", "ipam-1"}, {"tenancy", "tenancy-1"}} {
+	for _, process := range [][]string{{"nats", "nats-1"}, {"ipam", "ipam-1"}, {"tenancy", "tenancy-1"}, {"servicelb", "servicelb-1"}} {
 		c.run(append([]string{"lab", "kill", "--name", c.name}, process...)...)
 	}
 	c.start(inPod("blue/a"), "serve", port, "blue/a")
 	wantNone(t, c.check(inPod("red/client"), "tcp "+c.podIP("blue/a")+":"+port+" 10"))
 	c.ctl("pod-network", "join-projects", "--to", "red", "blue")
 	wantAll(t, inPod("red/client"), c.check(inPod("red/client"), "tcp "+c.podIP("blue/a")+":"+port+" 1000"))
+	c.ctl("service", "create", "blue/web", "--port", "80:"+port)
 	c.ctl("create", "netnamespace", "green")
 	c.run("lab", "pod", "add", "--name", c.name, "green/a", "--node", "node1")
 	wantNone(t, c.check(inPod("green/a"), "tcp "+c.podIP("blue/a")+":"+port+" 10"))

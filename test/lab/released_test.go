@@ -10,7 +10,7 @@ import (
 func TestANodeThatIsGoneForGoodLeavesNothingBehind(t *testing.T) {
 	c := up(t, `
 mode: multitenant
-replicas: {ipam: 2, tenancy: 2}
+replicas: {ipam: 2, tenancy: 2, servicelb: 2}
 nodes: [{name: node1}, {name: node2}]
 namespaces: [{name: red}, {name: blue}]
 pods:

@@ -86,6 +86,7 @@ func (c *cluster) compiled(t *testing.T, name string) []openflow.Flow {
 		ClusterNetworks: []netip.Prefix{netip.MustParsePrefix("10.128.0.0/14")},
 		ServiceNetworks: []netip.Prefix{netip.MustParsePrefix("172.30.0.0/16")},
 		TunnelPort:      4789,
+		Userspace:       userspace(),
 		Mode:            pipeline.Multitenant,
 	}
 	if strings.TrimSpace(c.ctl("mode", "get")) == "subnet" {

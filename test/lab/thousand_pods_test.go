@@ -81,11 +81,15 @@ func (c *cluster) wantDistinctAddresses(t *testing.T, pods int) {
 // leftovers is everything that a pod leaves on a node if it is not cleaned up.
 func (c *cluster) leftovers(node string) string {
 	c.t.Helper()
+	quarantine := "true"
+	if userspace() {
+		quarantine = "nft list table netdev damask_quarantine | sort"
+	}
 	return c.exec(onNode(node), "sh", "-c", strings.Join([]string{
 		"ovs-vsctl --no-heading --columns=name list Interface | sort",
 		"ip -o link | cut -d: -f2 | sort",
 		"nft list tables | sort",
-		"nft list table netdev damask_quarantine | sort",
+		quarantine,
 		"ls /run/netns | sort",
 		`ovs-ofctl --no-stats --no-names dump-flows br0 | sed 's/cookie=[^,]*, //' | sort`,
 	}, " && echo -- && "))

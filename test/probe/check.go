@@ -24,7 +24,7 @@ type result struct {
 	Check string `json:"check"`
 	OK    bool   `json:"ok"`
 	// Server and Source are what the answering server said: its name, and the
-	// address that it saw us come from. Empty for icmp.
+	// address that it saw us come from. Empty for icmp; the status code for http.
 	Server string `json:"server,omitempty"`
 	Source string `json:"source,omitempty"`
 	Error  string `json:"error,omitempty"`
@@ -60,6 +60,8 @@ func one(id int, line string) result {
 			r.Server, r.Source, err = dialTCP(fields[1], size)
 		case "udp":
 			r.Server, r.Source, err = askUDP(fields[1], size)
+		case "http":
+			r.Server, err = fetch(fields[1])
 		case "icmp":
 			err = echo(id, fields[1], size)
 		default:

@@ -7,12 +7,17 @@ package main
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 )
 
 const usage = `probe serve PORT NAME            answer TCP and UDP on PORT until standard input closes
 probe check                      read checks from standard input, one a line, run all at once, print JSON:
-                                   tcp|udp ADDR:PORT SIZE   or   icmp ADDR SIZE
+                                   tcp|udp ADDR:PORT SIZE, icmp ADDR SIZE, or http ADDR:PORT 0 (path /healthz)
+probe load PROTOCOL ADDR:PORT count|rate N
+                                 ask "serve" N times, or N times a second until standard input closes, each time from a
+                                   new socket; print JSON: how often each server answered, and whom it saw
+probe talk ADDR:PORT INTERVAL    ask "serve" by UDP from one socket until standard input closes; print JSON: who answered
 probe flow ADDR:PORT INTERVAL    send numbered UDP packets, and keep one TCP stream and new TCP
                                    connections going, until standard input closes; print JSON
 probe reply PORT                 the other end of flow
@@ -47,6 +52,17 @@ func run(args []string) error {
 		return serve(args[1], args[2])
 	case len(args) == 1 && args[0] == "check":
 		return check(os.Stdin, os.Stdout)
+	case len(args) == 5 && args[0] == "load":
+		n, err := strconv.Atoi(args[4])
+		if err != nil || n < 1 || args[3] != "count" && args[3] != "rate" {
+			break
+		}
+		if args[3] == "rate" {
+			return load(args[1], args[2], n, 0)
+		}
+		return load(args[1], args[2], 0, n)
+	case len(args) == 3 && args[0] == "talk":
+		return talk(args[1], args[2])
 	case len(args) == 3 && args[0] == "flow":
 		return flow(args[1], args[2])
 	case len(args) == 2 && args[0] == "reply":

@@ -20,7 +20,7 @@ type Walk struct {
 	Nodes          map[string]Node
 	On             string // The node that answered.
 	Pods           map[string]Pod
-	Services       yaml.Node
+	Services       map[string]Service // By "namespace/name".
 	Egress         yaml.Node
 	Ask            string // The question to ofproto/trace; empty: only single flows were seen.
 	Steps          []Step
@@ -39,6 +39,13 @@ type Pod struct {
 	IP   netip.Addr
 	Port uint32
 	VNID uint32
+}
+
+// Service is a service of the cluster, at a TCP port.
+type Service struct {
+	ClusterIP netip.Addr `yaml:"cluster_ip"`
+	Port      uint16
+	Endpoints []netip.AddrPort
 }
 
 // Step is one flow on the way of a packet.

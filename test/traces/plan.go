@@ -13,10 +13,13 @@ import (
 // later names the walks that need what does not exist yet, and what that is. A walk
 // is in this list, or it is judged: nothing is left out by silence.
 var later = map[string]string{
-	"pod-to-service, one rule a service port":           "services: the flows of each service port in table 60",
 	"egress IP, pod on another node than the egress IP": "egress: the flows of egress IPs in table 100",
 	"egress IP, on the node that hosts it":              "egress: the flows of egress IPs in table 100",
 }
+
+// onePort is the walk of a tenant to a service. A pod of VNID 0 goes another way since
+// the walk was seen: "pod-to-service", which is of a newer release.
+const onePort = "pod-to-service, one rule a service port"
 
 // judged names the walks that must hold now. Site is given where the document tells
 // the node only in prose.
@@ -26,9 +29,12 @@ var judged = map[string]*Site{
 	"pod-to-remote-pod, arriving":                     nil,
 	"tunnel packet from an unknown sender is dropped": nil,
 	"pod-to-external":                                 nil,
-	// Its VNID is 0, so table 60 holds already; the backend is the kernel's affair.
-	"pod-to-service":       nil,
-	"reply to the gateway": proseSite("10.130.8.1/23"),
+	"pod-to-service":                                  nil, // What follows in the kernel is judged by the services' own tests.
+	"reply to the gateway":                            proseSite("10.130.8.1/23"),
+	// Of the same document as the one above, which tells the service in its flow alone.
+	onePort: proseSite("10.130.8.1/23").with("observed/one", Service{
+		ClusterIP: netip.MustParseAddr("172.30.107.57"), Port: 8080,
+	}),
 	"a pod that the seeds show in table 40, 70 and 80": proseSite("10.131.2.1/23"),
 	"table 0 of a 3.11 node":                           proseSite("10.130.0.1/23"),
 }
@@ -40,6 +46,13 @@ type Site struct {
 	Node           Node
 	Remotes        map[string]Node // The other nodes.
 	Pods           map[string]Pod  // With the VNIDs of the setting.
+	Services       map[string]Service
+}
+
+// with is a site with one service more.
+func (s *Site) with(name string, service Service) *Site {
+	s.Services = map[string]Service{name: service}
+	return s
 }
 
 // proseSite is a node of which only tun0 is told. All observed clusters have the
@@ -86,7 +99,7 @@ func Judged(walks []Walk) ([]Walk, error) {
 
 // Site is the node on which the walk is asked, with the setting's VNID for all pods.
 func (w Walk) Site(s Setting) (Site, error) {
-	site := Site{ClusterNetwork: w.ClusterNetwork, ServiceNetwork: w.ServiceNetwork, Node: w.Nodes[w.On]}
+	site := Site{ClusterNetwork: w.ClusterNetwork, ServiceNetwork: w.ServiceNetwork, Node: w.Nodes[w.On], Services: w.Services}
 	if prose := judged[w.Name]; prose != nil {
 		site = *prose
 	} else if w.On == "" || !site.Node.Subnet.IsValid() {

@@ -27,16 +27,29 @@ type Question struct {
 	End   End
 }
 
+// NotAsked says why the walk cannot be seen in a setting; "" when it can.
+func (w Walk) NotAsked(s Setting) string {
+	if w.Name == onePort && s.VNID == 0 {
+		return "VNID 0 reaches services by the flow of the walk pod-to-service"
+	}
+	return ""
+}
+
 // Questions are what to ask a node about the walk. A walk that was seen as single
-// flows becomes one question for each run of flows that lead to one another.
+// flows becomes one question for each run of flows that lead to one another. It is an
+// error to ask for a walk that cannot be seen in the setting.
 func (w Walk) Questions(s Setting) ([]Question, error) {
+	if why := w.NotAsked(s); why != "" {
+		return nil, fmt.Errorf("walk %q: %s", w.Name, why)
+	}
 	if w.Ask == "" {
 		var all []Question
 		for _, run := range runs(w.Steps) {
-			all = append(all, Question{Args: runArgs(run), Steps: s.expect(run)})
+			all = append(all, Question{Args: runArgs(run, s), Steps: s.expect(run)})
 		}
 		return all, nil
 	}
+	w = w.ofTenant(s)
 	end, err := parseEnd(w.Ends)
 	if err != nil {
 		return nil, fmt.Errorf("walk %q: %w", w.Name, err)
@@ -55,6 +68,28 @@ func (w Walk) Questions(s Setting) ([]Question, error) {
 
 // Bridge is the pod bridge of every node.
 const Bridge = "br0"
+
+// ofTenant tells a walk to a service, which was seen with VNID 0, for a tenant: by the
+// flow of the service's port, as the walk onePort shows it, and to that port.
+func (w Walk) ofTenant(s Setting) Walk {
+	if s.VNID == 0 {
+		return w
+	}
+	for _, service := range w.Services {
+		for i, step := range w.Steps {
+			if step.Table != 60 || step.Match != "reg0=0" {
+				continue
+			}
+			w.Ask += fmt.Sprintf(",tp_dst=%d", service.Port)
+			w.Steps = append(slices.Clone(w.Steps[:i]),
+				Step{Table: 60, Match: fmt.Sprintf("tcp,nw_dst=%s,tp_dst=%d", service.ClusterIP, service.Port), Priority: 100,
+					Actions: []string{"load:0->NXM_NX_REG1[]", "load:0x2->NXM_NX_REG2[]", "goto_table:80"}},
+				Step{Table: 80, Priority: 200, Actions: []string{"output:NXM_NX_REG2[]"}})
+			return w
+		}
+	}
+	return w
+}
 
 // expect tells steps that were seen with VNID 0 in a flat network for a setting.
 func (s Setting) expect(seen []Step) [][]Step {
@@ -102,8 +137,8 @@ func runs(steps []Step) [][]Step {
 }
 
 // runArgs asks about a packet that all flows of the run match, beginning in the
-// run's first table.
-func runArgs(run []Step) []string {
+// run's first table with the setting's VNID as the source's.
+func runArgs(run []Step, s Setting) []string {
 	fields := map[string]string{}
 	for _, step := range run {
 		maps.Copy(fields, matchMeaning(step.Match))
@@ -127,7 +162,7 @@ func runArgs(run []Step) []string {
 	if run[0].Table == 0 {
 		return []string{"ofproto/trace", Bridge, packet}
 	}
-	return []string{"ofproto/trace-packet-out", Bridge, packet, fmt.Sprintf("resubmit(,%d)", run[0].Table)}
+	return []string{"ofproto/trace-packet-out", Bridge, packet, fmt.Sprintf("load:%d->NXM_NX_REG0[],resubmit(,%d)", s.VNID, run[0].Table)}
 }
 
 // inside picks a value that a match of this value takes: for a prefix an address

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -59,8 +60,11 @@ func within(t testing.TB) context.Context {
 }
 
 func vxlanSpec() Spec {
-	return Spec{DatapathType: UserspaceDatapath, Tunnel: Tunnel{Type: VXLAN, Port: 4789}, MTU: 1450}
+	return Spec{DatapathType: UserspaceDatapath, Tunnel: Tunnel{Type: VXLAN, Port: 4789}, MTU: 1450, GatewayMAC: gatewayMAC()}
 }
+
+// gatewayMAC is that of 10.130.0.1.
+func gatewayMAC() net.HardwareAddr { return net.HardwareAddr{0x0a, 0x58, 10, 130, 0, 1} }
 
 func (n *node) ensure(t testing.TB, spec Spec) []string {
 	t.Helper()
@@ -100,6 +104,7 @@ func TestBridgeIsCreatedAsObserved(t *testing.T) {
 		{"Interface", "tun0", "ofport", "2"},
 		{"Interface", "tun0", "type", "internal"},
 		{"Interface", "tun0", "mtu", "1450"},
+		{"Interface", "tun0", "mac_in_use", `"0a:58:0a:82:00:01"`},
 	} {
 		if got := n.get(t, c.table, c.record, c.column); got != c.want {
 			t.Errorf("%s %s %s: got %s, want %s", c.table, c.record, c.column, got, c.want)
@@ -133,6 +138,8 @@ func TestDamageIsRepairedInPlace(t *testing.T) {
 		{"an option too many", []string{"set", "Interface", "vxlan0", "options:key=7"}, []string{"port vxlan0: options"}},
 		{"tunnel type", []string{"set", "Interface", "vxlan0", "type=geneve"}, []string{"port vxlan0: type"}},
 		{"MTU", []string{"set", "Interface", "tun0", "mtu_request=1400"}, []string{"port tun0: mtu_request was 1400"}},
+		{"MAC", []string{"set", "Interface", "tun0", `mac="0a:58:00:00:00:07"`}, []string{`port tun0: MAC was "0a:58:00:00:00:07", now 0a:58:0a:82:00:01`}},
+		{"no MAC", []string{"clear", "Interface", "tun0", "mac"}, []string{`port tun0: MAC was "", now 0a:58:0a:82:00:01`}},
 		{"number of the tunnel", []string{"set", "Interface", "vxlan0", "ofport_request=77"}, []string{"port vxlan0: OpenFlow port was 77"}},
 		{"number of tun0", []string{"set", "Interface", "tun0", "ofport_request=9"}, []string{"port tun0: OpenFlow port was 9"}},
 		{"no request for a number", []string{"clear", "Interface", "tun0", "ofport_request"}, []string{"port tun0: OpenFlow port was 2"}},
@@ -239,8 +246,8 @@ func TestDatapathThatTheMachineCannotDoIsAClearError(t *testing.T) {
 
 func TestSpecNamesEveryProblem(t *testing.T) {
 	n := New(Config{}, hclog.NewNullLogger())
-	_, err := n.EnsureBridge(t.Context(), Spec{DatapathType: "dpdk", Tunnel: Tunnel{Type: "stt"}, MTU: 20})
-	for _, part := range []string{`datapath type "dpdk"`, `tunnel type "stt"`, "MTU 20"} {
+	_, err := n.EnsureBridge(t.Context(), Spec{DatapathType: "dpdk", Tunnel: Tunnel{Type: "stt"}, MTU: 20, GatewayMAC: net.HardwareAddr{1, 2}})
+	for _, part := range []string{"gateway MAC 01:02", `datapath type "dpdk"`, `tunnel type "stt"`, "MTU 20"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("error %v does not say %q", err, part)
 		}
@@ -446,6 +453,9 @@ func TestNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 	if repairs := n.ensure(t, vxlanSpec()); len(repairs) != 0 {
 		t.Errorf("repairs after the restart: %q", repairs)
 	}
+	if show := n.ns.Run(t, "ip", "link", "show", "tun0"); !strings.Contains(show, gatewayMAC().String()) {
+		t.Errorf("tun0 has another MAC after the restart:\n%s", show)
+	}
 	ports, err := n.Ports(within(t))
 	if err != nil || len(ports) != len(want) {
 		t.Fatalf("Ports: %+v, %v", ports, err)
@@ -471,17 +481,5 @@ func TestFlowRestoreWaitIsCleared(t *testing.T) {
 	}
 	if got := n.get(t, "Open_vSwitch", ".", "other_config"); got != `{mine="1"}` {
 		t.Errorf("other_config: %s", got)
-	}
-}
-
-func TestMACOfTun0IsRead(t *testing.T) {
-	n := newNode(t)
-	n.ensure(t, vxlanSpec())
-	mac, err := n.MAC(within(t), GatewayPort)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if show := n.ns.Run(t, "ip", "link", "show", "tun0"); !strings.Contains(show, mac) {
-		t.Errorf("MAC %s, but:\n%s", mac, show)
 	}
 }

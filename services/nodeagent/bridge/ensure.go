@@ -51,17 +51,20 @@ func (b *Bridge) ensureOn(ctx context.Context, s *session, spec Spec) ([]string,
 		if err != nil {
 			return nil, err
 		}
-		if err := b.settled(ctx, s, number, func() bool { return b.numbered(s, spec) }); err != nil {
+		if err := b.settled(ctx, s, number, func() bool { return b.obeyed(s, spec) }); err != nil {
 			return repairs, err
 		}
 	}
 	return repairs, b.verify(s, spec)
 }
 
-// numbered says whether no fixed port has another number than its own.
-func (b *Bridge) numbered(s *session, spec Spec) bool {
+// obeyed says whether no fixed port has another number or MAC than its own.
+func (b *Bridge) obeyed(s *session, spec Spec) bool {
 	for _, want := range spec.fixedPorts(b.name) {
 		row := s.iface(want.name)
+		if want.mac != "" && row != nil && deref(row.MACInUse) != want.mac {
+			return false
+		}
 		if want.number != 0 && row != nil && deref(row.OFPort) > 0 && *row.OFPort != want.number {
 			return false
 		}
@@ -89,6 +92,8 @@ func (b *Bridge) verify(s *session, spec Spec) error {
 		case deref(row.OFPort) != number:
 			problems = append(problems, fmt.Sprintf("port %s has OpenFlow port %d, not %d",
 				want.name, deref(row.OFPort), number))
+		case want.mac != "" && deref(row.MACInUse) != want.mac:
+			problems = append(problems, fmt.Sprintf("port %s has MAC %s, not %s", want.name, deref(row.MACInUse), want.mac))
 		}
 	}
 	if len(problems) > 0 {
@@ -125,26 +130,6 @@ func (b *Bridge) ClearFlowRestoreWait(ctx context.Context) (cleared bool, err er
 		return cleared, fmt.Errorf("clear flow-restore-wait: %w", err)
 	}
 	return cleared, nil
-}
-
-// MAC waits for, and answers, the MAC address that an interface of the switch has,
-// in the colon notation: tun0's is what flows write into frames for the node.
-func (b *Bridge) MAC(ctx context.Context, name string) (string, error) {
-	var mac string
-	err := b.retried(ctx, func(s *session) error {
-		return b.await(ctx, s, "the MAC address of "+name+" is known", func() bool {
-			row := s.iface(name)
-			if row == nil {
-				return false
-			}
-			mac = deref(row.MACInUse)
-			return mac != ""
-		})
-	})
-	if err != nil {
-		return "", fmt.Errorf("read MAC of %s: %w", name, err)
-	}
-	return mac, nil
 }
 
 // Ports answers the pod ports of the bridge, by name: all but the bridge's own

@@ -173,11 +173,27 @@ func (p *planner) port(want fixedPort) string {
 		p.repaired("port %s: mtu_request was %d, now %d", want.name, deref(iface.MTURequest), want.mtu)
 		change["mtu_request"] = want.mtu
 	}
+	p.mac(want, iface, change)
 	p.number(want, iface, change)
 	if len(change) > 0 {
 		p.operations = append(p.operations, update(tableInterface, iface.UUID, change))
 	}
 	return ""
+}
+
+// mac repairs a fixed port's MAC: the one that is asked for, and the one that the
+// device has because somebody changed it. OVS looks at the device at any change.
+func (p *planner) mac(want fixedPort, iface *interfaceRow, change ovsdb.Row) {
+	if want.mac == "" {
+		return
+	}
+	for _, was := range []*string{iface.MAC, iface.MACInUse} {
+		if deref(was) != want.mac {
+			p.repaired("port %s: MAC was %q, now %s", want.name, deref(was), want.mac)
+			change["mac"] = want.mac
+			return
+		}
+	}
 }
 
 // number repairs a fixed port's OpenFlow number.
@@ -230,6 +246,9 @@ func (p *planner) insertPort(want fixedPort) string {
 	}
 	if want.mtu != 0 {
 		row["mtu_request"] = want.mtu
+	}
+	if want.mac != "" {
+		row["mac"] = want.mac
 	}
 	id := "port" + strconv.Itoa(len(p.operations))
 	p.operations = append(p.operations, insertPort(id, want.name, row)...)

@@ -56,6 +56,7 @@ type interfaceRow struct {
 	OFPort        *int              `ovsdb:"ofport"`
 	OFPortRequest *int              `ovsdb:"ofport_request"`
 	Error         *string           `ovsdb:"error"`
+	MAC           *string           `ovsdb:"mac"`
 	MACInUse      *string           `ovsdb:"mac_in_use"`
 	MTURequest    *int              `ovsdb:"mtu_request"`
 }
@@ -131,6 +132,7 @@ func (r *interfaceRow) CloneModelInto(to model.Model) {
 	into.OFPort = clonePointer(r.OFPort)
 	into.OFPortRequest = clonePointer(r.OFPortRequest)
 	into.Error = clonePointer(r.Error)
+	into.MAC = clonePointer(r.MAC)
 	into.MACInUse = clonePointer(r.MACInUse)
 	into.MTURequest = clonePointer(r.MTURequest)
 }

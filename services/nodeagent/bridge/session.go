@@ -92,7 +92,7 @@ func (s *session) monitor(ctx context.Context) error {
 		client.WithTable(&br, &br.Name, &br.DatapathType, &br.FailMode, &br.Protocols, &br.OtherConfig, &br.Ports),
 		client.WithTable(&port, &port.Name, &port.Interfaces),
 		client.WithTable(&iface, &iface.Name, &iface.Type, &iface.Options, &iface.ExternalIDs, &iface.OFPort,
-			&iface.OFPortRequest, &iface.Error, &iface.MACInUse, &iface.MTURequest),
+			&iface.OFPortRequest, &iface.Error, &iface.MAC, &iface.MACInUse, &iface.MTURequest),
 	)
 	// Not monitor_cond_since, libovsdb's default: there an update that cannot be
 	// applied is dropped in silence, here it ends the connection and so is repaired.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -48,6 +49,9 @@ type Spec struct {
 	Tunnel Tunnel
 	// MTU is tun0's MTU in bytes, 576 to 65535. Required.
 	MTU int
+	// GatewayMAC is tun0's MAC, which flows name: so it must be the same whenever OVS
+	// makes the device. A unicast one. Empty: OVS makes one up.
+	GatewayMAC net.HardwareAddr
 }
 
 // validate answers one error that names every problem.
@@ -59,6 +63,9 @@ func (s Spec) validate() error {
 	problems = append(problems, s.Tunnel.problems()...)
 	if s.MTU < minMTU || s.MTU > maxMTU {
 		problems = append(problems, fmt.Sprintf("MTU %d is not %d to %d", s.MTU, minMTU, maxMTU))
+	}
+	if mac := s.GatewayMAC; len(mac) != 0 && (len(mac) != 6 || mac[0]&1 != 0) {
+		problems = append(problems, fmt.Sprintf("gateway MAC %s is no Ethernet address of one device", mac))
 	}
 	if len(problems) == 0 {
 		return nil
@@ -82,8 +89,9 @@ type fixedPort struct {
 	name    string
 	kind    string // Interface.type
 	options map[string]string
-	number  int // OpenFlow port; 0: not ours to choose
-	mtu     int // 0: not ours to choose
+	number  int    // OpenFlow port; 0: not ours to choose
+	mtu     int    // 0: not ours to choose
+	mac     string // empty: not ours to choose
 }
 
 // fixedPorts are the ports that a bridge of that name and spec always has.
@@ -91,6 +99,6 @@ func (s Spec) fixedPorts(bridge string) []fixedPort {
 	return []fixedPort{
 		{name: bridge, kind: "internal"},
 		{name: s.Tunnel.PortName(), kind: string(s.Tunnel.Type), options: s.Tunnel.options(), number: TunnelOFPort},
-		{name: GatewayPort, kind: "internal", number: GatewayOFPort, mtu: s.MTU},
+		{name: GatewayPort, kind: "internal", number: GatewayOFPort, mtu: s.MTU, mac: s.GatewayMAC.String()},
 	}
 }

@@ -41,6 +41,9 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 		}
 		return pipeline.RemoteFragment(node, remote).Flows
 	}
+	if service, ok := s.services.of(owner); ok {
+		return s.compileService(node, service)
+	}
 	if text, ok := strings.CutPrefix(owner, "vnid "); ok {
 		vnid, err := strconv.ParseUint(text, 10, 32)
 		if err != nil || s.users[uint32(vnid)] == 0 {
@@ -49,6 +52,16 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 		return pipeline.TenantFragment(node, uint32(vnid)).Flows
 	}
 	return nil
+}
+
+func (s *State) compileService(node pipeline.Node, service Service) []openflow.Flow {
+	vnid, known := s.namespaces[service.Namespace]
+	if !known {
+		return nil
+	}
+	return pipeline.ServiceFragment(node, pipeline.Service{
+		Namespace: service.Namespace, Name: service.Name, VNID: vnid, ClusterIPs: service.ClusterIPs, Ports: service.Ports,
+	}).Flows
 }
 
 // CompileAll answers every fragment that should be, by owner: what a switch
@@ -62,6 +75,9 @@ func (s *State) CompileAll() map[string][]openflow.Flow {
 	}
 	for name := range s.remotes {
 		owners = append(owners, hostSubnetOwner(name))
+	}
+	for owner := range s.services.all {
+		owners = append(owners, owner)
 	}
 	for vnid := range s.users {
 		owners = append(owners, vnidOwner(vnid))

@@ -32,7 +32,7 @@ func newNode(t *testing.T) *node {
 	t.Helper()
 	sw := ovstest.Start(t, ovstest.Options{Datapath: ovstest.Dummy})
 	sw.AddBridge(t, "br0")
-	n := &node{T: t, state: NewState("self"), sw: sw}
+	n := &node{T: t, state: NewState("self", false), sw: sw}
 	n.flows = flowsync.New(flowsync.Config{Socket: sw.MgmtSocket("br0")}, hclog.NewNullLogger())
 	n.prog = NewProgrammer(n.state, n.flows, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -140,12 +140,12 @@ func TestANamespaceMovesWithAllItsPodsInOneBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, d := n.flows.Counters()
-	// Three flows of each pod name the VNID (ARP and IP of table 20, table 70),
+	// Four flows of each pod name the VNID (ARP and IP of table 20, 25, 70),
 	// and the tenant's own comes and goes.
-	if w-written != 61 || d-deleted != 1 {
-		t.Errorf("the move wrote %d flows and deleted %d, want 61 and 1", w-written, d-deleted)
+	if w-written != 81 || d-deleted != 1 {
+		t.Errorf("the move wrote %d flows and deleted %d, want 81 and 1", w-written, d-deleted)
 	}
-	if got := n.installed(); strings.Contains(got, "0x2a") || strings.Count(got, "0x2b") < 61 {
+	if got := n.installed(); strings.Contains(got, "0x2a") || strings.Count(got, "0x2b") < 81 {
 		t.Errorf("flows are not all of the new VNID:\n%s", got)
 	}
 	if followed, revision, err := n.prog.WaitProgrammed(t.Context(), Object{KindNetNamespace, "red"}, 11); !followed || revision != 11 || err != nil {
@@ -165,8 +165,8 @@ func TestPodsThatShareATenantDoNotSendItsFlowAgain(t *testing.T) {
 	if err := n.prog.Program(t.Context(), n.state.AddPod(podNumber(2, "red"))); err != nil {
 		t.Fatal(err)
 	}
-	if after, _ := n.flows.Counters(); after-before != 4 {
-		t.Errorf("the second pod wrote %d flows, want its own 4", after-before)
+	if after, _ := n.flows.Counters(); after-before != 5 {
+		t.Errorf("the second pod wrote %d flows, want its own 5", after-before)
 	}
 }
 
@@ -268,7 +268,7 @@ func (n *node) commands(random *rand.Rand, worker int, namespaces []string) {
 func (n *node) changes(random *rand.Rand, namespaces []string) {
 	for i := range uint64(60) {
 		revision := 100 + i
-		switch random.IntN(6) {
+		switch random.IntN(8) {
 		case 0:
 			change, _ := n.state.SetIsolation(isolation(random.IntN(2) == 0, revision))
 			n.prog.Queue(change)
@@ -277,6 +277,11 @@ func (n *node) changes(random *rand.Rand, namespaces []string) {
 			n.prog.Queue(change)
 		case 2:
 			n.prog.Queue(n.state.DeleteHostSubnet("node2"))
+		case 3:
+			n.prog.Queue(n.state.SetService(anyService(random, namespaces)))
+		case 4:
+			s := anyService(random, namespaces)
+			n.prog.Queue(n.state.DeleteService(s.Namespace, s.Name))
 		default:
 			ns := namespaces[random.IntN(len(namespaces))]
 			n.prog.Queue(n.state.SetNetNamespace(namespace(ns, uint32(random.IntN(4)), revision)))

@@ -14,7 +14,8 @@ import (
 // State is what should be. It is safe for concurrent use; every method is
 // short and does no I/O.
 type State struct {
-	self string
+	self      string
+	userspace bool
 
 	mu         sync.RWMutex
 	network    *plan
@@ -24,6 +25,7 @@ type State struct {
 	remotes    map[string]pipeline.Remote
 	namespaces map[string]uint32
 	pods       map[string]Pod // by owner
+	services   services
 	users      map[uint32]int // local pods by VNID
 	revisions  map[Object]uint64
 	changed    chan struct{} // closed and replaced when a namespace becomes known
@@ -38,13 +40,16 @@ type plan struct {
 	mtu             int
 }
 
-// NewState returns the empty state of the node with this name.
-func NewState(node string) *State {
+// NewState returns the empty state of the node with this name. Userspace says that the
+// node's switch forwards by the netdev datapath.
+func NewState(node string, userspace bool) *State {
 	return &State{
 		self:       node,
+		userspace:  userspace,
 		remotes:    map[string]pipeline.Remote{},
 		namespaces: map[string]uint32{},
 		pods:       map[string]Pod{},
+		services:   newServices(),
 		users:      map[uint32]int{},
 		revisions:  map[Object]uint64{},
 		changed:    make(chan struct{}),
@@ -74,6 +79,7 @@ func (s *State) node() pipeline.Node {
 		HostIP:          s.own.HostIP,
 		TunnelPort:      s.network.tunnelPort,
 		Mode:            s.mode,
+		Userspace:       s.userspace,
 	}
 }
 
@@ -159,6 +165,9 @@ func (s *State) SetIsolation(iso *tenancyv1.Isolation) (Change, error) {
 	s.revisions[object] = iso.GetRevision()
 	changed := !s.modeKnown || s.mode != mode
 	s.mode, s.modeKnown = mode, true
+	if changed {
+		s.tellServiceNamespaces()
+	}
 	return Change{All: changed, Objects: []Object{object}}, nil
 }
 

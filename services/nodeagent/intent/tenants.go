@@ -9,7 +9,7 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
-// SetNetNamespace takes a namespace's VNID. All its pods move at once.
+// SetNetNamespace takes a namespace's VNID. All its pods and services move at once.
 func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,11 +42,12 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 			change.Owners = append(change.Owners, vnidOwner(was))
 		}
 	}
+	change.Owners = append(change.Owners, s.servicesIn(name)...)
 	return change
 }
 
 // DeleteNetNamespace forgets a namespace. Pods that are still in it are
-// closed: nobody can say any more whose they are.
+// closed: nobody can say any more whose they are. So are its services, for tenants.
 func (s *State) DeleteNetNamespace(name string) Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,6 +67,7 @@ func (s *State) DeleteNetNamespace(name string) Change {
 	if len(change.Owners) > 0 {
 		change.Owners = append(change.Owners, vnidOwner(vnid))
 	}
+	change.Owners = append(change.Owners, s.servicesIn(name)...)
 	return change
 }
 

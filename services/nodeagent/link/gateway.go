@@ -1,21 +1,16 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// forwardingSysctl is IPv4 forwarding. Without it the node is no router for its pods.
-const forwardingSysctl = "/proc/sys/net/ipv4/ip_forward"
 
 // Gateway is the node's own end of the pod network: an internal port of the switch.
 type Gateway struct {
@@ -75,13 +70,16 @@ func (g Gateway) routes() []route {
 }
 
 // EnsureGateway gives the gateway device its address, MTU and routes, brings it up,
-// and makes the node forward IPv4. All IPv4 addresses and routes of the device are
-// ours: others are removed. It answers one line of text for each thing that differed.
+// and makes the node forward IPv4 without ICMP redirects. All IPv4 addresses and routes
+// of the device are ours: others are removed. It answers one line of text for each
+// thing that differed.
 //
 // rp_filter is left as the node has it. Everything that comes in by tun0 has a source
 // for which the node's route is tun0 (pods, local or remote, and the node itself), so
 // also the strict mode lets it pass; the other half of an asymmetric path, a reply
-// from outside, comes in where the node's route to its source is.
+// from outside, comes in where the node's route to its source is. Nor do services need
+// accept_local or route_localnet: what a pod sends and gets never has an address of
+// the node's own as its source on tun0, and loopback addresses have no node ports.
 //
 // Errors: every problem of g; a device that does not exist; what the kernel refuses.
 func (l *Links) EnsureGateway(ctx context.Context, g Gateway) (repairs []string, err error) {
@@ -132,7 +130,7 @@ func (l *Links) ensureGateway(g Gateway) ([]string, error) {
 	if err := compareRoutes(h, link, g.routes(), true, &routes); err != nil {
 		return repairs, err
 	}
-	if err := l.compareForwarding(&routes); err != nil {
+	if err := l.compareSettings(settings(g.Device), &routes); err != nil {
 		return repairs, err
 	}
 	lines, err := routes.repair()
@@ -159,23 +157,4 @@ func compareDown(h *netlink.Handle, name string, found *differences) error {
 
 func isNotFound(err error) bool {
 	return errors.As(err, &netlink.LinkNotFoundError{})
-}
-
-// compareForwarding makes sure that the node routes.
-func (l *Links) compareForwarding(found *differences) error {
-	var value []byte
-	err := within(l.node, func() (err error) {
-		value, err = os.ReadFile(forwardingSysctl)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read ip_forward: %w", err)
-	}
-	if bytes.Equal(bytes.TrimSpace(value), []byte("1")) {
-		return nil
-	}
-	found.add(func() error {
-		return within(l.node, func() error { return os.WriteFile(forwardingSysctl, []byte("1"), 0) })
-	}, "net.ipv4.ip_forward: is %s, should be 1", bytes.TrimSpace(value))
-	return nil
 }

@@ -129,12 +129,21 @@ func TestGatewayIsRepaired(t *testing.T) {
 	}
 }
 
-func TestForwardingThatWasSwitchedOffIsSwitchedOn(t *testing.T) {
+func TestSettingsOfTheKernelAreRepaired(t *testing.T) {
 	n := newGateway(t, false)
 	n.ensureGateway(t, testGateway())
-	n.ns.Run(t, "sysctl", "-w", "net.ipv4.ip_forward=0")
-	if got := n.ensureGateway(t, testGateway()); !slices.Equal(got, []string{"net.ipv4.ip_forward: is 0, should be 1"}) {
-		t.Errorf("repairs %q", got)
+	for _, damage := range []string{"ip_forward=0", "conf.all.send_redirects=1", "conf.tun0.send_redirects=1"} {
+		n.ns.Run(t, "sysctl", "-w", "net.ipv4."+damage)
+	}
+	want := []string{
+		"net.ipv4.ip_forward: is 0, should be 1", "net.ipv4.conf.all.send_redirects: is 1, should be 0",
+		"net.ipv4.conf.tun0.send_redirects: is 1, should be 0",
+	}
+	if got := n.ensureGateway(t, testGateway()); !slices.Equal(got, want) {
+		t.Errorf("repairs %q, want %q", got, want)
+	}
+	if again := n.ensureGateway(t, testGateway()); len(again) != 0 {
+		t.Errorf("a second call repairs %q", again)
 	}
 }
 

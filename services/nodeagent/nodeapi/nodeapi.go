@@ -6,8 +6,11 @@
 package nodeapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -20,6 +23,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
 // domain is that of the reasons in errors.
@@ -47,7 +51,13 @@ type switchReader interface {
 	Size() int
 }
 
-// Config is what the service answers from. All are required.
+// serviceReader is the part of svcsync that only reads.
+type serviceReader interface {
+	Statuses() []svcsync.Status
+	WaitProgrammed(ctx context.Context, kind, name string, revision uint64) (followed bool, programmed uint64, err error)
+}
+
+// Config is what the service answers from. All but Services are required.
 type Config struct {
 	Node       string
 	HostIP     string
@@ -57,6 +67,7 @@ type Config struct {
 	Programmer *intent.Programmer
 	Switch     switchReader
 	Leases     *lease.Store
+	Services   serviceReader // nil: services are somebody else's
 	Plumbing   func() Plumbing
 	Audit      func(context.Context) (Audited, error)
 }
@@ -105,7 +116,30 @@ func (s *Server) ListObjects(context.Context, *nodev1.ListObjectsRequest) (*node
 		}
 		answer.Objects = append(answer.Objects, row)
 	}
+	answer.Objects = append(answer.Objects, s.serviceObjects()...)
+	slices.SortFunc(answer.Objects, func(a, b *nodev1.ObjectStatus) int {
+		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), cmp.Compare(a.GetName(), b.GetName()))
+	})
 	return answer, nil
+}
+
+// serviceObjects are the rows of Services and EndpointSlices.
+func (s *Server) serviceObjects() []*nodev1.ObjectStatus {
+	if s.Services == nil {
+		return nil
+	}
+	var rows []*nodev1.ObjectStatus
+	for _, o := range s.Services.Statuses() {
+		row := &nodev1.ObjectStatus{Kind: o.Kind, Name: o.Name, RevisionWanted: o.Wanted, RevisionProgrammed: o.Programmed}
+		if namespace, name, _ := strings.Cut(o.Name, "/"); o.Kind == svcsync.KindService {
+			row.Flows = uint32(s.State.ServiceFlows(namespace, name))
+		}
+		if o.Err != nil {
+			row.Error = o.Err.Error()
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // ListFlows dumps br0 and says whose fragment each flow is.
@@ -146,12 +180,23 @@ func (s *Server) WaitProgrammed(ctx context.Context, r *nodev1.WaitProgrammedReq
 		return nil, err
 	}
 	object := intent.Object{Kind: r.GetKind(), Name: r.GetName()}
-	followed, programmed, err := s.Programmer.WaitProgrammed(ctx, object, r.GetRevision())
+	followed, programmed, err := s.wait(ctx, object, r.GetRevision())
 	if err != nil {
 		return nil, status.Errorf(codes.DeadlineExceeded, "%s %s is at revision %d on %s, not at %d: %v",
 			object.Kind, object.Name, programmed, s.Node, r.GetRevision(), err)
 	}
 	return &nodev1.WaitProgrammedResponse{Followed: followed, RevisionProgrammed: programmed}, nil
+}
+
+// wait waits where the object's progress is known.
+func (s *Server) wait(ctx context.Context, o intent.Object, revision uint64) (followed bool, programmed uint64, err error) {
+	if o.Kind != svcsync.KindService && o.Kind != svcsync.KindEndpointSlice {
+		return s.Programmer.WaitProgrammed(ctx, o, revision)
+	}
+	if s.Services == nil {
+		return false, 0, nil
+	}
+	return s.Services.WaitProgrammed(ctx, o.Kind, o.Name, revision)
 }
 
 // Audit compares and repairs now.

@@ -80,6 +80,7 @@ const (
 	oxmTunID    = oxm(classBasic<<16 | 38<<9 | 8)
 	nxmTunID    = oxm(classNXM<<16 | 16<<9 | 8)
 	nxmReg0     = oxm(classNXM<<16 | 0<<9 | 4) // Register n is n<<9 further.
+	nxmIPFrag   = oxm(classNXM<<16 | 26<<9 | 1)
 	nxmTunSrc   = oxm(classNXM<<16 | 31<<9 | 4)
 	nxmTunDst   = oxm(classNXM<<16 | 32<<9 | 4)
 	nxmPktMark  = oxm(classNXM<<16 | 33<<9 | 4)
@@ -110,7 +111,7 @@ var fields = withRegisters([]field{
 	{header: basic(8, 1), name: "nw_tos", set: "ip_dscp", long: "OXM_OF_IP_DSCP", style: dscp, text: 62},
 	{header: basic(9, 1), name: "nw_ecn", long: "NXM_NX_IP_ECN", style: decimal, text: 63},
 	{header: nxm(29, 1), name: "nw_ttl", long: "NXM_NX_IP_TTL", style: decimal, text: 64},
-	{header: nxm(26, 1), name: "nw_frag", set: "ip_frag", long: "NXM_NX_IP_FRAG", style: fragments, text: 66},
+	{header: nxmIPFrag, name: "nw_frag", set: "ip_frag", long: "NXM_NX_IP_FRAG", style: fragments, text: 66},
 	{header: oxmIPProto, name: "nw_proto", long: "NXM_OF_IP_PROTO", style: protocol, text: 58},
 	{header: oxmTCPSrc, name: "tp_src", set: "tcp_src", long: "NXM_OF_TCP_SRC", style: decimal, text: 67},
 	{header: oxmTCPDst, name: "tp_dst", set: "tcp_dst", long: "NXM_OF_TCP_DST", style: decimal, text: 68},

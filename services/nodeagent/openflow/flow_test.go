@@ -11,7 +11,7 @@ import (
 func samples() map[string]Flow {
 	mac := net.HardwareAddr{0x0a, 0x59, 0x00, 0x82, 0xf8, 0xb2}
 	multicast := net.HardwareAddr{1, 0, 0, 0, 0, 0}
-	table80 := uint8(80)
+	table30, table80 := uint8(30), uint8(80)
 	net14, host := netip.MustParsePrefix("10.128.0.0/14"), netip.MustParsePrefix("10.130.0.5/32")
 	ip := netip.MustParseAddr
 	return map[string]Flow{
@@ -51,6 +51,15 @@ func samples() map[string]Flow {
 			Match: TCP().CTState(CTReply|CTTracked, CTReply|CTTracked).CTZone(7).CTMark(2, 0xffffffff).PktMark(1, 1),
 			Actions: []Action{CT(Conntrack{Commit: true, Zone: 7, Table: &table80, Exec: []Action{LoadCTMark(1)},
 				NAT: &NAT{Source: true, Min: ip("10.0.0.1"), Max: ip("10.0.0.5"), PortMin: 100, PortMax: 200}})}},
+		"table=25, priority=100,ip,nw_src=10.130.0.5 actions=load:0x82f8b2->NXM_NX_REG0[],ct(commit,zone=25),goto_table:30": {Table: 25, Priority: 100,
+			Match: IP().IPSrc(host), Actions: []Action{LoadReg(0, 0x82f8b2), CT(Conntrack{Commit: true, Zone: 25}), Goto(30)}},
+		"table=30, priority=250,ct_state=-trk,ip,nw_src=10.128.0.0/14,nw_dst=10.130.0.0/23 actions=ct(table=30,nat)": {Table: 30, Priority: 250,
+			Match: IP().CTState(0, CTTracked).IPSrc(net14).IPDst(netip.MustParsePrefix("10.130.0.0/23")), Actions: []Action{CT(Conntrack{Table: &table30, NAT: &NAT{}})}},
+		"table=30, priority=249,ct_state=-trk,ip,nw_src=10.128.0.0/14,nw_dst=10.130.0.0/23 actions=ct(table=30,zone=25)": {Table: 30, Priority: 249,
+			Match: IP().CTState(0, CTTracked).IPSrc(net14).IPDst(netip.MustParsePrefix("10.130.0.0/23")), Actions: []Action{CT(Conntrack{Table: &table30, Zone: 25})}},
+		"table=70, priority=200,ct_state=+rpl+trk,ip,nw_dst=10.130.0.5 actions=load:0x82f8b2->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:0a:59:00:82:f8:b2->eth_dst,goto_table:80": {Table: 70, Priority: 200,
+			Match: IP().CTState(CTReply|CTTracked, CTReply|CTTracked).IPDst(host), Actions: []Action{LoadReg(1, 0x82f8b2), LoadReg(2, 2), SetEthDst(mac), Goto(80)}},
+		"table=60, priority=100,ip,nw_dst=10.130.0.5,nw_frag=later actions=drop": {Table: 60, Priority: 100, Match: IP().IPDst(host).LaterFragment()},
 		"table=25, priority=9,ct_state=-new+est,ip actions=ct(table=80,nat)": {Table: 25, Priority: 9,
 			Match: IP().CTState(CTEstablished, CTNew|CTEstablished), Actions: []Action{CT(Conntrack{Table: &table80, NAT: &NAT{}})}},
 		"table=25, priority=8,ip actions=ct(commit,force,nat(dst=10.0.0.9:80)),resubmit(,80)": {Table: 25, Priority: 8,

@@ -139,6 +139,9 @@ func (m Match) DstPortMasked(p, mask uint16) Match {
 	return m.withPort(p, mask, oxmTCPDst, oxmUDPDst, oxmSCTPDst)
 }
 
+// LaterFragment matches all fragments of an IP packet but the first. They have no ports.
+func (m Match) LaterFragment() Match { return m.with(nxmIPFrag, "\x03", "") }
+
 // Reg matches register n (0 to 15).
 func (m Match) Reg(n int, v uint32) Match { return m.RegMasked(n, v, math.MaxUint32) }
 

@@ -13,6 +13,8 @@ type nodeCase struct {
 	pods    []pipeline.Pod
 	remotes []pipeline.Remote
 	vnids   []uint32
+	// services are of every node that keeps tenants apart.
+	services []pipeline.Service
 }
 
 // fragments compiles all of the case.
@@ -26,6 +28,9 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 	}
 	for _, vnid := range c.vnids {
 		all = append(all, pipeline.TenantFragment(c.node, vnid))
+	}
+	for _, service := range c.services {
+		all = append(all, pipeline.ServiceFragment(c.node, service))
 	}
 	return all
 }
@@ -49,6 +54,8 @@ func nodeCases() []nodeCase {
 	geneve.TunnelPort = 6081
 	gre := multitenant
 	gre.TunnelPort = 0
+	userspace, flat := multitenant, node
+	userspace.Userspace, flat.Userspace = true, true
 
 	pods := []pipeline.Pod{
 		{Namespace: "shop", Name: "web", IP: netip.MustParseAddr("10.130.0.5"), Port: 3, VNID: 0x82f8b2},
@@ -64,12 +71,22 @@ func nodeCases() []nodeCase {
 		Name: "node3", HostIP: netip.MustParseAddr("192.168.108.114"), Subnets: prefixes("10.128.0.0/23", "10.64.0.0/23"),
 	})
 	vnids := []uint32{0, 0x82f8b2, 272037}
+	services := []pipeline.Service{
+		{Namespace: "default", Name: "kubernetes", VNID: 0, ClusterIPs: addresses("172.30.0.1"),
+			Ports: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 443}}},
+		{Namespace: "shop", Name: "web", VNID: 0x82f8b2, ClusterIPs: addresses("172.30.1.1"),
+			Ports: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 80}, {Protocol: pipeline.SCTP, Port: 80}}},
+		{Namespace: "bank", Name: "dns", VNID: 272037, ClusterIPs: addresses("172.30.1.2"),
+			Ports: []pipeline.ServicePort{{Protocol: pipeline.UDP, Port: 53}, {Protocol: pipeline.TCP, Port: 53}}},
+	}
 	return []nodeCase{
-		{"subnet", node, pods, remotes, vnids},
-		{"multitenant", multitenant, pods, remotes, vnids},
-		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids},
-		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2]},
-		{"gre", gre, pods[:1], remotes[:1], vnids[:2]},
+		{"subnet", node, pods, remotes, vnids, services},
+		{"multitenant", multitenant, pods, remotes, vnids, services},
+		{"subnet-netdev", flat, pods, remotes, vnids, services},
+		{"multitenant-netdev", userspace, pods, remotes, vnids, services},
+		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services},
+		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil},
+		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil},
 	}
 }
 
@@ -77,6 +94,14 @@ func prefixes(texts ...string) []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range texts {
 		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+func addresses(texts ...string) []netip.Addr {
+	var all []netip.Addr
+	for _, text := range texts {
+		all = append(all, netip.MustParseAddr(text))
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -42,4 +43,27 @@ func loadsVNID(text string) bool {
 		}
 	}
 	return false
+}
+
+var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
+
+// mayCircle says why a packet could pass the flow without end, "" if it cannot. A
+// packet goes back by a lookup only: one that takes untracked packets alone, before
+// which no later table makes a tracked packet untracked again, as a ct without a
+// table does.
+func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
+	const lookup = 30 // The table that looks up.
+	text := f.String()
+	found := recirculation.FindStringSubmatch(text)
+	switch {
+	case strings.Contains(text, "resubmit"):
+		return "looks into a table and comes back"
+	case found != nil && (found[1] != strconv.Itoa(lookup) || f.Table != lookup || !ends[lookup]):
+		return "looks up for another table"
+	case found != nil && !strings.Contains(text, "ct_state=-trk,"):
+		return "looks up what has been looked up"
+	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup:
+		return "forgets that a packet has been looked up"
+	}
+	return ""
 }

@@ -10,10 +10,8 @@ func ingress(n Node) []openflow.Flow {
 	}
 	for _, cluster := range n.ClusterNetworks {
 		flows = append(flows,
-			// A pod's packet that the kernel sends back, DNATed. It would count as the
-			// node's own, so as VNID 0; until services bring the table that gives it its
-			// VNID again (25) it has no business here.
-			flow(tableIngress, 300, openflow.IP().InPort(gateway).IPSrc(n.Subnet).IPDst(cluster)))
+			// A pod's packet to a service, which the kernel has led to a backend.
+			flow(tableIngress, 300, openflow.IP().InPort(gateway).IPSrc(n.Subnet).IPDst(cluster), openflow.Goto(tableReturn)))
 	}
 	flows = append(flows, flow(tableIngress, 250, openflow.IP().InPort(gateway).IPDst(multicast())))
 	admit := func(match openflow.Match) openflow.Flow {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"net"
 	"net/netip"
 
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
@@ -19,6 +20,7 @@ const (
 	tableTunnel    = 10  // Is the sender one of our nodes?
 	tablePod       = 20  // Is the source address this port's own?
 	tablePassage   = 21  // Egress policies will hook in here.
+	tableReturn    = 25  // A pod's packet to a service, back from the kernel.
 	tableRoute     = 30  // Where does it go?
 	tableARPLocal  = 40  // ARP for pods of this node.
 	tableARPRemote = 50  // ARP for pods of other nodes.
@@ -73,6 +75,15 @@ type Node struct {
 	TunnelPort uint16
 	// Mode is the isolation mode.
 	Mode Mode
+	// Userspace says that br0's datapath is netdev, whose connection tracking is not
+	// the kernel's.
+	Userspace bool
+}
+
+// GatewayMAC is the MAC address of tun0, made from its address as a pod's is: 0a:58
+// and the four bytes. Flows name it, so it must not change when the switch restarts.
+func (n Node) GatewayMAC() net.HardwareAddr {
+	return append(net.HardwareAddr{0x0a, 0x58}, n.Gateway.AsSlice()...)
 }
 
 // vnid is the VNID as the registers carry it: always 0 without tenants.
@@ -85,7 +96,8 @@ func (n Node) vnid(of uint32) uint32 {
 
 // Fragment is the flows of one object. An object's change concerns its fragment alone.
 type Fragment struct {
-	// Owner names the object in words: "base", "pod shop/web", "hostsubnet node2", "vnid 42".
+	// Owner names the object in words: "base", "pod shop/web", "hostsubnet node2", "vnid 42",
+	// "service shop/web".
 	Owner string
 	// Flows are the object's flows, without cookies; possibly none.
 	Flows []openflow.Flow
@@ -95,8 +107,8 @@ type Fragment struct {
 func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
-		ingress(n), tunnelBase(), podBase(n), passage(), route(n),
-		deliveryBase(), service(), admission(n), leave(n), marker(n),
+		ingress(n), tunnelBase(), podBase(n), passage(), returnBase(), route(n),
+		deliveryBase(), serviceBase(), admission(n), leave(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}

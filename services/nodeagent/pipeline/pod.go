@@ -32,8 +32,9 @@ func (p Pod) safe(n Node) bool {
 	return p.IP.Is4() && p.IP != n.Gateway && p.Port >= FirstPodPort && p.VNID <= MaxVNID
 }
 
-// PodFragment is the flows of a pod: pin its addresses to its port (table 20), and
-// deliver ARP (40) and IP (70) to it. A pod with the gateway's address, a port below
+// PodFragment is the flows of a pod: pin its addresses to its port (table 20), know it
+// again when the kernel sends its packets to services back (25), and deliver ARP (40)
+// and IP (70) to it. A pod with the gateway's address, a port below
 // FirstPodPort or a VNID above MaxVNID has no flows, so nothing passes.
 func PodFragment(n Node, p Pod) Fragment {
 	owner := "pod " + p.Namespace + "/" + p.Name
@@ -43,15 +44,20 @@ func PodFragment(n Node, p Pod) Fragment {
 	vnid := n.vnid(p.VNID)
 	address := host(p.IP)
 	mac, mask := senderMAC(p.IP)
-	return Fragment{Owner: owner, Flows: []openflow.Flow{
+	flows := []openflow.Flow{
 		flow(tablePod, 100, openflow.ARP().InPort(p.Port).ARPSender(address).ARPSenderMAC(mac, mask),
 			openflow.LoadReg(regSource, vnid), openflow.Goto(tableRoute)),
 		flow(tablePod, 100, openflow.IP().InPort(p.Port).IPSrc(address),
 			openflow.LoadReg(regSource, vnid), openflow.Goto(tablePassage)),
+		returned(n, address, vnid),
 		flow(tableARPLocal, 100, openflow.ARP().ARPTarget(address), openflow.Output(p.Port)),
 		flow(tableLocal, 100, openflow.IP().IPDst(address),
 			openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, p.Port), openflow.Goto(tableAdmission)),
-	}}
+	}
+	if n.Userspace {
+		flows = append(flows, replyToKernel(n, address, vnid))
+	}
+	return Fragment{Owner: owner, Flows: flows}
 }
 
 // senderMAC is what a pod may claim in ARP: a MAC's last four bytes are the pod's

@@ -21,6 +21,7 @@ func anyNode() *rapid.Generator[nodeCase] {
 			ClusterNetworks: prefixes("10.128.0.0/14", "10.64.0.0/16", "10.96.0.0/11")[:rapid.IntRange(1, 3).Draw(t, "networks")],
 			ServiceNetworks: prefixes("172.30.0.0/16", "172.31.0.0/16")[:rapid.IntRange(1, 2).Draw(t, "services")],
 			Mode:            rapid.SampledFrom([]pipeline.Mode{pipeline.Subnet, pipeline.Multitenant}).Draw(t, "mode"),
+			Userspace:       rapid.Bool().Draw(t, "userspace"),
 			TunnelPort:      rapid.SampledFrom([]uint16{0, 4789, 6081}).Draw(t, "tunnel port"),
 		}}
 		// Subnet i is 10.128.0.0/14's i-th /23; node i has 192.168.0.i+1.
@@ -42,6 +43,18 @@ func anyNode() *rapid.Generator[nodeCase] {
 				Port: pipeline.FirstPodPort + uint32(i), VNID: vnids.Draw(t, "vnid"),
 			})
 			c.vnids = append(c.vnids, c.pods[i].VNID)
+		}
+		protocols := rapid.SampledFrom([]pipeline.Protocol{pipeline.TCP, pipeline.UDP, pipeline.SCTP})
+		for i := range rapid.IntRange(0, 5).Draw(t, "services") {
+			s := pipeline.Service{Namespace: "ns", Name: "s" + string(rune('a'+i)), VNID: vnids.Draw(t, "vnid")}
+			for j := range rapid.IntRange(0, 2).Draw(t, "cluster IPs") {
+				// Some are outside of the service networks.
+				s.ClusterIPs = append(s.ClusterIPs, address(0xac1dfffd+uint32(2*i+j)))
+			}
+			for range rapid.IntRange(0, 4).Draw(t, "ports") {
+				s.Ports = append(s.Ports, pipeline.ServicePort{Protocol: protocols.Draw(t, "protocol"), Port: rapid.Uint16Range(0, 3).Draw(t, "port")})
+			}
+			c.services = append(c.services, s)
 		}
 		slices.Sort(c.vnids)
 		c.vnids = slices.Compact(c.vnids)
@@ -78,6 +91,9 @@ func TestAnyNodesFlowsHoldThePromises(t *testing.T) {
 			}
 			if table, goes := gotoTable(text); goes && (table <= flow.Table || !ends[table]) {
 				t.Fatalf("%s leads backward, or to a table without a last flow", text)
+			}
+			if why := mayCircle(flow, ends); why != "" {
+				t.Fatalf("%s %s", text, why)
 			}
 			if c.node.Mode == pipeline.Subnet && loadsVNID(text) {
 				t.Fatalf("a register is not 0 in subnet mode: %s", text)

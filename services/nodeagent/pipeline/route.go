@@ -12,9 +12,12 @@ func route(n Node) []openflow.Flow {
 	flows := []openflow.Flow{
 		flow(tableRoute, 300, openflow.ARP().ARPTarget(host(n.Gateway)), openflow.Output(PortGateway)),
 		flow(tableRoute, 300, openflow.IP().IPDst(host(n.Gateway)), openflow.Output(PortGateway)),
+	}
+	flows = append(flows, track(n)...)
+	flows = append(flows,
 		flow(tableRoute, 200, openflow.ARP().ARPTarget(n.Subnet), openflow.Goto(tableARPLocal)),
 		flow(tableRoute, 200, openflow.IP().IPDst(n.Subnet), openflow.Goto(tableLocal)),
-	}
+	)
 	for _, cluster := range n.ClusterNetworks {
 		flows = append(flows, flow(tableRoute, 100, openflow.ARP().ARPTarget(cluster), openflow.Goto(tableARPRemote)))
 	}
@@ -31,13 +34,4 @@ func route(n Node) []openflow.Flow {
 		flow(tableRoute, 0, openflow.IP(), openflow.Goto(tableLeave)),
 		flow(tableRoute, 0, openflow.ARP()),
 	)
-}
-
-// service is table 60. VNID 0 may ask for every service; what a tenant may ask for
-// is one flow a service port, which belongs to the services' own fragments.
-func service() []openflow.Flow {
-	return []openflow.Flow{
-		flow(tableService, 200, openflow.Any().Reg(regSource, 0), openflow.Output(PortGateway)),
-		flow(tableService, 0, openflow.Any()),
-	}
 }

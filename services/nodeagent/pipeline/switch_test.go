@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -66,7 +67,15 @@ func walks() []walk {
 		{"pod to another node's gateway", fromPod + "icmp,nw_src=10.130.0.5,nw_dst=10.131.0.1", node1, ""},
 		{"pod to the world outside", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=8.8.8.8", out, ""},
 		{"pod to the node's resolver", fromPod + "udp,nw_src=10.130.0.5,nw_dst=192.168.108.112,udp_dst=53", out, ""},
-		{"pod to a service", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=172.30.0.1", out, drop},
+		{"pod to a service of its tenant", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=172.30.1.1,tcp_dst=80", out, ""},
+		{"pod to a service of its tenant by SCTP", fromPod + "sctp,nw_src=10.130.0.5,nw_dst=172.30.1.1,sctp_dst=80", out, ""},
+		{"pod to a service of its tenant by another protocol", fromPod + "udp,nw_src=10.130.0.5,nw_dst=172.30.1.1,udp_dst=80", out, drop},
+		{"pod to a service of its tenant, later fragment", fromPod + "udp,nw_src=10.130.0.5,nw_dst=172.30.1.1,nw_frag=later", out, ""},
+		{"pod to a service of VNID 0", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=172.30.0.1,tcp_dst=443", out, ""},
+		{"pod to a port that a service does not have", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=172.30.0.1,tcp_dst=80", out, drop},
+		{"pod to a service of another tenant", fromPod + "udp,nw_src=10.130.0.5,nw_dst=172.30.1.2,udp_dst=53", out, drop},
+		{"pod to a service of another tenant, later fragment", fromPod + "udp,nw_src=10.130.0.5,nw_dst=172.30.1.2,nw_frag=later", out, drop},
+		{"pod to a service that does not exist", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=172.30.9.9,tcp_dst=80", out, drop},
 		{"pod of VNID 0 to a service", "in_port=6,tcp,nw_src=10.130.0.8,nw_dst=172.30.0.1", out, ""},
 		{"pod to a multicast group", fromPod + "udp,nw_src=10.130.0.5,nw_dst=224.0.0.251", drop, ""},
 		{"pod with another pod's address", fromPod + "tcp,nw_src=10.130.0.6,nw_dst=10.130.0.7", drop, ""},
@@ -96,7 +105,11 @@ func walks() []walk {
 		{"multicast of the node's own address", "in_port=2,udp,nw_src=192.168.108.112,nw_dst=224.0.0.251", drop, ""},
 		{"outside to a pod by route", "in_port=2,tcp,nw_src=8.8.8.8,nw_dst=10.130.0.7", "5", ""},
 		{"outside to a pod of another node by route", "in_port=2,tcp,nw_src=8.8.8.8,nw_dst=10.131.0.4", node1, ""},
-		{"pod's packet back from the kernel to a pod", "in_port=2,tcp,nw_src=10.130.0.5,nw_dst=10.130.0.7", drop, ""},
+		{"pod's packet back from the kernel to a pod of its tenant", "in_port=2,tcp,nw_src=10.130.0.5,nw_dst=10.130.0.6", "4", ""},
+		{"pod's packet back from the kernel to a pod of another tenant", "in_port=2,tcp,nw_src=10.130.0.5,nw_dst=10.130.0.7", "5", drop},
+		{"pod's packet back from the kernel to a pod of another node", "in_port=2,tcp,nw_src=10.130.0.5,nw_dst=10.131.0.4", node1, ""},
+		{"packet back from the kernel, of a pod that is gone", "in_port=2,tcp,nw_src=10.130.0.99,nw_dst=10.130.0.7", drop, ""},
+		{"answer of a service from the kernel", "in_port=2,tcp,nw_src=172.30.1.1,nw_dst=10.130.0.5", "3", ""},
 		{"node speaks IPv6", "in_port=2,icmp6,ipv6_src=fe80::1,ipv6_dst=ff02::1", drop, ""},
 
 		{"tunnel to a pod of the sender's tenant", fromTunnel + "tun_id=0x82f8b2,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.5", "3", ""},
@@ -116,10 +129,10 @@ func walks() []walk {
 const fromTunnel = "in_port=1,tun_src=192.168.108.111,"
 
 func TestPacketsEndWhereTheyShould(t *testing.T) {
-	for _, c := range nodeCases()[:2] {
+	for _, c := range nodeCases()[:4] {
 		sw := startNode(t, c)
 		for _, w := range walks() {
-			t.Run(c.node.Mode.String()+"/"+w.name, func(t *testing.T) {
+			t.Run(c.name+"/"+w.name, func(t *testing.T) {
 				want := w.subnet
 				if c.node.Mode == pipeline.Multitenant && w.multitenant != "" {
 					want = w.multitenant
@@ -127,6 +140,55 @@ func TestPacketsEndWhereTheyShould(t *testing.T) {
 				answer := sw.Appctl(t, "ofproto/trace", "br0", w.packet)
 				if got := end(answer); got != want {
 					t.Errorf("got %s, want %s:\n%s", got, want, answer)
+				}
+			})
+		}
+	}
+}
+
+// TestAnswersComeFromTheServicesAddress traces what a backend answers, when the lookup
+// of table 30 says that it is an answer.
+func TestAnswersComeFromTheServicesAddress(t *testing.T) {
+	for _, c := range nodeCases()[:4] {
+		sw := startNode(t, c)
+		// shop/web has asked a service; who answers?
+		fromTenant := "in_port=4,tcp,nw_src=10.130.0.6,nw_dst=10.130.0.5"
+		fromOther := "in_port=5,tcp,nw_src=10.130.0.7,nw_dst=10.130.0.5"
+		fromGlobal := "in_port=6,tcp,nw_src=10.130.0.8,nw_dst=10.130.0.5"
+		fromNode := fromTunnel + "tun_id=0x82f8b2,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.5"
+		fromNodeOther := fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.5"
+		client, isolated := "3", c.node.Mode == pipeline.Multitenant
+		if c.node.Userspace {
+			client = "2" // By way of the kernel.
+		}
+		for _, w := range []struct {
+			name, packet string
+			drop         bool
+		}{
+			{"backend of the tenant", fromTenant, false},
+			{"backend of VNID 0", fromGlobal, false},
+			{"backend of another tenant", fromOther, isolated},
+			{"backend of the tenant on another node", fromNode, false},
+			{"backend of another tenant on another node", fromNodeOther, isolated},
+		} {
+			t.Run(c.name+"/"+w.name, func(t *testing.T) {
+				want := client
+				if w.drop {
+					want = "drop"
+				}
+				answer := sw.Appctl(t, "ofproto/trace", "--ct-next", "trk,est,rpl,dnat", "br0", w.packet)
+				if got := end(answer); got != want {
+					t.Errorf("got %s, want %s:\n%s", got, want, answer)
+				}
+				lookup := "ct(nat),recirc("
+				if c.node.Userspace {
+					lookup = "ct(zone=25),recirc("
+				}
+				if !strings.Contains(answer, lookup) || strings.Count(answer, "resume conntrack") != 1 {
+					t.Errorf("want one lookup with %s...):\n%s", lookup, answer)
+				}
+				if toKernel := toTun0.MatchString(answer); toKernel != (want == "2") {
+					t.Errorf("has tun0's MAC: %t\n%s", toKernel, answer)
 				}
 			})
 		}
@@ -164,7 +226,8 @@ func end(answer string) string {
 			result = port
 		}
 	}
-	if result == "drop" && !strings.Contains(answer, "Datapath actions: drop") {
+	// What came back from the kernel may have been noted before it was dropped.
+	if result == "drop" && !regexp.MustCompile(`(?m)^Datapath actions: (drop|ct\(commit,zone=25\))$`).MatchString(answer) {
 		return "unclear"
 	}
 	if result == "1" {
@@ -172,3 +235,6 @@ func end(answer string) string {
 	}
 	return result
 }
+
+// toTun0 is in what the datapath is told when it writes tun0's MAC.
+var toTun0 = regexp.MustCompile(`(?m)^Datapath actions: .*dst=0a:58:0a:82:00:01`)

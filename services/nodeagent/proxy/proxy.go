@@ -93,6 +93,13 @@ type Service struct {
 	ClusterBackends []Backend
 	// ExternalBackends get what is sent to NodePort, ExternalIPs and LoadBalancerIPs.
 	ExternalBackends []Backend
+	// Elsewhere says that there are backends that the policy Local keeps from this node.
+	// Like InternalLocal it decides only what happens when there is none left.
+	Elsewhere bool
+	// Held says that somebody else holds what comes to the service until it has a
+	// backend. What gets past while it has none is dropped, so that the client tries
+	// again; refused, it would give up.
+	Held bool
 	// HealthCheckNodePort is where the node answers a load balancer's question for
 	// local backends. The engine only lets such packets in. 0: none.
 	HealthCheckNodePort uint16
@@ -117,27 +124,27 @@ const (
 	Forward Verdict = iota
 	// Reject: there is no backend, and the client is told at once (ICMP port unreachable).
 	Reject
-	// Drop: this node has no backend, but others have. Silence, so that a client or
-	// load balancer tries again through another node.
+	// Drop: this node has no backend, but others have, or it is to come soon. Silence,
+	// so that a client or load balancer tries again, perhaps through another node.
 	Drop
 )
 
 // ClusterVerdict is the verdict for what comes to the cluster IPs.
 func (s Service) ClusterVerdict() Verdict {
-	return verdict(s.ClusterBackends, s.InternalLocal, s.ExternalBackends)
+	return s.verdict(s.ClusterBackends, s.InternalLocal, s.ExternalBackends)
 }
 
 // ExternalVerdict is the verdict for what comes to external addresses, other than
 // (with ExternalLocal) from pods and from the node itself: that has ClusterVerdict.
 func (s Service) ExternalVerdict() Verdict {
-	return verdict(s.ExternalBackends, s.ExternalLocal, s.ClusterBackends)
+	return s.verdict(s.ExternalBackends, s.ExternalLocal, s.ClusterBackends)
 }
 
-func verdict(own []Backend, local bool, other []Backend) Verdict {
+func (s Service) verdict(own []Backend, local bool, other []Backend) Verdict {
 	switch {
 	case len(own) > 0:
 		return Forward
-	case local && len(other) > 0:
+	case s.Held, local && (s.Elsewhere || len(other) > 0):
 		return Drop
 	}
 	return Reject

@@ -64,6 +64,10 @@ func TestVerdictTellsSilenceFromRefusal(t *testing.T) {
 		{"no backend at all, local policies", proxy.Service{InternalLocal: true, ExternalLocal: true}, proxy.Reject, proxy.Reject},
 		{"no local backend for outside", proxy.Service{ExternalLocal: true, ClusterBackends: some}, proxy.Forward, proxy.Drop},
 		{"no local backend for inside", proxy.Service{InternalLocal: true, ExternalBackends: some}, proxy.Drop, proxy.Forward},
+		{"backends elsewhere, local policies", proxy.Service{Elsewhere: true, InternalLocal: true, ExternalLocal: true}, proxy.Drop, proxy.Drop},
+		{"backends elsewhere, no local policy", proxy.Service{Elsewhere: true}, proxy.Reject, proxy.Reject},
+		{"held", proxy.Service{Held: true}, proxy.Drop, proxy.Drop},
+		{"held, with backends", proxy.Service{Held: true, ClusterBackends: some, ExternalBackends: some}, proxy.Forward, proxy.Forward},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.service.ClusterVerdict(); got != c.cluster {

@@ -2,12 +2,13 @@
 // addresses and ports.
 //
 // It owns all keys of the bucket: service.<namespace>.<name>,
-// endpointslice.<namespace>.<name>, and one key for each address and port that
-// a service has: clusterip.<ip>, nodeport.<n>, loadbalancerip.<ip>. It promises
-// that a service and the keys of what it has always change in one atomic
-// commit: nothing has two owners, and what a service had is free in the same
-// instant in which the service is gone, also when the process is killed at any
-// point. Any number of processes may write; each decision is made anew when
+// endpointslice.<namespace>.<name>, needpods.<namespace>.<name>, one key for
+// each address and port that a service has: clusterip.<ip>, nodeport.<n>,
+// loadbalancerip.<ip>, and selecting.<namespace>.<name> for each service with a
+// selector. It promises that a service and the keys of what it has always change
+// in one atomic commit: nothing has two owners, and what a service had is free in
+// the same instant in which the service is gone, also when the process is killed
+// at any point. Any number of processes may write; each decision is made anew when
 // somebody else was faster. It must not know who asks, nor what nodes make of a
 // service.
 package catalog
@@ -103,15 +104,15 @@ func (s *Store) Update(ctx context.Context, wish *servicelbv1.Service, revision 
 // not there is a success; slices under its name go in any case.
 func (s *Store) Delete(ctx context.Context, name Name) error {
 	_, err := s.change(ctx, name, func(l ledger, stored *servicelbv1.Service) (*servicelbv1.Service, error) {
-		for _, slice := range s.index.OfService(name) {
-			found, exists, err := sliceTable().Get(l.tx, slice.Namespace, slice.Name)
-			if err != nil {
-				return nil, err
-			}
-			if exists && found.GetServiceName() == name.Name {
-				sliceTable().Delete(l.tx, slice.Namespace, slice.Name)
-			}
+		slices, err := slicesOf(l.tx, s.index, name)
+		if err != nil {
+			return nil, err
 		}
+		for _, slice := range slices {
+			sliceTable().Delete(l.tx, slice.GetNamespace(), slice.GetName())
+		}
+		setGuard(l.tx, name, nil)
+		needTable().Delete(l.tx, name.Namespace, name.Name)
 		if stored == nil {
 			return nil, nil
 		}

@@ -27,6 +27,13 @@ type NotFoundError struct{ Name Name }
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("there is no service %s", e.Name) }
 
+// NotIdledError says that a service is not idled: nothing waits for its pods.
+type NotIdledError struct{ Name Name }
+
+func (e *NotIdledError) Error() string {
+	return fmt.Sprintf("service %s is not idled, or has endpoints", e.Name)
+}
+
 // ExistsError says that a service is there already, and is not as asked.
 type ExistsError struct{ Name Name }
 

@@ -41,7 +41,7 @@ func (x *Index) Observe(changes []bucket.Change, reset bool) {
 		x.reset()
 	}
 	for _, c := range changes {
-		name, ok := nameOfKey(c.Key, "endpointslice")
+		name, ok := NameOfKey(c.Key, "endpointslice")
 		if !ok {
 			continue
 		}
@@ -111,8 +111,8 @@ func sortByName(names []Name) {
 	})
 }
 
-// nameOfKey answers the name in a key of a kind.
-func nameOfKey(key, kind string) (Name, bool) {
+// NameOfKey answers the name in a key of a kind, if it is one.
+func NameOfKey(key, kind string) (Name, bool) {
 	rest, ok := strings.CutPrefix(key, kind+".")
 	if !ok {
 		return Name{}, false

@@ -39,6 +39,7 @@ func (l ledger) settle(stored, next *servicelbv1.Service) error {
 		delete(had, c.claim)
 	}
 	l.free(owner, had)
+	setGuard(l.tx, owner, next)
 	serviceTable().Put(l.tx, next, next.GetNamespace(), next.GetName())
 	return nil
 }

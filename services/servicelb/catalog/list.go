@@ -110,7 +110,7 @@ func list[T proto.Message](snapshot bucket.Snapshot, table bucket.Table[T], kind
 				page.Next = last
 				return page, nil
 			}
-			name, ok := nameOfKey(entry.Key, kind)
+			name, ok := NameOfKey(entry.Key, kind)
 			if !ok {
 				continue
 			}

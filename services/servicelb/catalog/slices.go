@@ -11,9 +11,14 @@ import (
 	"github.com/damask-sdn/damask/services/servicelb/spec"
 )
 
-// maxSlices is how many slices a service may have: they are deleted with it in
-// one commit.
-const maxSlices = 500
+const (
+	// maxSlices is how many slices a service may have for somebody to put another
+	// one: they are deleted with it in one commit, of bucket.MaxWrites keys.
+	maxSlices = 500
+	// MaxManaged is how many slices Manage may be given, for the same reason:
+	// maxSlices others may be there already, and some 200 addresses and ports.
+	MaxManaged = 250
+)
 
 // sliceTable is the stored slices.
 func sliceTable() bucket.Table[*servicelbv1.EndpointSlice] {
@@ -100,55 +105,4 @@ func (s *Store) DeleteSlice(ctx context.Context, name Name) error {
 		return nil
 	})
 	return err
-}
-
-// Manage makes the slices that the service keeps itself for one of its services
-// exactly the given ones, which reflect pods up to asOf. A stored slice that
-// differs and reflects later pods stays: another replica knows more. With asOf 0
-// it does not. It answers whether anything had to be written, and the names that
-// somebody else's slices occupy.
-func (s *Store) Manage(ctx context.Context, owner Name, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []Name, err error) {
-	later := func(stored *servicelbv1.EndpointSlice) bool { return asOf != 0 && stored.GetPodsRevision() > asOf }
-	candidates := s.index.OfService(owner)
-	_, err = s.commit(ctx, func(tx *bucket.Tx) error {
-		written, occupied = false, nil
-		wanted := map[Name]bool{}
-		for _, w := range want {
-			name := Name{w.GetNamespace(), w.GetName()}
-			wanted[name] = true
-			stored, found, err := sliceTable().Get(tx, name.Namespace, name.Name)
-			if err != nil {
-				return err
-			}
-			if found && stored.GetManagedBy() != spec.Manager {
-				occupied = append(occupied, name)
-				continue
-			}
-			if found && (sameSlice(stored, w) || later(stored)) {
-				continue
-			}
-			written = true
-			sliceTable().Put(tx, w, name.Namespace, name.Name)
-		}
-		for _, name := range candidates {
-			stored, found, err := sliceTable().Get(tx, name.Namespace, name.Name)
-			if err != nil {
-				return err
-			}
-			mine := found && stored.GetManagedBy() == spec.Manager && stored.GetServiceName() == owner.Name
-			if mine && !wanted[name] && !later(stored) {
-				written = true
-				sliceTable().Delete(tx, name.Namespace, name.Name)
-			}
-		}
-		return nil
-	})
-	return written, occupied, err
-}
-
-// sameSlice says whether two states of a slice differ in nothing but revisions.
-func sameSlice(stored, next *servicelbv1.EndpointSlice) bool {
-	a := proto.CloneOf(stored)
-	a.Revision, a.PodsRevision = next.GetRevision(), next.GetPodsRevision()
-	return proto.Equal(a, next)
 }

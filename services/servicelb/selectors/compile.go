@@ -1,27 +1,24 @@
 package selectors
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/servicelb/catalog"
 	"github.com/damask-sdn/damask/services/servicelb/spec"
 )
 
 // perSlice is how many endpoints a slice has at most, as in Kubernetes: a
 // change sends one slice to every node, and this keeps it small.
 const perSlice = 100
-
-// follows says whether a service's endpoints are kept here.
-func follows(s *servicelbv1.Service) bool {
-	return len(s.GetSelector()) > 0 && spec.NeedsClusterIP(s)
-}
 
 // matches says whether a pod with these labels is behind a selector.
 func matches(selector, labels map[string]string) bool {
@@ -33,55 +30,89 @@ func matches(selector, labels map[string]string) bool {
 	return len(selector) > 0
 }
 
-// compile answers the slices of a service for the pods of its namespace. A pod
-// that is registered is on the network, so its endpoint is ready; there is no
-// other knowledge here. Pods are in order of name, so that the same pods are the
-// same slices.
-func compile(s *servicelbv1.Service, pods []*tenancyv1.Pod) []*servicelbv1.EndpointSlice {
-	if !follows(s) {
-		return nil
+// outcome is what pods are for a service.
+type outcome struct {
+	// slices are the service's.
+	slices []*servicelbv1.EndpointSlice
+	// unnamed are the target ports by a name that no pod has, although there are
+	// pods.
+	unnamed []string
+	// excess is how many endpoints found no place.
+	excess int
+}
+
+// compile answers the slices of a service for the pods of its namespace. All
+// endpoints of a slice have the same ports, so pods that mean different numbers
+// by one name are in different slices. Pods are in order of name, so that the
+// same pods are the same slices.
+func compile(s *servicelbv1.Service, pods []*tenancyv1.Pod) outcome {
+	var out outcome
+	if !spec.Selects(s) {
+		return out
 	}
-	ports := slicePorts(s)
-	var endpoints []*servicelbv1.Endpoint
+	groups, resolve := map[string]*group{}, newResolver(s)
 	for _, pod := range slices.SortedFunc(slices.Values(pods), func(a, b *tenancyv1.Pod) int { return strings.Compare(a.GetName(), b.GetName()) }) {
 		addresses := usable(pod.GetIps())
 		if len(addresses) == 0 || !matches(s.GetSelector(), pod.GetLabels()) {
 			continue
 		}
-		endpoints = append(endpoints, &servicelbv1.Endpoint{
-			Addresses: addresses,
-			Conditions: &servicelbv1.EndpointConditions{
-				Ready: proto.Bool(true), Serving: proto.Bool(true), Terminating: proto.Bool(false),
-			},
-			TargetRef: &servicelbv1.TargetReference{Kind: "Pod", Namespace: pod.GetNamespace(), Name: pod.GetName()},
-			NodeName:  pod.GetNode(),
-		})
+		numbers, any := resolve.numbers(pod)
+		if !any {
+			continue // nothing of it is offered
+		}
+		g := groups[numbers.key()]
+		if g == nil {
+			g = &group{name: resolve.groupName(numbers), ports: resolve.ports(numbers)}
+			groups[numbers.key()] = g
+		}
+		g.endpoints = append(g.endpoints, endpoint(s, pod, addresses))
 	}
-	var list []*servicelbv1.EndpointSlice
-	for part := range slices.Chunk(endpoints, perSlice) {
-		list = append(list, &servicelbv1.EndpointSlice{
-			Namespace: s.GetNamespace(), Name: fmt.Sprintf("%s.pods-%d", s.GetName(), len(list)), ServiceName: s.GetName(),
-			AddressType: servicelbv1.AddressType_ADDRESS_TYPE_IPV4, ManagedBy: spec.Manager, Ports: ports, Endpoints: part,
-		})
+	out.unnamed = resolve.unnamed()
+	for _, g := range slices.SortedFunc(maps.Values(groups), (*group).compare) {
+		for n, part := range slices.Collect(slices.Chunk(g.endpoints, perSlice)) {
+			if len(out.slices) == catalog.MaxManaged {
+				out.excess += len(part)
+				continue
+			}
+			out.slices = append(out.slices, &servicelbv1.EndpointSlice{
+				Namespace: s.GetNamespace(), Name: fmt.Sprintf("%s%s%d", spec.ManagedPrefix(s.GetName()), g.name, n), ServiceName: s.GetName(),
+				AddressType: servicelbv1.AddressType_ADDRESS_TYPE_IPV4, ManagedBy: spec.Manager, Ports: g.ports, Endpoints: part,
+			})
+		}
 	}
-	return list
+	return out
 }
 
-// slicePorts answers the ports of every pod. A name of a port cannot be
-// resolved here; such services are refused, and one that was stored before that
-// has no endpoints for the port.
-func slicePorts(s *servicelbv1.Service) []*servicelbv1.EndpointPort {
-	var ports []*servicelbv1.EndpointPort
-	for _, p := range s.GetPorts() {
-		number, err := strconv.ParseUint(p.GetTargetPort(), 10, 16)
-		if err != nil {
-			continue
-		}
-		ports = append(ports, &servicelbv1.EndpointPort{
-			Name: p.GetName(), Protocol: p.GetProtocol(), Port: uint32(number), AppProtocol: p.GetAppProtocol(),
-		})
+// group is pods with the same ports.
+type group struct {
+	name      string // in the names of its slices
+	ports     []*servicelbv1.EndpointPort
+	endpoints []*servicelbv1.Endpoint
+}
+
+// compare puts the largest group first: it is the last to find no place.
+func (g *group) compare(other *group) int {
+	return cmp.Or(cmp.Compare(len(other.endpoints), len(g.endpoints)), strings.Compare(g.name, other.name))
+}
+
+// endpoint answers what a pod is behind a service, by Kubernetes' rules: one
+// that is on its way out is never ready, but may serve, unless the service
+// publishes addresses that are not ready. There are no hints: every node finds
+// the near ones by node and zone (internal/serviceview).
+func endpoint(s *servicelbv1.Service, pod *tenancyv1.Pod, addresses []string) *servicelbv1.Endpoint {
+	said := pod.GetConditions()
+	serving := said == nil || said.Ready == nil || said.GetReady()
+	return &servicelbv1.Endpoint{
+		Addresses: addresses,
+		Conditions: &servicelbv1.EndpointConditions{
+			Ready:       proto.Bool(s.GetPublishNotReadyAddresses() || serving && !said.GetTerminating()),
+			Serving:     proto.Bool(serving),
+			Terminating: proto.Bool(said.GetTerminating()),
+		},
+		TargetRef: &servicelbv1.TargetReference{Kind: "Pod", Namespace: pod.GetNamespace(), Name: pod.GetName()},
+		NodeName:  pod.GetNode(),
+		Zone:      pod.GetZone(),
 	}
-	return ports
 }
 
 // usable answers the addresses of the family that slices have.

@@ -1,11 +1,9 @@
 package selectors
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/damask-sdn/damask/internal/bucket"
-	"github.com/damask-sdn/damask/internal/token"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
 )
 
@@ -30,15 +28,8 @@ func (d *Dirty) Observe(changes []bucket.Change, reset bool) {
 	var names []catalog.Name
 	newest := uint64(0)
 	for _, c := range changes {
-		rest, ok := strings.CutPrefix(c.Key, "service.")
-		if !ok {
-			continue
-		}
-		first, second, _ := strings.Cut(rest, ".")
-		namespace, errNamespace := token.Decode(first)
-		name, errName := token.Decode(second)
-		if errNamespace == nil && errName == nil {
-			names = append(names, catalog.Name{Namespace: namespace, Name: name})
+		if name, ok := catalog.NameOfKey(c.Key, "service"); ok {
+			names = append(names, name)
 			newest = max(newest, c.Revision)
 		}
 	}

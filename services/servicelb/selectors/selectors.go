@@ -6,15 +6,18 @@
 // slices converge to what services and pods are, whatever is missed: a service
 // is looked at when it or a pod of its changed, and all are now and then. Looking
 // twice writes nothing, so any number of replicas may look; one whose copy of
-// the registry lags leaves alone what another wrote of later pods. Nothing is
-// written before the registry is known, nor while tenancy
-// is away does anything vanish. It must not touch slices of others.
+// the registry lags leaves alone what another wrote of later pods. A service
+// that is gone leaves no slice behind, however its end and a look cross, and one
+// that was left behind by anything else is found when all are looked at. Nothing
+// is written before the registry is known, nor while tenancy is away does
+// anything vanish. It must not touch slices of others.
 package selectors
 
 import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +30,7 @@ import (
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
+	"github.com/damask-sdn/damask/services/servicelb/spec"
 )
 
 const (
@@ -47,7 +51,7 @@ const (
 // store is the part of the catalog that is needed here.
 type store interface {
 	Get(name catalog.Name) (*servicelbv1.Service, error)
-	Manage(ctx context.Context, owner catalog.Name, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []catalog.Name, err error)
+	Manage(ctx context.Context, service catalog.Name, revision uint64, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []catalog.Name, err error)
 	ServicesWithSlices() []catalog.Name
 	Reach(ctx context.Context, revision uint64) error
 }
@@ -58,13 +62,20 @@ type loop struct {
 	board *board
 	dirty *Dirty
 	log   hclog.Logger
+
+	mu    sync.Mutex
+	wrong map[catalog.Name]string // what is wrong with endpoints, as it was said
+}
+
+func newLoop(s store, dirty *Dirty, log hclog.Logger) *loop {
+	return &loop{store: s, board: newBoard(), dirty: dirty, log: log, wrong: map[catalog.Name]string{}}
 }
 
 // Run follows the pod registry and keeps slices until ctx ends. The store's
 // view has caught up before. An error means that the connection to NATS is
 // closed for good.
 func Run(ctx context.Context, nc *nats.Conn, tenancy grpc.ClientConnInterface, s store, dirty *Dirty, log hclog.Logger) error {
-	l := &loop{store: s, board: newBoard(), dirty: dirty, log: log.Named("selectors")}
+	l := newLoop(s, dirty, log.Named("selectors"))
 	client := tenancyv1.NewPodRegistryServiceClient(tenancy)
 	var follower *follow.Follower[*tenancyv1.Pod]
 	var listed atomic.Uint64
@@ -120,11 +131,11 @@ func (l *loop) keep(ctx context.Context) {
 		retry := (<-chan time.Time)(nil)
 		if err != nil {
 			retry = time.After(retryAfter)
-			if !failing {
+			if !failing && !errors.Is(err, catalog.ErrServiceChanged) { // whose change wakes the loop
 				l.log.Warn("endpoints stay as they are for now, trying again", "error", err)
 			}
 		}
-		failing = err != nil
+		failing = err != nil && !errors.Is(err, catalog.ErrServiceChanged)
 		select {
 		case <-ctx.Done():
 			return
@@ -173,28 +184,55 @@ func (l *loop) look(ctx context.Context, name catalog.Name, force bool) error {
 	if err != nil && !errors.As(err, &notFound) {
 		return err
 	}
-	if err != nil || !follows(service) {
+	if err != nil || !spec.Selects(service) {
 		service = nil
 	}
 	pods, asOf := l.board.setService(name, service)
-	want := compile(service, pods)
-	for _, slice := range want {
+	out := compile(service, pods)
+	for _, slice := range out.slices {
 		slice.PodsRevision = asOf
 	}
 	if force {
 		asOf = 0
 	}
-	written, occupied, err := l.store.Manage(ctx, name, want, asOf)
+	written, occupied, err := l.store.Manage(ctx, name, service.GetRevision(), out.slices, asOf)
 	if err != nil {
 		return err
 	}
-	if len(occupied) > 0 {
-		l.log.Warn("endpoints are missing: an EndpointSlice of somebody else has the name", "namespace", name.Namespace, "service", name.Name, "slice", occupied[0].Name)
-	}
+	l.say(name, out.problem(occupied))
 	if written {
-		l.log.Debug("endpoints follow pods", "namespace", name.Namespace, "service", name.Name, "slices", len(want))
+		l.log.Debug("endpoints follow pods", "namespace", name.Namespace, "service", name.Name, "slices", len(out.slices))
 	}
 	return nil
+}
+
+// problem says what keeps pods from being endpoints, empty if nothing does.
+func (o outcome) problem(occupied []catalog.Name) string {
+	var list []string
+	if len(occupied) > 0 {
+		list = append(list, "an EndpointSlice of somebody else has the name "+occupied[0].Name)
+	}
+	if len(o.unnamed) > 0 {
+		list = append(list, "no pod has a container port of the name "+strings.Join(o.unnamed, ", "))
+	}
+	if o.excess > 0 {
+		list = append(list, "there are more than fit the slices of one service")
+	}
+	return strings.Join(list, "; ")
+}
+
+// say logs what is wrong with a service's endpoints, once for as long as it is.
+func (l *loop) say(name catalog.Name, problem string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wrong[name] == problem {
+		return
+	}
+	delete(l.wrong, name)
+	if problem != "" {
+		l.wrong[name] = problem
+		l.log.Warn("endpoints are missing", "namespace", name.Namespace, "service", name.Name, "problem", problem)
+	}
 }
 
 // list answers all pods. The sequence is the first page's, the lowest: what

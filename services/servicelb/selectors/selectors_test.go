@@ -42,7 +42,7 @@ func TestSlicesAreValidAndOfTheMatchingPods(t *testing.T) {
 		pod("other", map[string]string{"app": "web"}, "10.128.0.4"),
 		pod("six", app, "fd00::2"),
 	}
-	got := compile(web(app, "8080", "http"), pods)
+	got := compile(web(app, "8080"), pods).slices
 	if len(got) != 1 || len(got[0].GetEndpoints()) != 2 || len(got[0].GetPorts()) != 1 || got[0].GetPorts()[0].GetPort() != 8080 {
 		t.Fatalf("got %v", got)
 	}
@@ -52,7 +52,7 @@ func TestSlicesAreValidAndOfTheMatchingPods(t *testing.T) {
 	for name, s := range map[string]*servicelbv1.Service{
 		"no selector": web(nil, "8080"), "ExternalName": {Selector: app, Type: servicelbv1.ServiceType_SERVICE_TYPE_EXTERNAL_NAME},
 	} {
-		if got := compile(s, pods); len(got) != 0 {
+		if got := compile(s, pods).slices; len(got) != 0 {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -66,7 +66,7 @@ func TestManyPodsAreManySlices(t *testing.T) {
 		for i := range n {
 			pods = append(pods, pod(fmt.Sprintf("p%03d", i), app, fmt.Sprintf("10.128.%d.%d", i/250, i%250)))
 		}
-		got, names, total := compile(web(app, "8080"), rapid.Permutation(pods).Draw(rt, "order")), map[string]bool{}, 0
+		got, names, total := compile(web(app, "8080"), rapid.Permutation(pods).Draw(rt, "order")).slices, map[string]bool{}, 0
 		for _, s := range got {
 			var v rpcerr.Violations
 			spec.CheckSlice(s, &v)
@@ -79,7 +79,7 @@ func TestManyPodsAreManySlices(t *testing.T) {
 		if total != n || len(names) != len(got) || len(got) != (n+perSlice-1)/perSlice {
 			rt.Fatalf("%d endpoints in %d slices of %d names, want %d", total, len(got), len(names), n)
 		}
-		again := compile(web(app, "8080"), pods)
+		again := compile(web(app, "8080"), pods).slices
 		for i := range got {
 			if !proto.Equal(got[i], again[i]) {
 				rt.Fatal("the order of pods matters")
@@ -121,10 +121,11 @@ func TestAPodConcernsTheServicesOfItsNamespaceThatSelectIt(t *testing.T) {
 type memory struct {
 	services map[catalog.Name]*servicelbv1.Service
 
-	mu      sync.Mutex
-	slices  map[catalog.Name]int
-	away    bool
-	written int
+	mu       sync.Mutex
+	slices   map[catalog.Name]int
+	away     bool
+	changing int // so often somebody else changes the service just then
+	written  int
 }
 
 func (m *memory) Get(name catalog.Name) (*servicelbv1.Service, error) {
@@ -134,11 +135,15 @@ func (m *memory) Get(name catalog.Name) (*servicelbv1.Service, error) {
 	return nil, &catalog.NotFoundError{Name: name}
 }
 
-func (m *memory) Manage(_ context.Context, owner catalog.Name, want []*servicelbv1.EndpointSlice, _ uint64) (bool, []catalog.Name, error) {
+func (m *memory) Manage(_ context.Context, owner catalog.Name, _ uint64, want []*servicelbv1.EndpointSlice, _ uint64) (bool, []catalog.Name, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
 		return false, nil, errors.New("the store is away")
+	}
+	if m.changing > 0 {
+		m.changing--
+		return false, nil, catalog.ErrServiceChanged
 	}
 	m.written++
 	if m.slices[owner] = len(want); len(want) == 0 {
@@ -171,7 +176,7 @@ func TestWhatDidNotWorkIsTriedAgainAndWhatWasMissedIsFound(t *testing.T) {
 		name, left := catalog.Name{Namespace: "shop", Name: "web"}, catalog.Name{Namespace: "shop", Name: "left"}
 		app := map[string]string{"app": "web"}
 		m := &memory{services: map[catalog.Name]*servicelbv1.Service{name: web(app, "8080")}, slices: map[catalog.Name]int{left: 1}, away: true}
-		l := &loop{store: m, board: newBoard(), dirty: NewDirty(), log: hclog.NewNullLogger()}
+		l := newLoop(m, NewDirty(), hclog.NewNullLogger())
 		l.board.setPod("shop", "a", 0, func() *tenancyv1.Pod { return pod("a", app, "10.128.0.1") })
 		l.dirty.Observe([]bucket.Change{{Entry: bucket.Entry{Key: "service.shop.web", Revision: 7}}, {Entry: bucket.Entry{Key: "nodeport.30000"}}}, true)
 		if l.dirty.revision != 7 || len(l.dirty.names) != 1 {
@@ -200,6 +205,15 @@ func TestWhatDidNotWorkIsTriedAgainAndWhatWasMissedIsFound(t *testing.T) {
 		m.become(func() {
 			if m.slices[name] != 1 || len(m.slices) != 1 {
 				t.Errorf("after a while slices %v", m.slices)
+			}
+			m.slices[name], m.changing = 0, 1
+		})
+		l.dirty.add(false, name)
+		time.Sleep(retryAfter + time.Millisecond)
+		synctest.Wait()
+		m.become(func() {
+			if m.slices[name] != 1 {
+				t.Errorf("a look that a change made void was not repeated: %v", m.slices)
 			}
 		})
 		cancel()

@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/base64"
 	"fmt"
-	"strings"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
@@ -22,7 +21,7 @@ const (
 
 // parseService reads what a service should be, with its defaults. Without a
 // check only its names are: the rest is checked with what is stored.
-func parseService(given *servicelbv1.Service, selectors bool, check func(*servicelbv1.Service, *rpcerr.Violations)) (*servicelbv1.Service, error) {
+func parseService(given *servicelbv1.Service, check func(*servicelbv1.Service, *rpcerr.Violations)) (*servicelbv1.Service, error) {
 	var v rpcerr.Violations
 	if given == nil {
 		v.Addf("service", "is required")
@@ -33,14 +32,6 @@ func parseService(given *servicelbv1.Service, selectors bool, check func(*servic
 		spec.CheckServiceName("service.", wish.GetNamespace(), wish.GetName(), &v)
 	} else {
 		check(wish, &v)
-	}
-	if selectors && len(wish.GetSelector()) > 0 {
-		for i, p := range wish.GetPorts() {
-			if strings.Trim(p.GetTargetPort(), "0123456789") != "" {
-				v.Addf(fmt.Sprintf("service.ports[%d].target_port", i),
-					"%q: pods are followed by their registry, which knows no names of ports; give a number, or leave out the selector and write EndpointSlices", p.GetTargetPort())
-			}
-		}
 	}
 	return wish, v.Err(Domain)
 }
@@ -76,6 +67,14 @@ func parseSlicePage(r *servicelbv1.ListEndpointSlicesRequest) (catalog.Query, er
 	if r.GetServiceName() != "" && len(r.GetNamespaces()) != 1 {
 		v.Addf("namespaces", "exactly one goes with service_name, not %d", len(r.GetNamespaces()))
 	}
+	return q, v.Err(Domain)
+}
+
+func parseNeedPodsPage(r *servicelbv1.ListNeedPodsRequest) (catalog.Query, error) {
+	var v rpcerr.Violations
+	q := catalog.Query{Namespaces: r.GetNamespaces()}
+	parsePage(&v, &q, r.GetPageSize(), defaultServicePage, maxServicePage, r.GetPageToken())
+	checkNamespaces(&v, r.GetNamespaces())
 	return q, v.Err(Domain)
 }
 

@@ -24,8 +24,6 @@ const Domain = "servicelb.damask"
 // Config is what a server answers from.
 type Config struct {
 	Store *catalog.Store
-	// Selectors says that endpoints follow pods: what that cannot do is refused.
-	Selectors bool
 	// Exhausted is called when something was asked for and none was free.
 	Exhausted func()
 	Log       hclog.Logger
@@ -34,8 +32,9 @@ type Config struct {
 // Register puts the API's services on a gRPC server.
 func Register(on grpc.ServiceRegistrar, cfg Config) {
 	fail := failures{exhausted: cfg.Exhausted}
-	servicelbv1.RegisterServiceServiceServer(on, &services{store: cfg.Store, selectors: cfg.Selectors, fail: fail, log: cfg.Log})
+	servicelbv1.RegisterServiceServiceServer(on, &services{store: cfg.Store, fail: fail, log: cfg.Log})
 	servicelbv1.RegisterEndpointSliceServiceServer(on, &endpointSlices{store: cfg.Store, fail: fail, log: cfg.Log})
+	servicelbv1.RegisterNeedPodsServiceServer(on, &needPods{store: cfg.Store, fail: fail, log: cfg.Log})
 }
 
 // follower says whether the caller learns of changes from the bus. An operator

@@ -15,14 +15,13 @@ import (
 type services struct {
 	servicelbv1.UnsafeServiceServiceServer
 
-	store     *catalog.Store
-	selectors bool
-	fail      failures
-	log       hclog.Logger
+	store *catalog.Store
+	fail  failures
+	log   hclog.Logger
 }
 
 func (s *services) CreateService(ctx context.Context, r *servicelbv1.CreateServiceRequest) (*servicelbv1.CreateServiceResponse, error) {
-	wish, err := parseService(r.GetService(), s.selectors, spec.CheckService)
+	wish, err := parseService(r.GetService(), spec.CheckService)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +35,7 @@ func (s *services) CreateService(ctx context.Context, r *servicelbv1.CreateServi
 
 func (s *services) UpdateService(ctx context.Context, r *servicelbv1.UpdateServiceRequest) (*servicelbv1.UpdateServiceResponse, error) {
 	// What the stored service adds or takes away is checked with it, later.
-	wish, err := parseService(r.GetService(), s.selectors, nil)
+	wish, err := parseService(r.GetService(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ const (
 	reasonAlreadyExists = "ALREADY_EXISTS"
 	reasonStale         = "STALE_REVISION"
 	reasonTaken         = "TAKEN"
+	reasonNotIdled      = "NOT_IDLED"
 	reasonExhausted     = "EXHAUSTED"
 	reasonNoNetwork     = "NO_SERVICE_NETWORK"
 	reasonTooMany       = "TOO_MANY_SLICES"
@@ -54,6 +55,7 @@ func (f failures) refusal(err error) error {
 	var (
 		invalid   *catalog.InvalidError
 		notFound  *catalog.NotFoundError
+		notIdled  *catalog.NotIdledError
 		exists    *catalog.ExistsError
 		stale     *catalog.StaleError
 		taken     *catalog.TakenError
@@ -65,6 +67,8 @@ func (f failures) refusal(err error) error {
 		return invalid.Violations.Err(Domain)
 	case errors.As(err, &notFound):
 		return refuse(codes.NotFound, reasonNotFound, map[string]string{"name": notFound.Name.String()})
+	case errors.As(err, &notIdled):
+		return refuse(codes.FailedPrecondition, reasonNotIdled, map[string]string{"name": notIdled.Name.String()})
 	case errors.As(err, &exists):
 		return refuse(codes.AlreadyExists, reasonAlreadyExists, map[string]string{"name": exists.Name.String()})
 	case errors.As(err, &stale):

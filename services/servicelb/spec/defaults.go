@@ -91,6 +91,9 @@ func NeedsHealthCheck(s *servicelbv1.Service) bool {
 // NeedsLoadBalancer says whether a service has load-balancer addresses.
 func NeedsLoadBalancer(s *servicelbv1.Service) bool { return s.GetType() == loadBalancer }
 
+// Selects says whether a service's endpoints are pods that it selects.
+func Selects(s *servicelbv1.Service) bool { return len(s.GetSelector()) > 0 && NeedsClusterIP(s) }
+
 // outside says whether a service is reached from outside the cluster.
 func outside(s *servicelbv1.Service) bool {
 	return MayHaveNodePorts(s) || s.GetType() == clusterIP && len(s.GetExternalIps()) > 0

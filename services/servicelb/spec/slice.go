@@ -12,6 +12,10 @@ import (
 // Manager is the managed_by of slices that the service itself keeps.
 const Manager = "servicelb.damask"
 
+// ManagedPrefix is how the names of the slices begin that are kept for a
+// service. No service has a dot in its name, so no other service's do.
+func ManagedPrefix(service string) string { return service + ".pods-" }
+
 // Limits of a slice; those of Kubernetes, where it has them.
 const (
 	maxEndpoints  = 1000
@@ -134,6 +138,9 @@ func CheckServiceName(prefix, namespace, name string, v *rpcerr.Violations) {
 	report(v, prefix+"namespace", dnsLabel(namespace))
 	report(v, prefix+"name", serviceName(name))
 }
+
+// CheckNodeName checks the name of a node.
+func CheckNodeName(field, name string, v *rpcerr.Violations) { report(v, field, dnsSubdomain(name)) }
 
 // CheckSliceName reports what is wrong with the names of a slice.
 func CheckSliceName(namespace, name string, v *rpcerr.Violations) {

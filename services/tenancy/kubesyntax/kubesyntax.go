@@ -1,4 +1,4 @@
-// Package kubesyntax checks names and labels by Kubernetes' rules.
+// Package kubesyntax checks names, labels and port names by Kubernetes' rules.
 //
 // Each function answers "" for good text, and otherwise what is wrong with it
 // as the end of a sentence that starts with the field's name. It is pure, and
@@ -14,6 +14,7 @@ import (
 const (
 	maxLabel     = 63  // RFC 1123 label, label values, names in label keys
 	maxSubdomain = 253 // RFC 1123 subdomain, prefixes of label keys
+	maxPortName  = 15  // RFC 6335 service name
 )
 
 // DNSLabel checks an RFC 1123 label: the name of a namespace.
@@ -71,6 +72,20 @@ func LabelValue(s string) string {
 		return fmt.Sprintf("has %d characters, at most %d are allowed", len(s), maxLabel)
 	case !qualified(s):
 		return fmt.Sprintf("%q is not a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends", s)
+	}
+	return ""
+}
+
+// PortName checks the name that a container gives to a port of its: an RFC 6335
+// service name in lower case.
+func PortName(s string) string {
+	switch {
+	case s == "":
+		return "is required"
+	case len(s) > maxPortName:
+		return fmt.Sprintf("has %d characters, at most %d are allowed", len(s), maxPortName)
+	case !dnsLabel(s) || strings.Contains(s, "--") || strings.Trim(s, "0123456789-") == "":
+		return fmt.Sprintf("%q is not a port name: lower case letters, digits and single '-', with a letter, and with a letter or digit at both ends", s)
 	}
 	return ""
 }

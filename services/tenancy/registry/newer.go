@@ -25,15 +25,23 @@ const (
 func judge(stored, report *tenancyv1.Pod, now time.Time) (verdict, *tenancyv1.Pod) {
 	next := proto.CloneOf(report)
 	next.Netid = nil // of its namespace, not of the pod
+	next.Conditions = nil
 	next.Revision = 0
+	for _, port := range next.GetPorts() {
+		if port.GetProtocol() == tenancyv1.Protocol_PROTOCOL_UNSPECIFIED {
+			port.Protocol = tenancyv1.Protocol_PROTOCOL_TCP
+		}
+	}
 	switch {
 	case stored == nil:
 	case stored.GetSandboxId() == report.GetSandboxId() && stored.GetNode() == report.GetNode():
 		// The same sandbox was attached once: a report without the time does
-		// not change what is known of it.
+		// not change what is known of it. Nor does any report change what somebody
+		// else said of the pod.
 		if next.GetAttachTime() == nil {
 			next.AttachTime = stored.GetAttachTime()
 		}
+		next.Conditions = stored.GetConditions()
 		if same(stored, next) {
 			return unchanged, nil
 		}
@@ -60,5 +68,7 @@ func attached(pod *tenancyv1.Pod, unknown time.Time) time.Time {
 func same(a, b *tenancyv1.Pod) bool {
 	return slices.Equal(a.GetIps(), b.GetIps()) &&
 		maps.Equal(a.GetLabels(), b.GetLabels()) &&
+		a.GetZone() == b.GetZone() &&
+		slices.EqualFunc(a.GetPorts(), b.GetPorts(), func(p, q *tenancyv1.ContainerPort) bool { return proto.Equal(p, q) }) &&
 		attached(a, time.Time{}).Equal(attached(b, time.Time{}))
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
@@ -17,11 +16,9 @@ import (
 
 // Limits of requests; the proto files state them.
 const (
-	defaultPage  = 1000
-	maxPage      = 5000
-	maxNames     = 1000
-	maxSyncPods  = 10_000
-	maxSandboxID = 128
+	defaultPage = 1000
+	maxPage     = 5000
+	maxNames    = 1000
 	// maxLabelBytes bounds all labels of one object, so that any object fits
 	// the 1 MiB of a message on the bus with room to spare.
 	maxLabelBytes = 64 << 10
@@ -116,73 +113,6 @@ func parsePage(v *rpcerr.Violations, size uint32, token string) page {
 // token is the page token of what comes after the key.
 func token(after string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(after))
-}
-
-// parsePods reads the pods of a node's report. prefix names the field.
-func parsePods(v *rpcerr.Violations, node string, pods []*tenancyv1.Pod) {
-	if len(pods) > maxSyncPods {
-		v.Addf("pods", "%d pods, at most %d are allowed", len(pods), maxSyncPods)
-		return
-	}
-	type key struct{ namespace, name string }
-	first := make(map[key]int, len(pods))
-	for i, pod := range pods {
-		field := fmt.Sprintf("pods[%d]", i)
-		checkPod(v, field, pod)
-		if pod.GetNode() != node && pod.GetNode() != "" {
-			v.Addf(field+".node", "%q is not the reporting node %q", pod.GetNode(), node)
-		}
-		k := key{pod.GetNamespace(), pod.GetName()}
-		if at, twice := first[k]; twice {
-			v.Addf(field, "%s/%s is pods[%d] already", k.namespace, k.name, at)
-			continue
-		}
-		first[k] = i
-	}
-}
-
-func checkPod(v *rpcerr.Violations, field string, pod *tenancyv1.Pod) {
-	if pod == nil {
-		v.Addf(field, "is required")
-		return
-	}
-	checkNamespace(v, field+".namespace", pod.GetNamespace())
-	checkSubdomain(v, field+".name", pod.GetName())
-	checkSubdomain(v, field+".node", pod.GetNode())
-	checkSandbox(v, field+".sandbox_id", pod.GetSandboxId())
-	checkLabels(v, field+".labels", pod.GetLabels())
-	if len(pod.GetIps()) == 0 {
-		v.Addf(field+".ips", "at least one address is required")
-	}
-	for i, ip := range pod.GetIps() {
-		addr, err := netip.ParseAddr(ip)
-		if err != nil || addr.Zone() != "" || addr.String() != ip {
-			v.Addf(fmt.Sprintf("%s.ips[%d]", field, i), "%q is not an IP address in canonical form", ip)
-		}
-	}
-	if t := pod.GetAttachTime(); t != nil && !t.IsValid() {
-		v.Addf(field+".attach_time", "is not a point in time")
-	}
-}
-
-func checkSandbox(v *rpcerr.Violations, field, id string) {
-	switch {
-	case id == "":
-		v.Addf(field, "is required")
-	case len(id) > maxSandboxID:
-		v.Addf(field, "has %d characters, at most %d are allowed", len(id), maxSandboxID)
-	case !printable(id):
-		v.Addf(field, "%q has characters other than printable ASCII", id)
-	}
-}
-
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 func checkNamespace(v *rpcerr.Violations, field, name string) {

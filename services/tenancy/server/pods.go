@@ -71,6 +71,19 @@ func (s *pods) SyncNodePods(ctx context.Context, r *tenancyv1.SyncNodePodsReques
 	}, nil
 }
 
+func (s *pods) SetPodConditions(ctx context.Context, r *tenancyv1.SetPodConditionsRequest) (*tenancyv1.SetPodConditionsResponse, error) {
+	if err := parseConditions(r); err != nil {
+		return nil, err
+	}
+	name := registry.Name{Namespace: r.GetNamespace(), Pod: r.GetName()}
+	pod, err := s.registry.SetConditions(ctx, name, r.GetSandboxId(), r.GetConditions())
+	if err != nil {
+		return nil, s.fail.status(err)
+	}
+	s.addVNIDs([]*tenancyv1.Pod{pod})
+	return &tenancyv1.SetPodConditionsResponse{Pod: pod}, nil
+}
+
 func (s *pods) ListPods(ctx context.Context, r *tenancyv1.ListPodsRequest) (*tenancyv1.ListPodsResponse, error) {
 	p, err := parsePodPage(r)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+	"github.com/damask-sdn/damask/services/tenancy/registry"
 )
 
 // Reasons of this API's errors.
@@ -52,6 +53,7 @@ func (f failures) refusal(err error) error {
 	}
 	var (
 		notFound  *netnamespace.NotFoundError
+		noPod     *registry.NotFoundError
 		exists    *netnamespace.ExistsError
 		taken     *netnamespace.TakenError
 		exhausted *netnamespace.ExhaustedError
@@ -63,6 +65,8 @@ func (f failures) refusal(err error) error {
 	switch {
 	case errors.As(err, &notFound):
 		return refuse(codes.NotFound, reasonNotFound, map[string]string{"name": notFound.Name})
+	case errors.As(err, &noPod):
+		return refuse(codes.NotFound, reasonNotFound, map[string]string{"name": noPod.Name.Namespace + "/" + noPod.Name.Pod})
 	case errors.As(err, &exists):
 		return refuse(codes.AlreadyExists, reasonAlreadyExists, map[string]string{"name": exists.Name})
 	case errors.As(err, &taken):

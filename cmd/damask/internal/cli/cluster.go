@@ -19,8 +19,8 @@ const DefaultAgentPort = 9445
 type Cluster struct {
 	// TLS is an operator's certificate.
 	TLS identity.Files
-	// IPAM and Tenancy are the addresses of their replicas, "HOST:PORT".
-	IPAM, Tenancy []string
+	// IPAM, Tenancy and ServiceLB are the addresses of their replicas, "HOST:PORT".
+	IPAM, Tenancy, ServiceLB []string
 	// Agents are the addresses of node agents by node. A node that is not here
 	// is asked at its first host IP and AgentPort; 0 is DefaultAgentPort.
 	Agents    map[string]string
@@ -33,6 +33,7 @@ type Cluster struct {
 type clusterFile struct {
 	IPAM      []string          `yaml:"ipam"`
 	Tenancy   []string          `yaml:"tenancy"`
+	ServiceLB []string          `yaml:"servicelb"`
 	AgentPort uint16            `yaml:"agentPort"`
 	Agents    map[string]string `yaml:"agents"`
 	TLS       identity.Files    `yaml:"tls"`
@@ -45,6 +46,7 @@ func loadCluster(path string) (Cluster, error) {
 	err := configfile.Load(path, &file, func(r *configfile.Report) {
 		checkAddresses(r, "ipam", file.IPAM)
 		checkAddresses(r, "tenancy", file.Tenancy)
+		checkAddresses(r, "servicelb", file.ServiceLB)
 		if file.AgentPort == 0 {
 			r.Addf("agentPort", "0 is not a port: 1 to 65535")
 		}
@@ -66,7 +68,7 @@ func loadCluster(path string) (Cluster, error) {
 		}
 	}
 	return Cluster{
-		TLS: file.TLS, IPAM: file.IPAM, Tenancy: file.Tenancy, Agents: file.Agents, AgentPort: file.AgentPort,
+		TLS: file.TLS, IPAM: file.IPAM, Tenancy: file.Tenancy, ServiceLB: file.ServiceLB, Agents: file.Agents, AgentPort: file.AgentPort,
 	}, nil
 }
 

@@ -30,7 +30,7 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
-// live is a real ipam and a real tenancy service on a real NATS server, all
+// live is a real ipam, tenancy and servicelb on a real NATS server, all
 // over mutual TLS, and agents that answer what an agent would.
 type live struct {
 	t       testing.TB
@@ -52,6 +52,7 @@ func startLive(t testing.TB, binaries string) *live {
 	t.Cleanup(server.Stop)
 	l.cluster.IPAM = []string{l.startService(binaries, "ipam", server.URL())}
 	l.cluster.Tenancy = []string{l.startService(binaries, "tenancy", server.URL())}
+	l.cluster.ServiceLB = []string{l.startService(binaries, "servicelb", server.URL())}
 	l.plan()
 	l.addNode("infra.ocp.cn", "192.168.108.113")
 	l.addNode("node2", "192.168.108.114")
@@ -71,7 +72,7 @@ func newLive(t testing.TB) *live {
 func buildServices(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"ipam", "tenancy"} {
+	for _, name := range []string{"ipam", "tenancy", "servicelb"} {
 		build := exec.Command("go", "build", "-C", "../../../../services/"+name, "-o", dir, "./cmd/damask-"+name)
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build damask-%s: %v\n%s", name, err, out)
@@ -84,19 +85,24 @@ func buildServices(t testing.TB) string {
 // test, and answers its address.
 func (l *live) startService(binaries, name, nats string) string {
 	l.t.Helper()
-	binary, config := filepath.Join(binaries, "damask-"+name), filepath.Join(l.t.TempDir(), name+".yaml")
+	binary, file := filepath.Join(binaries, "damask-"+name), filepath.Join(l.t.TempDir(), name+".yaml")
 	address := freeAddress(l.t)
-	text, err := yaml.Marshal(map[string]any{
+	config := map[string]any{
 		"listen": address, "metrics": "127.0.0.1:0", "tls": l.ca.Files(l.t, identitytest.Service(l.t, name)),
 		"log": map[string]any{"level": "warn"}, "nats": map[string]any{"servers": []string{nats}},
-	})
+	}
+	if name == "servicelb" {
+		config["clusterIPs"], config["selectors"], config["tenancy"] = []string{"172.30.0.0/16"}, true, map[string]any{"servers": l.cluster.Tenancy}
+		config["loadBalancerIPs"] = []string{"198.51.100.0/24"}
+	}
+	text, err := yaml.Marshal(config)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if err := os.WriteFile(config, text, 0o600); err != nil {
+	if err := os.WriteFile(file, text, 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	command := exec.Command(binary, "-config", config)
+	command := exec.Command(binary, "-config", file)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	proctest.Start(l.t, command)
 	return address
@@ -184,11 +190,15 @@ func (l *live) addNode(name, ip string) {
 }
 
 // registerPod reports a pod, as its node's agent would.
-func (l *live) registerPod(node, namespace, name, ip string) {
+func (l *live) registerPod(node, namespace, name, ip string, pairs ...string) {
 	l.t.Helper()
+	labels, err := parseLabels(pairs)
+	if err != nil {
+		l.t.Fatal(err)
+	}
 	conn := l.dial(identity.Node(node), l.cluster.Tenancy, accessv1.Role_ROLE_TENANCY)
-	_, err := tenancyv1.NewPodRegistryServiceClient(conn).RegisterPod(soon(l.t), &tenancyv1.RegisterPodRequest{Pod: &tenancyv1.Pod{
-		Namespace: namespace, Name: name, Node: node, Ips: []string{ip}, SandboxId: "sandbox-" + name,
+	_, err = tenancyv1.NewPodRegistryServiceClient(conn).RegisterPod(soon(l.t), &tenancyv1.RegisterPodRequest{Pod: &tenancyv1.Pod{
+		Namespace: namespace, Name: name, Node: node, Ips: []string{ip}, SandboxId: "sandbox-" + name, Labels: labels,
 	}})
 	if err != nil {
 		l.t.Fatal(err)
@@ -199,7 +209,7 @@ func (l *live) registerPod(node, namespace, name, ip string) {
 func (l *live) file() string {
 	l.t.Helper()
 	text, err := yaml.Marshal(clusterFile{
-		IPAM: l.cluster.IPAM, Tenancy: l.cluster.Tenancy, AgentPort: DefaultAgentPort, Agents: l.cluster.Agents, TLS: l.cluster.TLS,
+		IPAM: l.cluster.IPAM, Tenancy: l.cluster.Tenancy, ServiceLB: l.cluster.ServiceLB, AgentPort: DefaultAgentPort, Agents: l.cluster.Agents, TLS: l.cluster.TLS,
 	})
 	if err != nil {
 		l.t.Fatal(err)

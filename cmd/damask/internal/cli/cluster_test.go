@@ -29,7 +29,7 @@ func TestAWrongFileSaysAllThatIsWrong(t *testing.T) {
 	if err == nil {
 		t.Fatal("it was accepted")
 	}
-	for _, part := range []string{":1: ipam[0]", "tenancy: at least one", ":2: agentPort", ":3: agents.node1", ":4: surprise", "tls.key", "tls.ca"} {
+	for _, part := range []string{":1: ipam[0]", "tenancy: at least one", "servicelb: at least one", ":2: agentPort", ":3: agents.node1", ":4: surprise", "tls.key", "tls.ca"} {
 		if !contains(err.Error(), part) {
 			t.Errorf("%q is missing in:\n%v", part, err)
 		}

@@ -19,7 +19,7 @@ func (a *app) deleteCommand() *cobra.Command {
 		Use: "delete RESOURCE NAME...", Short: "Delete objects",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	remove.AddCommand(a.deleteNetNamespaceCommand(), a.deleteHostSubnetCommand())
+	remove.AddCommand(a.deleteNetNamespaceCommand(), a.deleteHostSubnetCommand(), a.deleteEndpointSliceCommand())
 	return remove
 }
 

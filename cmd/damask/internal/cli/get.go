@@ -34,6 +34,8 @@ func (a *app) getCommand() *cobra.Command {
 		getResource(a, netNamespaces(), f),
 		a.getPodsCommand(f),
 		getResource(a, nodes(), f),
+		a.getServicesCommand(f),
+		a.getEndpointsCommand(f),
 	)
 	return get
 }

@@ -35,6 +35,22 @@ func netNamespaces() resource[*tenancyv1.NetNamespace] {
 	}
 }
 
+// namespaceAndName reads "[NAMESPACE/NAME | NAME]" beside the flag --namespace.
+// Either is empty when it was not given.
+func namespaceAndName(namespace string, args []string) (within, name string, err error) {
+	if len(args) == 0 {
+		return namespace, "", nil
+	}
+	before, after, found := strings.Cut(args[0], "/")
+	if !found {
+		return namespace, args[0], nil
+	}
+	if namespace != "" && namespace != before {
+		return "", "", fmt.Errorf("%s is not in namespace %s", args[0], namespace)
+	}
+	return before, after, nil
+}
+
 func podColumns() []column[*tenancyv1.Pod] {
 	type pod = *tenancyv1.Pod
 	return []column[pod]{
@@ -68,15 +84,9 @@ func (a *app) getPodsCommand(f *format) *cobra.Command {
 		Short:   "Show the pods on the network",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: a.ask(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
-			within, name := namespace, ""
-			if len(args) > 0 {
-				name = args[0]
-				if before, after, found := strings.Cut(name, "/"); found {
-					if within != "" && within != before {
-						return fmt.Errorf("%s is not in namespace %s", name, within)
-					}
-					within, name = before, after
-				}
+			within, name, err := namespaceAndName(namespace, args)
+			if err != nil {
+				return err
 			}
 			pods, err := s.podList(ctx, within, node)
 			if err != nil {

@@ -47,10 +47,10 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"pod": func(ts *testscript.TestScript, _ bool, args []string) {
-						if len(args) != 4 {
-							ts.Fatalf("usage: pod NODE NAMESPACE NAME IP")
+						if len(args) < 4 {
+							ts.Fatalf("usage: pod NODE NAMESPACE NAME IP [LABEL=VALUE...]")
 						}
-						l.registerPod(args[0], args[1], args[2], args[3])
+						l.registerPod(args[0], args[1], args[2], args[3], args[4:]...)
 					},
 					"off": func(ts *testscript.TestScript, _ bool, args []string) {
 						if len(args) != 1 {

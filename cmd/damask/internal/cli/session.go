@@ -16,6 +16,7 @@ import (
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
@@ -36,6 +37,8 @@ type session struct {
 	namespaces tenancyv1.NetNamespaceServiceClient
 	isolation  tenancyv1.IsolationServiceClient
 	pods       tenancyv1.PodRegistryServiceClient
+	services   servicelbv1.ServiceServiceClient
+	slices     servicelbv1.EndpointSliceServiceClient
 
 	opened []*grpc.ClientConn
 }
@@ -61,11 +64,18 @@ func (a *app) open(ctx context.Context) (*session, error) {
 		s.close()
 		return nil, err
 	}
+	servicelb, err := s.dial(cluster.ServiceLB, accessv1.Role_ROLE_SERVICELB)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
 	s.networks = ipamv1.NewClusterNetworkServiceClient(ipam)
 	s.subnets = ipamv1.NewHostSubnetServiceClient(ipam)
 	s.namespaces = tenancyv1.NewNetNamespaceServiceClient(tenancy)
 	s.isolation = tenancyv1.NewIsolationServiceClient(tenancy)
 	s.pods = tenancyv1.NewPodRegistryServiceClient(tenancy)
+	s.services = servicelbv1.NewServiceServiceClient(servicelb)
+	s.slices = servicelbv1.NewEndpointSliceServiceClient(servicelb)
 	return s, nil
 }
 
@@ -155,4 +165,29 @@ func (s *session) podList(ctx context.Context, namespace, node string) ([]*tenan
 		page, err := s.pods.ListPods(ctx, &tenancyv1.ListPodsRequest{Namespace: namespace, Node: node, PageToken: token})
 		return page.GetPods(), page.GetNextPageToken(), err
 	})
+}
+
+func (s *session) serviceList(ctx context.Context, namespace string) ([]*servicelbv1.Service, error) {
+	return everyPage(func(token string) ([]*servicelbv1.Service, string, error) {
+		page, err := s.services.ListServices(ctx, &servicelbv1.ListServicesRequest{Namespaces: oneOrAll(namespace), PageToken: token})
+		return page.GetServices(), page.GetNextPageToken(), err
+	})
+}
+
+// endpointSlices answers the slices of all services, of a namespace's, or of one.
+func (s *session) endpointSlices(ctx context.Context, namespace, service string) ([]*servicelbv1.EndpointSlice, error) {
+	return everyPage(func(token string) ([]*servicelbv1.EndpointSlice, string, error) {
+		page, err := s.slices.ListEndpointSlices(ctx, &servicelbv1.ListEndpointSlicesRequest{
+			Namespaces: oneOrAll(namespace), ServiceName: service, PageToken: token,
+		}, grpc.MaxCallRecvMsgSize(maxAnswer))
+		return page.GetEndpointSlices(), page.GetNextPageToken(), err
+	})
+}
+
+// oneOrAll is the list of a name; none means all.
+func oneOrAll(name string) []string {
+	if name == "" {
+		return nil
+	}
+	return []string{name}
 }

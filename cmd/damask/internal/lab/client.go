@@ -105,6 +105,8 @@ func (Connector) Lab(ctx context.Context, name string) (cli.Cluster, error) {
 			cluster.IPAM = service.GetAddresses()
 		case "tenancy":
 			cluster.Tenancy = service.GetAddresses()
+		case "servicelb":
+			cluster.ServiceLB = service.GetAddresses()
 		}
 	}
 	for _, node := range state.GetNodes() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/nodeinit"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/statedir"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/supervisor"
@@ -61,14 +62,18 @@ func completeNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 // supervisorCommand is the first process of a lab.
 func supervisorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "lab-supervisor NAME BINARIES", Hidden: true, SilenceUsage: true, Args: cobra.ExactArgs(2),
+		Use: "lab-supervisor NAME BINARIES DATAPATH", Hidden: true, SilenceUsage: true, Args: cobra.ExactArgs(3),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := statedir.Of(args[0])
 			if err != nil {
 				return err
 			}
+			how, err := datapath.Of(args[2])
+			if err != nil {
+				return err
+			}
 			log := daemon.Log{}.New("lab-supervisor", os.Stderr)
-			err = supervisor.Run(supervisor.Config{Dir: dir, Binaries: args[1], Self: "/proc/self/exe"}, log)
+			err = supervisor.Run(supervisor.Config{Dir: dir, Binaries: args[1], Datapath: how, Self: "/proc/self/exe"}, log)
 			log.Error("the lab ends", "error", err)
 			return err
 		},

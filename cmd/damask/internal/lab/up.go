@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/preflight"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/progress"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/statedir"
@@ -21,7 +23,7 @@ import (
 )
 
 func (c *commands) upCommand() *cobra.Command {
-	var file string
+	var file, wish string
 	var nodes int
 	command := &cobra.Command{
 		Use:   "up [-f topology.yaml | --nodes 3]",
@@ -29,16 +31,17 @@ func (c *commands) upCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			command.SilenceUsage = true
-			return c.up(command.Context(), command.OutOrStdout(), file, nodes)
+			return c.up(command.Context(), command.OutOrStdout(), file, nodes, wish)
 		},
 	}
 	command.Flags().StringVarP(&file, "file", "f", "", "the topology; examples/ has some")
 	command.Flags().IntVar(&nodes, "nodes", 3, "how many nodes, when there is no topology")
+	command.Flags().StringVar(&wish, "datapath", "", "system (the kernel's module), netdev (userspace) or auto; in place of what the topology says")
 	command.MarkFlagsMutuallyExclusive("file", "nodes")
 	return command
 }
 
-func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int) error {
+func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int, wish string) error {
 	begin := time.Now()
 	programs, err := binaries()
 	if err != nil {
@@ -47,7 +50,11 @@ func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int
 	if err := preflight.Check(programs); err != nil {
 		return err
 	}
-	text, err := topologyText(file, nodes)
+	text, plan, err := readTopology(file, nodes)
+	if err != nil {
+		return err
+	}
+	how, err := datapath.Of(cmp.Or(wish, plan.Datapath))
 	if err != nil {
 		return err
 	}
@@ -69,7 +76,7 @@ func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int
 	if err := os.WriteFile(dir.Topology(), text, 0o644); err != nil {
 		return errors.Join(err, dir.Remove())
 	}
-	supervisor, err := startSupervisor(dir, programs, lock)
+	supervisor, err := startSupervisor(dir, programs, how.Name, lock)
 	if err != nil {
 		return errors.Join(err, dir.Remove())
 	}
@@ -80,18 +87,18 @@ func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int
 	return nil
 }
 
-// topologyText reads and checks the topology. The supervisor reads the same text
+// readTopology reads and checks the topology. The supervisor reads the same text
 // again.
-func topologyText(file string, nodes int) ([]byte, error) {
-	if file == "" {
-		return topology.Plain(nodes)
+func readTopology(file string, nodes int) ([]byte, *topology.Topology, error) {
+	text, err := topology.Plain(nodes)
+	if file != "" {
+		text, err = os.ReadFile(file)
 	}
-	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read topology: %w", err)
+		return nil, nil, err
 	}
-	_, err = topology.Parse(file, text)
-	return text, err
+	plan, err := topology.Parse(file, text)
+	return text, plan, err
 }
 
 // supervisorProcess is a supervisor that starts.
@@ -101,7 +108,7 @@ type supervisorProcess struct {
 }
 
 // startSupervisor starts the first process of the lab, detached from the terminal.
-func startSupervisor(dir statedir.Dir, programs string, lock *os.File) (*supervisorProcess, error) {
+func startSupervisor(dir statedir.Dir, programs, how string, lock *os.File) (*supervisorProcess, error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -116,7 +123,7 @@ func startSupervisor(dir statedir.Dir, programs string, lock *os.File) (*supervi
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command("/proc/self/exe", "lab-supervisor", dir.Name(), programs)
+	cmd := exec.Command("/proc/self/exe", "lab-supervisor", dir.Name(), programs, how)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{theirs, lock} // progress.File and supervisor.Lock

@@ -302,7 +302,7 @@ func (x *Node) GetProcesses() []*Process {
 // Service is one control service of the lab.
 type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "nats", "ipam" or "tenancy".
+	// "nats", "ipam", "tenancy" or "servicelb".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Addresses of its replicas, HOST:PORT, reachable from the control host.
 	Addresses []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`

@@ -359,7 +359,8 @@ type Endpoint struct {
 	NodeName string `protobuf:"bytes,5,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
 	// Its zone, if it has one.
 	Zone string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
-	// Who should use it.
+	// Who should use it. Slices of the service's own selector loop have none: what
+	// traffic_distribution asks for, nodes find by node_name and zone.
 	Hints         *EndpointHints `protobuf:"bytes,7,opt,name=hints,proto3" json:"hints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -320,7 +320,8 @@ type ServicePort struct {
 	// 1 to 65535. Required. Unique in the service for its protocol.
 	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
 	// Port of the pods: a number ("8080") or a name ("http"). Default: port.
-	// Whoever writes EndpointSlices resolves it.
+	// Whoever writes EndpointSlices resolves a name, for each pod by itself: to
+	// the port that a container of the pod gives this name, for this protocol.
 	TargetPort string `protobuf:"bytes,4,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
 	// Port of every node, for types NodePort and LoadBalancer. 0: one is given.
 	// A wish within the configured range is honoured if no other service has it.

@@ -23,6 +23,184 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Protocol is a transport protocol.
+type Protocol int32
+
+const (
+	// On input: TCP. Never stored.
+	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
+	// TCP.
+	Protocol_PROTOCOL_TCP Protocol = 1
+	// UDP.
+	Protocol_PROTOCOL_UDP Protocol = 2
+	// SCTP.
+	Protocol_PROTOCOL_SCTP Protocol = 3
+)
+
+// Enum value maps for Protocol.
+var (
+	Protocol_name = map[int32]string{
+		0: "PROTOCOL_UNSPECIFIED",
+		1: "PROTOCOL_TCP",
+		2: "PROTOCOL_UDP",
+		3: "PROTOCOL_SCTP",
+	}
+	Protocol_value = map[string]int32{
+		"PROTOCOL_UNSPECIFIED": 0,
+		"PROTOCOL_TCP":         1,
+		"PROTOCOL_UDP":         2,
+		"PROTOCOL_SCTP":        3,
+	}
+)
+
+func (x Protocol) Enum() *Protocol {
+	p := new(Protocol)
+	*p = x
+	return p
+}
+
+func (x Protocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Protocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_damask_tenancy_v1_pod_registry_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Protocol) Type() protoreflect.EnumType {
+	return &file_damask_tenancy_v1_pod_registry_service_proto_enumTypes[0]
+}
+
+func (x Protocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Protocol.Descriptor instead.
+func (Protocol) EnumDescriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{0}
+}
+
+// ContainerPort is a port that a container of a pod declares, as in Kubernetes.
+type ContainerPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name: at most 15 lower case letters, digits and single '-', with a
+	// letter. Services can mean the port by it. Empty if it has none.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 1 to 65535. Required.
+	ContainerPort uint32 `protobuf:"varint,2,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// Default TCP.
+	Protocol      Protocol `protobuf:"varint,3,opt,name=protocol,proto3,enum=damask.tenancy.v1.Protocol" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerPort) Reset() {
+	*x = ContainerPort{}
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerPort) ProtoMessage() {}
+
+func (x *ContainerPort) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerPort.ProtoReflect.Descriptor instead.
+func (*ContainerPort) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ContainerPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContainerPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *ContainerPort) GetProtocol() Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return Protocol_PROTOCOL_UNSPECIFIED
+}
+
+// PodConditions is how a pod is, as whoever runs it sees it.
+type PodConditions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it wants new connections. Unset: true.
+	Ready *bool `protobuf:"varint,1,opt,name=ready,proto3,oneof" json:"ready,omitempty"`
+	// Whether it is being deleted. It serves as long as it is ready, but only
+	// where nothing better is left (KEP-1669). Unset: false.
+	Terminating   *bool `protobuf:"varint,2,opt,name=terminating,proto3,oneof" json:"terminating,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodConditions) Reset() {
+	*x = PodConditions{}
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodConditions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodConditions) ProtoMessage() {}
+
+func (x *PodConditions) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodConditions.ProtoReflect.Descriptor instead.
+func (*PodConditions) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PodConditions) GetReady() bool {
+	if x != nil && x.Ready != nil {
+		return *x.Ready
+	}
+	return false
+}
+
+func (x *PodConditions) GetTerminating() bool {
+	if x != nil && x.Terminating != nil {
+		return *x.Terminating
+	}
+	return false
+}
+
 // Pod is a pod that is attached to the network somewhere.
 type Pod struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -46,6 +224,17 @@ type Pod struct {
 	// one pod on two nodes the one attached later is the newer. Unset on input:
 	// when the registry first heard of it.
 	AttachTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=attach_time,json=attachTime,proto3" json:"attach_time,omitempty"`
+	// What its containers declare, at most 1000, written by its node's agent with
+	// what the runtime told it. Containers may use one name twice: as in
+	// Kubernetes, the first one of a protocol counts.
+	Ports []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	// The zone of its node, the value of a label, written by the node's agent.
+	// Empty if it has none.
+	Zone string `protobuf:"bytes,10,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Output only: what SetPodConditions said of this sandbox. A report of the
+	// node's agent leaves it as it is, and another sandbox starts without. Unset,
+	// as each field in it: ready, and not terminating.
+	Conditions *PodConditions `protobuf:"bytes,11,opt,name=conditions,proto3" json:"conditions,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -54,7 +243,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[0]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -66,7 +255,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[0]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -79,7 +268,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{0}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -138,6 +327,27 @@ func (x *Pod) GetAttachTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Pod) GetPorts() []*ContainerPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Pod) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Pod) GetConditions() *PodConditions {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
 func (x *Pod) GetRevision() uint64 {
 	if x != nil {
 		return x.Revision
@@ -156,7 +366,7 @@ type RegisterPodRequest struct {
 
 func (x *RegisterPodRequest) Reset() {
 	*x = RegisterPodRequest{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[1]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +378,7 @@ func (x *RegisterPodRequest) String() string {
 func (*RegisterPodRequest) ProtoMessage() {}
 
 func (x *RegisterPodRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[1]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +391,7 @@ func (x *RegisterPodRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterPodRequest.ProtoReflect.Descriptor instead.
 func (*RegisterPodRequest) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{1}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RegisterPodRequest) GetPod() *Pod {
@@ -202,7 +412,7 @@ type RegisterPodResponse struct {
 
 func (x *RegisterPodResponse) Reset() {
 	*x = RegisterPodResponse{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[2]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +424,7 @@ func (x *RegisterPodResponse) String() string {
 func (*RegisterPodResponse) ProtoMessage() {}
 
 func (x *RegisterPodResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[2]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +437,7 @@ func (x *RegisterPodResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterPodResponse.ProtoReflect.Descriptor instead.
 func (*RegisterPodResponse) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{2}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RegisterPodResponse) GetPod() *Pod {
@@ -254,7 +464,7 @@ type UnregisterPodRequest struct {
 
 func (x *UnregisterPodRequest) Reset() {
 	*x = UnregisterPodRequest{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[3]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +476,7 @@ func (x *UnregisterPodRequest) String() string {
 func (*UnregisterPodRequest) ProtoMessage() {}
 
 func (x *UnregisterPodRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[3]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +489,7 @@ func (x *UnregisterPodRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterPodRequest.ProtoReflect.Descriptor instead.
 func (*UnregisterPodRequest) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{3}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UnregisterPodRequest) GetNamespace() string {
@@ -319,7 +529,7 @@ type UnregisterPodResponse struct {
 
 func (x *UnregisterPodResponse) Reset() {
 	*x = UnregisterPodResponse{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[4]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +541,7 @@ func (x *UnregisterPodResponse) String() string {
 func (*UnregisterPodResponse) ProtoMessage() {}
 
 func (x *UnregisterPodResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[4]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +554,7 @@ func (x *UnregisterPodResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterPodResponse.ProtoReflect.Descriptor instead.
 func (*UnregisterPodResponse) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{4}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{6}
 }
 
 // SyncNodePodsRequest is all that a node has.
@@ -360,7 +570,7 @@ type SyncNodePodsRequest struct {
 
 func (x *SyncNodePodsRequest) Reset() {
 	*x = SyncNodePodsRequest{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[5]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +582,7 @@ func (x *SyncNodePodsRequest) String() string {
 func (*SyncNodePodsRequest) ProtoMessage() {}
 
 func (x *SyncNodePodsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[5]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +595,7 @@ func (x *SyncNodePodsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncNodePodsRequest.ProtoReflect.Descriptor instead.
 func (*SyncNodePodsRequest) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{5}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SyncNodePodsRequest) GetNode() string {
@@ -417,7 +627,7 @@ type SyncNodePodsResponse struct {
 
 func (x *SyncNodePodsResponse) Reset() {
 	*x = SyncNodePodsResponse{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[6]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +639,7 @@ func (x *SyncNodePodsResponse) String() string {
 func (*SyncNodePodsResponse) ProtoMessage() {}
 
 func (x *SyncNodePodsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[6]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +652,7 @@ func (x *SyncNodePodsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncNodePodsResponse.ProtoReflect.Descriptor instead.
 func (*SyncNodePodsResponse) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{6}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SyncNodePodsResponse) GetWritten() uint32 {
@@ -466,6 +676,125 @@ func (x *SyncNodePodsResponse) GetSuperseded() uint32 {
 	return 0
 }
 
+// SetPodConditionsRequest says how a pod is.
+type SetPodConditionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pod's namespace. Required.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The pod's name. Required.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What changes; at least one of its fields. Required.
+	Conditions *PodConditions `protobuf:"bytes,3,opt,name=conditions,proto3" json:"conditions,omitempty"`
+	// The only sandbox that is meant. Empty: whichever the pod has.
+	SandboxId     string `protobuf:"bytes,4,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPodConditionsRequest) Reset() {
+	*x = SetPodConditionsRequest{}
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPodConditionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPodConditionsRequest) ProtoMessage() {}
+
+func (x *SetPodConditionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPodConditionsRequest.ProtoReflect.Descriptor instead.
+func (*SetPodConditionsRequest) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetPodConditionsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SetPodConditionsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetPodConditionsRequest) GetConditions() *PodConditions {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *SetPodConditionsRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+// SetPodConditionsResponse answers the pod.
+type SetPodConditionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As stored.
+	Pod           *Pod `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPodConditionsResponse) Reset() {
+	*x = SetPodConditionsResponse{}
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPodConditionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPodConditionsResponse) ProtoMessage() {}
+
+func (x *SetPodConditionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPodConditionsResponse.ProtoReflect.Descriptor instead.
+func (*SetPodConditionsResponse) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetPodConditionsResponse) GetPod() *Pod {
+	if x != nil {
+		return x.Pod
+	}
+	return nil
+}
+
 // ListPodsRequest asks for a page.
 type ListPodsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -483,7 +812,7 @@ type ListPodsRequest struct {
 
 func (x *ListPodsRequest) Reset() {
 	*x = ListPodsRequest{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[7]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +824,7 @@ func (x *ListPodsRequest) String() string {
 func (*ListPodsRequest) ProtoMessage() {}
 
 func (x *ListPodsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[7]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +837,7 @@ func (x *ListPodsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodsRequest.ProtoReflect.Descriptor instead.
 func (*ListPodsRequest) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{7}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListPodsRequest) GetNamespace() string {
@@ -554,7 +883,7 @@ type ListPodsResponse struct {
 
 func (x *ListPodsResponse) Reset() {
 	*x = ListPodsResponse{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[8]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +895,7 @@ func (x *ListPodsResponse) String() string {
 func (*ListPodsResponse) ProtoMessage() {}
 
 func (x *ListPodsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[8]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +908,7 @@ func (x *ListPodsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodsResponse.ProtoReflect.Descriptor instead.
 func (*ListPodsResponse) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{8}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListPodsResponse) GetPods() []*Pod {
@@ -607,7 +936,16 @@ var File_damask_tenancy_v1_pod_registry_service_proto protoreflect.FileDescripto
 
 const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\n" +
-	",damask/tenancy/v1/pod_registry_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x02\n" +
+	",damask/tenancy/v1/pod_registry_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
+	"\rContainerPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x127\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2\x1b.damask.tenancy.v1.ProtocolR\bprotocol\"k\n" +
+	"\rPodConditions\x12\x19\n" +
+	"\x05ready\x18\x01 \x01(\bH\x00R\x05ready\x88\x01\x01\x12%\n" +
+	"\vterminating\x18\x02 \x01(\bH\x01R\vterminating\x88\x01\x01B\b\n" +
+	"\x06_readyB\x0e\n" +
+	"\f_terminating\"\xff\x03\n" +
 	"\x03Pod\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -618,7 +956,13 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"sandbox_id\x18\x06 \x01(\tR\tsandboxId\x12\x19\n" +
 	"\x05netid\x18\a \x01(\rH\x00R\x05netid\x88\x01\x01\x12;\n" +
 	"\vattach_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"attachTime\x12\x1a\n" +
+	"attachTime\x126\n" +
+	"\x05ports\x18\t \x03(\v2 .damask.tenancy.v1.ContainerPortR\x05ports\x12\x12\n" +
+	"\x04zone\x18\n" +
+	" \x01(\tR\x04zone\x12@\n" +
+	"\n" +
+	"conditions\x18\v \x01(\v2 .damask.tenancy.v1.PodConditionsR\n" +
+	"conditions\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -643,7 +987,17 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\aremoved\x18\x02 \x01(\rR\aremoved\x12\x1e\n" +
 	"\n" +
 	"superseded\x18\x03 \x01(\rR\n" +
-	"superseded\"\x7f\n" +
+	"superseded\"\xac\x01\n" +
+	"\x17SetPodConditionsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12@\n" +
+	"\n" +
+	"conditions\x18\x03 \x01(\v2 .damask.tenancy.v1.PodConditionsR\n" +
+	"conditions\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x04 \x01(\tR\tsandboxId\"D\n" +
+	"\x18SetPodConditionsResponse\x12(\n" +
+	"\x03pod\x18\x01 \x01(\v2\x16.damask.tenancy.v1.PodR\x03pod\"\x7f\n" +
 	"\x0fListPodsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1b\n" +
@@ -653,14 +1007,21 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\x10ListPodsResponse\x12*\n" +
 	"\x04pods\x18\x01 \x03(\v2\x16.damask.tenancy.v1.PodR\x04pods\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence2\xc8\x03\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence*[\n" +
+	"\bProtocol\x12\x18\n" +
+	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fPROTOCOL_TCP\x10\x01\x12\x10\n" +
+	"\fPROTOCOL_UDP\x10\x02\x12\x11\n" +
+	"\rPROTOCOL_SCTP\x10\x032\xbe\x04\n" +
 	"\x12PodRegistryService\x12o\n" +
 	"\vRegisterPod\x12%.damask.tenancy.v1.RegisterPodRequest\x1a&.damask.tenancy.v1.RegisterPodResponse\"\x11\xaa\xbb\x18\r\n" +
 	"\x01\x02\x12\bpod.node\x12q\n" +
 	"\rUnregisterPod\x12'.damask.tenancy.v1.UnregisterPodRequest\x1a(.damask.tenancy.v1.UnregisterPodResponse\"\r\xaa\xbb\x18\t\n" +
 	"\x01\x02\x12\x04node\x12n\n" +
 	"\fSyncNodePods\x12&.damask.tenancy.v1.SyncNodePodsRequest\x1a'.damask.tenancy.v1.SyncNodePodsResponse\"\r\xaa\xbb\x18\t\n" +
-	"\x01\x02\x12\x04node\x12^\n" +
+	"\x01\x02\x12\x04node\x12t\n" +
+	"\x10SetPodConditions\x12*.damask.tenancy.v1.SetPodConditionsRequest\x1a+.damask.tenancy.v1.SetPodConditionsResponse\"\a\xaa\xbb\x18\x03\n" +
+	"\x01\x01\x12^\n" +
 	"\bListPods\x12\".damask.tenancy.v1.ListPodsRequest\x1a#.damask.tenancy.v1.ListPodsResponse\"\t\xaa\xbb\x18\x05\n" +
 	"\x03\x01\x05\x06B@Z>github.com/damask-sdn/damask/proto/damask/tenancy/v1;tenancyv1b\x06proto3"
 
@@ -676,40 +1037,53 @@ func file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP() []byte {
 	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescData
 }
 
-var file_damask_tenancy_v1_pod_registry_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_damask_tenancy_v1_pod_registry_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_damask_tenancy_v1_pod_registry_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_damask_tenancy_v1_pod_registry_service_proto_goTypes = []any{
-	(*Pod)(nil),                   // 0: damask.tenancy.v1.Pod
-	(*RegisterPodRequest)(nil),    // 1: damask.tenancy.v1.RegisterPodRequest
-	(*RegisterPodResponse)(nil),   // 2: damask.tenancy.v1.RegisterPodResponse
-	(*UnregisterPodRequest)(nil),  // 3: damask.tenancy.v1.UnregisterPodRequest
-	(*UnregisterPodResponse)(nil), // 4: damask.tenancy.v1.UnregisterPodResponse
-	(*SyncNodePodsRequest)(nil),   // 5: damask.tenancy.v1.SyncNodePodsRequest
-	(*SyncNodePodsResponse)(nil),  // 6: damask.tenancy.v1.SyncNodePodsResponse
-	(*ListPodsRequest)(nil),       // 7: damask.tenancy.v1.ListPodsRequest
-	(*ListPodsResponse)(nil),      // 8: damask.tenancy.v1.ListPodsResponse
-	nil,                           // 9: damask.tenancy.v1.Pod.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(Protocol)(0),                    // 0: damask.tenancy.v1.Protocol
+	(*ContainerPort)(nil),            // 1: damask.tenancy.v1.ContainerPort
+	(*PodConditions)(nil),            // 2: damask.tenancy.v1.PodConditions
+	(*Pod)(nil),                      // 3: damask.tenancy.v1.Pod
+	(*RegisterPodRequest)(nil),       // 4: damask.tenancy.v1.RegisterPodRequest
+	(*RegisterPodResponse)(nil),      // 5: damask.tenancy.v1.RegisterPodResponse
+	(*UnregisterPodRequest)(nil),     // 6: damask.tenancy.v1.UnregisterPodRequest
+	(*UnregisterPodResponse)(nil),    // 7: damask.tenancy.v1.UnregisterPodResponse
+	(*SyncNodePodsRequest)(nil),      // 8: damask.tenancy.v1.SyncNodePodsRequest
+	(*SyncNodePodsResponse)(nil),     // 9: damask.tenancy.v1.SyncNodePodsResponse
+	(*SetPodConditionsRequest)(nil),  // 10: damask.tenancy.v1.SetPodConditionsRequest
+	(*SetPodConditionsResponse)(nil), // 11: damask.tenancy.v1.SetPodConditionsResponse
+	(*ListPodsRequest)(nil),          // 12: damask.tenancy.v1.ListPodsRequest
+	(*ListPodsResponse)(nil),         // 13: damask.tenancy.v1.ListPodsResponse
+	nil,                              // 14: damask.tenancy.v1.Pod.LabelsEntry
+	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
 }
 var file_damask_tenancy_v1_pod_registry_service_proto_depIdxs = []int32{
-	9,  // 0: damask.tenancy.v1.Pod.labels:type_name -> damask.tenancy.v1.Pod.LabelsEntry
-	10, // 1: damask.tenancy.v1.Pod.attach_time:type_name -> google.protobuf.Timestamp
-	0,  // 2: damask.tenancy.v1.RegisterPodRequest.pod:type_name -> damask.tenancy.v1.Pod
-	0,  // 3: damask.tenancy.v1.RegisterPodResponse.pod:type_name -> damask.tenancy.v1.Pod
-	0,  // 4: damask.tenancy.v1.SyncNodePodsRequest.pods:type_name -> damask.tenancy.v1.Pod
-	0,  // 5: damask.tenancy.v1.ListPodsResponse.pods:type_name -> damask.tenancy.v1.Pod
-	1,  // 6: damask.tenancy.v1.PodRegistryService.RegisterPod:input_type -> damask.tenancy.v1.RegisterPodRequest
-	3,  // 7: damask.tenancy.v1.PodRegistryService.UnregisterPod:input_type -> damask.tenancy.v1.UnregisterPodRequest
-	5,  // 8: damask.tenancy.v1.PodRegistryService.SyncNodePods:input_type -> damask.tenancy.v1.SyncNodePodsRequest
-	7,  // 9: damask.tenancy.v1.PodRegistryService.ListPods:input_type -> damask.tenancy.v1.ListPodsRequest
-	2,  // 10: damask.tenancy.v1.PodRegistryService.RegisterPod:output_type -> damask.tenancy.v1.RegisterPodResponse
-	4,  // 11: damask.tenancy.v1.PodRegistryService.UnregisterPod:output_type -> damask.tenancy.v1.UnregisterPodResponse
-	6,  // 12: damask.tenancy.v1.PodRegistryService.SyncNodePods:output_type -> damask.tenancy.v1.SyncNodePodsResponse
-	8,  // 13: damask.tenancy.v1.PodRegistryService.ListPods:output_type -> damask.tenancy.v1.ListPodsResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	0,  // 0: damask.tenancy.v1.ContainerPort.protocol:type_name -> damask.tenancy.v1.Protocol
+	14, // 1: damask.tenancy.v1.Pod.labels:type_name -> damask.tenancy.v1.Pod.LabelsEntry
+	15, // 2: damask.tenancy.v1.Pod.attach_time:type_name -> google.protobuf.Timestamp
+	1,  // 3: damask.tenancy.v1.Pod.ports:type_name -> damask.tenancy.v1.ContainerPort
+	2,  // 4: damask.tenancy.v1.Pod.conditions:type_name -> damask.tenancy.v1.PodConditions
+	3,  // 5: damask.tenancy.v1.RegisterPodRequest.pod:type_name -> damask.tenancy.v1.Pod
+	3,  // 6: damask.tenancy.v1.RegisterPodResponse.pod:type_name -> damask.tenancy.v1.Pod
+	3,  // 7: damask.tenancy.v1.SyncNodePodsRequest.pods:type_name -> damask.tenancy.v1.Pod
+	2,  // 8: damask.tenancy.v1.SetPodConditionsRequest.conditions:type_name -> damask.tenancy.v1.PodConditions
+	3,  // 9: damask.tenancy.v1.SetPodConditionsResponse.pod:type_name -> damask.tenancy.v1.Pod
+	3,  // 10: damask.tenancy.v1.ListPodsResponse.pods:type_name -> damask.tenancy.v1.Pod
+	4,  // 11: damask.tenancy.v1.PodRegistryService.RegisterPod:input_type -> damask.tenancy.v1.RegisterPodRequest
+	6,  // 12: damask.tenancy.v1.PodRegistryService.UnregisterPod:input_type -> damask.tenancy.v1.UnregisterPodRequest
+	8,  // 13: damask.tenancy.v1.PodRegistryService.SyncNodePods:input_type -> damask.tenancy.v1.SyncNodePodsRequest
+	10, // 14: damask.tenancy.v1.PodRegistryService.SetPodConditions:input_type -> damask.tenancy.v1.SetPodConditionsRequest
+	12, // 15: damask.tenancy.v1.PodRegistryService.ListPods:input_type -> damask.tenancy.v1.ListPodsRequest
+	5,  // 16: damask.tenancy.v1.PodRegistryService.RegisterPod:output_type -> damask.tenancy.v1.RegisterPodResponse
+	7,  // 17: damask.tenancy.v1.PodRegistryService.UnregisterPod:output_type -> damask.tenancy.v1.UnregisterPodResponse
+	9,  // 18: damask.tenancy.v1.PodRegistryService.SyncNodePods:output_type -> damask.tenancy.v1.SyncNodePodsResponse
+	11, // 19: damask.tenancy.v1.PodRegistryService.SetPodConditions:output_type -> damask.tenancy.v1.SetPodConditionsResponse
+	13, // 20: damask.tenancy.v1.PodRegistryService.ListPods:output_type -> damask.tenancy.v1.ListPodsResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_damask_tenancy_v1_pod_registry_service_proto_init() }
@@ -717,19 +1091,21 @@ func file_damask_tenancy_v1_pod_registry_service_proto_init() {
 	if File_damask_tenancy_v1_pod_registry_service_proto != nil {
 		return
 	}
-	file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[1].OneofWrappers = []any{}
+	file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_tenancy_v1_pod_registry_service_proto_rawDesc), len(file_damask_tenancy_v1_pod_registry_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_damask_tenancy_v1_pod_registry_service_proto_goTypes,
 		DependencyIndexes: file_damask_tenancy_v1_pod_registry_service_proto_depIdxs,
+		EnumInfos:         file_damask_tenancy_v1_pod_registry_service_proto_enumTypes,
 		MessageInfos:      file_damask_tenancy_v1_pod_registry_service_proto_msgTypes,
 	}.Build()
 	File_damask_tenancy_v1_pod_registry_service_proto = out.File

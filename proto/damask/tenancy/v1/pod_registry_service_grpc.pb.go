@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PodRegistryService_RegisterPod_FullMethodName   = "/damask.tenancy.v1.PodRegistryService/RegisterPod"
-	PodRegistryService_UnregisterPod_FullMethodName = "/damask.tenancy.v1.PodRegistryService/UnregisterPod"
-	PodRegistryService_SyncNodePods_FullMethodName  = "/damask.tenancy.v1.PodRegistryService/SyncNodePods"
-	PodRegistryService_ListPods_FullMethodName      = "/damask.tenancy.v1.PodRegistryService/ListPods"
+	PodRegistryService_RegisterPod_FullMethodName      = "/damask.tenancy.v1.PodRegistryService/RegisterPod"
+	PodRegistryService_UnregisterPod_FullMethodName    = "/damask.tenancy.v1.PodRegistryService/UnregisterPod"
+	PodRegistryService_SyncNodePods_FullMethodName     = "/damask.tenancy.v1.PodRegistryService/SyncNodePods"
+	PodRegistryService_SetPodConditions_FullMethodName = "/damask.tenancy.v1.PodRegistryService/SetPodConditions"
+	PodRegistryService_ListPods_FullMethodName         = "/damask.tenancy.v1.PodRegistryService/ListPods"
 )
 
 // PodRegistryServiceClient is the client API for PodRegistryService service.
@@ -30,7 +31,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // PodRegistryService knows where pods are. Agents feed it; a node writes only
-// its own pods. It is never asked on a packet's or a pod's way up: an agent
+// its own pods. How pods are, no agent knows: whoever runs them says so, by
+// SetPodConditions. It is never asked on a packet's or a pod's way up: an agent
 // that cannot reach it reports later.
 //
 // Pods of a node whose HostSubnet was released are dropped, where the service
@@ -56,6 +58,12 @@ type PodRegistryServiceClient interface {
 	// Idempotent; only differences are written. Each pod must name this node and
 	// occur once (INVALID_ARGUMENT, with every violation).
 	SyncNodePods(ctx context.Context, in *SyncNodePodsRequest, opts ...grpc.CallOption) (*SyncNodePodsResponse, error)
+	// SetPodConditions says how a pod is that is registered. What is not given
+	// stays as it is; it holds for the pod's present sandbox. Idempotent.
+	// NOT_FOUND when there is no such pod, or not this sandbox of it: then it is
+	// to be said again when the pod is reported. INVALID_ARGUMENT with every
+	// violation.
+	SetPodConditions(ctx context.Context, in *SetPodConditionsRequest, opts ...grpc.CallOption) (*SetPodConditionsResponse, error)
 	// ListPods answers pods by namespace and name, in pages, with their VNIDs.
 	// INVALID_ARGUMENT for a page size or token that is not one.
 	ListPods(ctx context.Context, in *ListPodsRequest, opts ...grpc.CallOption) (*ListPodsResponse, error)
@@ -99,6 +107,16 @@ func (c *podRegistryServiceClient) SyncNodePods(ctx context.Context, in *SyncNod
 	return out, nil
 }
 
+func (c *podRegistryServiceClient) SetPodConditions(ctx context.Context, in *SetPodConditionsRequest, opts ...grpc.CallOption) (*SetPodConditionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPodConditionsResponse)
+	err := c.cc.Invoke(ctx, PodRegistryService_SetPodConditions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *podRegistryServiceClient) ListPods(ctx context.Context, in *ListPodsRequest, opts ...grpc.CallOption) (*ListPodsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListPodsResponse)
@@ -114,7 +132,8 @@ func (c *podRegistryServiceClient) ListPods(ctx context.Context, in *ListPodsReq
 // for forward compatibility.
 //
 // PodRegistryService knows where pods are. Agents feed it; a node writes only
-// its own pods. It is never asked on a packet's or a pod's way up: an agent
+// its own pods. How pods are, no agent knows: whoever runs them says so, by
+// SetPodConditions. It is never asked on a packet's or a pod's way up: an agent
 // that cannot reach it reports later.
 //
 // Pods of a node whose HostSubnet was released are dropped, where the service
@@ -140,6 +159,12 @@ type PodRegistryServiceServer interface {
 	// Idempotent; only differences are written. Each pod must name this node and
 	// occur once (INVALID_ARGUMENT, with every violation).
 	SyncNodePods(context.Context, *SyncNodePodsRequest) (*SyncNodePodsResponse, error)
+	// SetPodConditions says how a pod is that is registered. What is not given
+	// stays as it is; it holds for the pod's present sandbox. Idempotent.
+	// NOT_FOUND when there is no such pod, or not this sandbox of it: then it is
+	// to be said again when the pod is reported. INVALID_ARGUMENT with every
+	// violation.
+	SetPodConditions(context.Context, *SetPodConditionsRequest) (*SetPodConditionsResponse, error)
 	// ListPods answers pods by namespace and name, in pages, with their VNIDs.
 	// INVALID_ARGUMENT for a page size or token that is not one.
 	ListPods(context.Context, *ListPodsRequest) (*ListPodsResponse, error)
@@ -161,6 +186,9 @@ func (UnimplementedPodRegistryServiceServer) UnregisterPod(context.Context, *Unr
 }
 func (UnimplementedPodRegistryServiceServer) SyncNodePods(context.Context, *SyncNodePodsRequest) (*SyncNodePodsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SyncNodePods not implemented")
+}
+func (UnimplementedPodRegistryServiceServer) SetPodConditions(context.Context, *SetPodConditionsRequest) (*SetPodConditionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPodConditions not implemented")
 }
 func (UnimplementedPodRegistryServiceServer) ListPods(context.Context, *ListPodsRequest) (*ListPodsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPods not implemented")
@@ -240,6 +268,24 @@ func _PodRegistryService_SyncNodePods_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PodRegistryService_SetPodConditions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPodConditionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PodRegistryServiceServer).SetPodConditions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PodRegistryService_SetPodConditions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PodRegistryServiceServer).SetPodConditions(ctx, req.(*SetPodConditionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PodRegistryService_ListPods_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPodsRequest)
 	if err := dec(in); err != nil {
@@ -276,6 +322,10 @@ var PodRegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SyncNodePods",
 			Handler:    _PodRegistryService_SyncNodePods_Handler,
+		},
+		{
+			MethodName: "SetPodConditions",
+			Handler:    _PodRegistryService_SetPodConditions_Handler,
 		},
 		{
 			MethodName: "ListPods",

@@ -78,12 +78,12 @@ func TestDamageIsRepaired(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			onNode(t, func(t *testing.T, program string, ns *netnstest.Namespace) {
 				state := many(5)
-				mustSync(t, engine(t, benchNode(), program), state)
+				mustSync(t, engine(t, clusterNode(), program), state)
 				ns.Run(t, "sh", "-c", program+" "+c.damage)
-				if changes := mustSync(t, engine(t, benchNode(), program), state); changes.None() {
+				if changes := mustSync(t, engine(t, clusterNode(), program), state); changes.None() {
 					t.Error("the damage was not seen")
 				}
-				if again := mustSync(t, engine(t, benchNode(), program), state); !again.None() {
+				if again := mustSync(t, engine(t, clusterNode(), program), state); !again.None() {
 					t.Errorf("not all was repaired at once: %+v", again)
 				}
 			})
@@ -103,8 +103,8 @@ func TestJumpsStandBeforeThePodNetworks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config := masquerade.Config{ClusterNetworks: benchNode().ClusterNetworks, TunnelPort: 4789}
-		e := engine(t, benchNode(), program)
+		config := masquerade.Config{ClusterNetworks: clusterNode().ClusterNetworks, TunnelPort: 4789}
+		e := engine(t, clusterNode(), program)
 		mustSync(t, e, many(1))
 		if _, err := pods.Ensure(t.Context(), config); err != nil { // puts its jumps to the top
 			t.Fatal(err)
@@ -115,6 +115,9 @@ func TestJumpsStandBeforeThePodNetworks(t *testing.T) {
 			if strings.Index(rules, "KUBE-EXTERNAL-SERVICES") > strings.Index(rules, "OPENSHIFT-FIREWALL-") {
 				t.Errorf("chain %s:\n%s", chain, rules)
 			}
+		}
+		if rules := ns.Run(t, program, "-t", "nat", "-S", "POSTROUTING"); strings.Index(rules, "KUBE-POSTROUTING") > strings.Index(rules, "OPENSHIFT-MASQUERADE") {
+			t.Errorf("chain POSTROUTING:\n%s", rules)
 		}
 		repairs, err := pods.Ensure(t.Context(), config)
 		if err != nil || len(repairs) != 0 {
@@ -128,7 +131,7 @@ func TestJumpsStandBeforeThePodNetworks(t *testing.T) {
 
 func TestCleanupNamesTheChainThatSomebodyElseUses(t *testing.T) {
 	onNode(t, func(t *testing.T, program string, ns *netnstest.Namespace) {
-		e := engine(t, benchNode(), program)
+		e := engine(t, clusterNode(), program)
 		mustSync(t, e, many(2))
 		ns.Run(t, program, "-t", "nat", "-A", "POSTROUTING", "-s", "203.0.113.1/32", "-j", "KUBE-MARK-MASQ")
 		if err := e.Cleanup(t.Context()); err == nil {
@@ -147,7 +150,7 @@ func TestCleanupNamesTheChainThatSomebodyElseUses(t *testing.T) {
 // TestAFailedChangeAsksForASync: what the kernel has is not known then.
 func TestAFailedChangeAsksForASync(t *testing.T) {
 	onNode(t, func(t *testing.T, program string, ns *netnstest.Namespace) {
-		e := engine(t, benchNode(), program)
+		e := engine(t, clusterNode(), program)
 		state := many(2)
 		mustSync(t, e, state)
 		var s proxy.Service
@@ -182,7 +185,7 @@ func TestServicesOfTheOtherFamilyAreLeftAlone(t *testing.T) {
 			SourceRanges:    []netip.Prefix{netip.MustParsePrefix("fd00::/64")},
 			LoadBalancerIPs: []netip.Addr{netip.MustParseAddr("198.51.100.9")},
 		}
-		e := engine(t, benchNode(), program)
+		e := engine(t, clusterNode(), program)
 		mustSync(t, e, proxy.State{s.Key: s})
 		rules := ns.Run(t, program+"-save")
 		if strings.Contains(rules, "fd00") || !strings.Contains(rules, "--to-destination 10.130.0.9:80") {
@@ -196,7 +199,7 @@ func TestEngineWithoutIptablesOrNetworksIsRefused(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := iptables.New(benchNode(), iptables.DefaultProgram); err == nil || !strings.Contains(err.Error(), "no iptables command") {
+	if _, err := iptables.New(clusterNode(), iptables.DefaultProgram); err == nil || !strings.Contains(err.Error(), "no iptables command") {
 		t.Errorf("got error %v", err)
 	}
 }
@@ -221,7 +224,7 @@ func TestTableThatIptablesCannotReadIsAnError(t *testing.T) {
 	ns.Run(t, "nft", "add table ip nat; add chain ip nat theirs; add rule ip nat theirs ip saddr 203.0.113.1 quota over 25 mbytes drop")
 	before := ns.Run(t, "nft", "--stateless", "list", "ruleset")
 	ns.Do(t, func() {
-		_, err := engine(t, benchNode(), "iptables-nft").Sync(t.Context(), many(1))
+		_, err := engine(t, clusterNode(), "iptables-nft").Sync(t.Context(), many(1))
 		if err == nil || !strings.Contains(err.Error(), "table nat holds rules that iptables cannot read") {
 			t.Errorf("got error %v", err)
 		}

@@ -91,9 +91,13 @@ func parents() []parent {
 	}
 }
 
-// networkFirewall begins the pod network's jumps that accept all that pods send. A
-// jump of ours behind them would never see it.
-const networkFirewall = "OPENSHIFT-FIREWALL-"
+// Our jumps stand before these of the pod network. Behind networkFirewall they would
+// never see what pods send, since it accepts that. Before networkMasquerade is where
+// OpenShift SDN has them.
+const (
+	networkFirewall   = "OPENSHIFT-FIREWALL-"
+	networkMasquerade = "OPENSHIFT-MASQUERADE"
+)
 
 // jumpsRight says that a built-in chain has our jumps once, in order, and before the
 // pod network's.
@@ -101,7 +105,7 @@ func jumpsRight(has, jumps []string) bool {
 	var ours []string
 	late := false
 	for _, r := range has {
-		late = late || strings.Contains(r, "-j "+networkFirewall)
+		late = late || strings.Contains(r, "-j "+networkFirewall) || strings.Contains(r, "-j "+networkMasquerade)
 		if slices.Contains(jumps, r) {
 			if late {
 				return false

@@ -83,18 +83,23 @@ type content struct {
 // read answers what is in the table. chains are those that shall be there.
 func (k *kernel) read(chains []chain) (content, error) {
 	c := content{usable: true, sets: map[string]bool{}, chains: map[string][]string{}, items: items{}}
-	tables, err := k.conn.ListTablesOfFamily(nftables.TableFamilyIPv4)
-	if err != nil {
-		return c, fmt.Errorf("list tables: %w", err)
-	}
-	c.exists = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
-	if !c.exists {
-		return c, nil
+	var err error
+	if c.exists, err = k.exists(); err != nil || !c.exists {
+		return c, err
 	}
 	if err := k.readChains(&c, chains); err != nil {
 		return c, err
 	}
 	return c, k.readSets(&c)
+}
+
+// exists says whether the table is there.
+func (k *kernel) exists() (bool, error) {
+	tables, err := k.conn.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return false, fmt.Errorf("list tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }), nil
 }
 
 func (k *kernel) readChains(c *content, chains []chain) error {
@@ -271,8 +276,11 @@ func (k *kernel) elements(all items, gone []string, write func(*nftables.Set, []
 	return nil
 }
 
-// remove takes the table out, if it is there.
+// remove takes the table out, if it is there. Otherwise it sends nothing.
 func (k *kernel) remove() error {
+	if there, err := k.exists(); err != nil || !there {
+		return err
+	}
 	k.conn.AddTable(k.table)
 	k.conn.DelTable(k.table)
 	return k.conn.Flush()

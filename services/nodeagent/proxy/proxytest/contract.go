@@ -227,6 +227,12 @@ func silent(t *testing.T, r *rig) {
 	r.apply(t, s)
 	r.fromPod().wantSilence(t, onCluster)
 	r.fromOutside().wantAnswer(t, onNodePort, "web", nodeOnTun0)
+
+	s.InternalLocal, s.ExternalBackends, s.Held = false, nil, true
+	r.apply(t, s)
+	r.fromPod().wantSilence(t, onCluster)
+	r.fromOutside().wantSilence(t, onNodePort)
+	r.fromNode().wantSilence(t, onExternal)
 }
 
 func sourceRanges(t *testing.T, r *rig) {

@@ -37,6 +37,14 @@ func tenancyConfig(config Config, p *Plane, replica int, files identity.Files) s
 		fmt.Sprintf("ipam: {servers: %s}\n", List(p.Service("ipam").Addresses))
 }
 
+// servicelbConfig is the configuration of one replica of servicelb: ipam knows the
+// service network, and tenancy the pods that endpoints follow.
+func servicelbConfig(config Config, p *Plane, replica int, files identity.Files) string {
+	return serviceConfig(servicelbPort)(config, p, replica, files) +
+		fmt.Sprintf("loadBalancerIPs: %s\nselectors: true\nipam: {servers: %s}\ntenancy: {servers: %s}\n",
+			List([]string{config.Topology.LoadBalancerIPs.String()}), List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses))
+}
+
 // serviceConfig is the configuration of one replica of a control service.
 func serviceConfig(port int) func(Config, *Plane, int, identity.Files) string {
 	return func(config Config, p *Plane, replica int, files identity.Files) string {

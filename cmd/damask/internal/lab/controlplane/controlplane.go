@@ -1,7 +1,7 @@
 // Package controlplane runs the control services of a lab.
 //
 // It owns the control host (a network namespace on the underlay with an address a
-// replica), and the processes on it: NATS, ipam and tenancy, each a real process
+// replica), and the processes on it: NATS, ipam, tenancy and servicelb, each a real process
 // with its own certificate and configuration file. It promises that Start returns
 // when what it started serves. It must not know what the services keep.
 package controlplane
@@ -39,6 +39,7 @@ const (
 	natsRoutePort = 6222
 	ipamPort      = 9441
 	tenancyPort   = 9442
+	servicelbPort = 9443
 	// metricsOffset is between a service's gRPC port and that of its metrics.
 	metricsOffset = 100
 	// natsMetricsPort is free beside the services' 954x.
@@ -54,7 +55,7 @@ const startTimeout = 90 * time.Second
 
 // Service is one control service.
 type Service struct {
-	// Name is "nats", "ipam" or "tenancy".
+	// Name is "nats", "ipam", "tenancy" or "servicelb".
 	Name string
 	// Addresses are those of its replicas.
 	Addresses []string
@@ -69,7 +70,7 @@ type Service struct {
 
 // Plane is the control plane of one lab.
 type Plane struct {
-	// Services are nats, ipam and tenancy, in the order of their start.
+	// Services are nats, ipam, tenancy and servicelb, in the order of their start.
 	Services []*Service
 	// Operator reaches the services.
 	Operator *operator.Operator
@@ -105,6 +106,7 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 		{"nats", replicas.NATS, natsPort, natsMetricsPort, natsConfig},
 		{"ipam", replicas.IPAM, ipamPort, ipamPort + metricsOffset, serviceConfig(ipamPort)},
 		{"tenancy", replicas.Tenancy, tenancyPort, tenancyPort + metricsOffset, tenancyConfig},
+		{"servicelb", replicas.ServiceLB, servicelbPort, servicelbPort + metricsOffset, servicelbConfig},
 	} {
 		id, err := identity.Service(s.name)
 		if err != nil {
@@ -129,7 +131,9 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 		}
 	}
 	var err error
-	p.Operator, err = operator.New(config.Operator, enter.NetPath(Host), p.Service("ipam").Addresses, p.Service("tenancy").Addresses)
+	p.Operator, err = operator.New(config.Operator, enter.NetPath(Host), operator.Services{
+		IPAM: p.Service("ipam").Addresses, Tenancy: p.Service("tenancy").Addresses, ServiceLB: p.Service("servicelb").Addresses,
+	})
 	return p, err
 }
 

@@ -1,7 +1,7 @@
 // Package machine is the hardware of a lab's node and the system software on it.
 //
-// It owns the node's first process, its cable, its disk, and its Open vSwitch with
-// the bridge that carries the node IP. It promises that Cut ends everything on
+// It owns the node's first process, its cable, its disk, and its Open vSwitch and
+// what carries the node IP. It promises that Cut ends everything on
 // the node at once, and that PowerOn finds the disk as it was. It must not know
 // about Damask: the node agent is one more daemon for it.
 package machine
@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/enter"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/process"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/underlay"
@@ -42,6 +43,8 @@ type Config struct {
 	Disk string
 	// Logs is the directory of its processes' logs.
 	Logs string
+	// Datapath is how its Open vSwitch forwards.
+	Datapath datapath.Datapath
 	// Init starts the first process: this program with the right arguments.
 	Init []string
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/labtest"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/process"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/underlay"
@@ -26,7 +27,11 @@ func start(t *testing.T, addrs ...string) []*Machine {
 	ctx, cancel := context.WithCancel(context.Background()) // cleanups still need it
 	go func() { _ = reaper.Run(ctx) }()
 	t.Cleanup(cancel)
-	network, err := underlay.New(netip.MustParsePrefix("192.168.108.0/24"))
+	userspace, err := datapath.Of(datapath.Netdev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, err := underlay.New(netip.MustParsePrefix("192.168.108.0/24"), userspace.ChecksumOffload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +45,7 @@ func start(t *testing.T, addrs ...string) []*Machine {
 	for i, addr := range addrs {
 		name := fmt.Sprintf("node%d", i+1)
 		m := New(Config{
-			Name: name, IP: netip.MustParseAddr(addr), Plug: "n" + name,
+			Name: name, IP: netip.MustParseAddr(addr), Plug: "n" + name, Datapath: userspace,
 			Disk: dir + "/" + name, Logs: dir, Init: labtest.NodeInit(name),
 		}, reaper, network)
 		boot(t, m)
@@ -78,8 +83,8 @@ func TestMachinesReachOneAnotherOverTheirSwitchesAndSurviveAPowerFailure(t *test
 	if got := run(t, two, "ping", "-c3", "-i0.2", "-W5", "192.168.108.11"); strings.Contains(got, "DUP") {
 		t.Errorf("the kernel sees frames twice:\n%s", got)
 	}
-	if got := run(t, one, "ovs-vsctl", "list-br"); got != PhysicalBridge {
-		t.Errorf("got bridges %q, want %s", got, PhysicalBridge)
+	if got := run(t, one, "ovs-vsctl", "list-br"); got != "br-phy" {
+		t.Errorf("got bridges %q, want br-phy", got)
 	}
 	if got := run(t, one, "hostname"); got != "node1" {
 		t.Errorf("got host name %q, want node1", got)

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +17,6 @@ import (
 
 const (
 	schema = "/usr/share/openvswitch/vswitch.ovsschema"
-	// PhysicalBridge carries the node IP. The userspace datapath finds the way of
-	// tunnel packets, and neighbours, through a bridge of its own that has the
-	// underlay's interface.
-	PhysicalBridge = "br-phy"
 	// startTimeout bounds the start of a daemon; a loaded machine needs seconds.
 	startTimeout = 60 * time.Second
 )
@@ -54,29 +51,46 @@ func (m *Machine) StartSwitch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Without --disable-system it would claim the host's kernel datapath, if any.
-	cmd := exec.Command("ovs-vswitchd", "unix:/run/openvswitch/db.sock", "--pidfile", "--disable-system", "-vconsole:info", "-vsyslog:off", "-vfile:off")
-	if err := m.Switch.Start(ns, cmd); err != nil {
+	args := append([]string{"unix:/run/openvswitch/db.sock", "--pidfile", "-vconsole:info", "-vsyslog:off", "-vfile:off"}, m.config.Datapath.SwitchFlags...)
+	if err := m.Switch.Start(ns, exec.Command("ovs-vswitchd", args...)); err != nil {
 		return err
 	}
 	// It returns when the switch has done it, and only a real change counts: hence
 	// the time.
-	if err := m.answered(ctx, m.Switch, "ovs-vsctl",
-		"--may-exist", "add-br", PhysicalBridge,
-		"--", "set", "Bridge", PhysicalBridge, "datapath_type=netdev", "fail_mode=standalone",
-		"other_config:hwaddr=\""+underlay.MAC(m.config.IP).String()+"\"",
-		"--", "--may-exist", "add-port", PhysicalBridge, underlay.Interface,
-		"--", "set", "Open_vSwitch", ".", fmt.Sprintf("external_ids:lab-start=%d", time.Now().UnixNano()),
-	); err != nil {
+	change := []string{"set", "Open_vSwitch", ".", fmt.Sprintf("external_ids:lab-start=%d", time.Now().UnixNano())}
+	if err := m.answered(ctx, m.Switch, "ovs-vsctl", append(change, m.physicalBridge()...)...); err != nil {
 		return err
 	}
-	if err := underlay.TransmitOffloadOff(ns.Net, PhysicalBridge); err != nil {
+	if err := m.network.Configure(ns.Net, m.uplink(), []netip.Addr{m.config.IP}, m.config.Gateway); err != nil {
 		return err
 	}
-	if err := m.network.Configure(ns.Net, PhysicalBridge, []netip.Addr{m.config.IP}, m.config.Gateway); err != nil {
+	if m.config.Datapath.PhysicalBridge == "" {
+		return nil
+	}
+	if err := underlay.TransmitOffloadOff(ns.Net, m.config.Datapath.PhysicalBridge); err != nil {
 		return err
 	}
 	return m.hideFrames(ctx)
+}
+
+// physicalBridge is what makes ovs-vsctl add the bridge that has the cable, if
+// there is to be one.
+func (m *Machine) physicalBridge() []string {
+	name := m.config.Datapath.PhysicalBridge
+	if name == "" {
+		return nil
+	}
+	return []string{
+		"--", "--may-exist", "add-br", name,
+		"--", "set", "Bridge", name, "datapath_type=" + m.config.Datapath.Name, "fail_mode=standalone",
+		"other_config:hwaddr=\"" + underlay.MAC(m.config.IP).String() + "\"",
+		"--", "--may-exist", "add-port", name, underlay.Interface,
+	}
+}
+
+// uplink is the interface that has the node IP.
+func (m *Machine) uplink() string {
+	return cmp.Or(m.config.Datapath.PhysicalBridge, underlay.Interface)
 }
 
 // Announce tells the other machines where this one is.
@@ -85,7 +99,7 @@ func (m *Machine) Announce() error {
 	if err != nil {
 		return err
 	}
-	return underlay.Announce(ns.Net, PhysicalBridge, m.config.IP)
+	return underlay.Announce(ns.Net, m.uplink(), m.config.IP)
 }
 
 // hideFrames keeps what arrives on the cable from the machine's kernel: the switch

@@ -46,6 +46,12 @@ type Config struct {
 	IP netip.Addr
 	// Subnet is the HostSubnet to ask for; invalid: any.
 	Subnet netip.Prefix
+	// ServiceEngine programs services: "iptables" or "nftables".
+	ServiceEngine string
+	// Zone is where the node is; empty: nowhere in particular.
+	Zone string
+	// Datapath is that of br0, as the agent calls it.
+	Datapath string
 	// Binaries is the directory of Damask's programs.
 	Binaries string
 	// Identity is the node's certificate.
@@ -82,11 +88,13 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 		subnets = append(subnets, config.Subnet.String())
 	}
 	plane := config.Plane
-	text := fmt.Sprintf("node: %s\nhostIP: %s\nnodeUID: %q\nrequestedSubnets: %s\ndatapath: netdev\nlisten: %s\nmetrics: %s\n",
-		config.Name, config.IP, id, controlplane.List(subnets), n.address(agentPort), n.address(metricsPort)) +
+	text := fmt.Sprintf("node: %s\nhostIP: %s\nnodeUID: %q\nrequestedSubnets: %s\ndatapath: %s\nlisten: %s\nmetrics: %s\n",
+		config.Name, config.IP, id, controlplane.List(subnets), config.Datapath, n.address(agentPort), n.address(metricsPort)) +
 		controlplane.TLSBlock(config.Identity) +
-		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\nnats: {servers: %s}\n", controlplane.List(plane.Service("ipam").Addresses),
-			controlplane.List(plane.Service("tenancy").Addresses), controlplane.List(plane.NATSURLs())) +
+		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\nservicelb: {servers: %s}\nnats: {servers: %s}\n",
+			controlplane.List(plane.Service("ipam").Addresses), controlplane.List(plane.Service("tenancy").Addresses),
+			controlplane.List(plane.Service("servicelb").Addresses), controlplane.List(plane.NATSURLs())) +
+		fmt.Sprintf("services: {engine: %s, zone: %q}\n", config.ServiceEngine, config.Zone) +
 		"ovs: {database: \"unix:/run/openvswitch/db.sock\", runDir: /run/openvswitch}\ncniSocket: " + cniSocket + "\n" +
 		fmt.Sprintf("stateDir: %s\n", m.Disk("damask"))
 	if err := write(n.agentConfig(), text); err != nil {

@@ -45,28 +45,50 @@ func Dialer(path string) func(ctx context.Context, address string) (net.Conn, er
 
 // Operator holds the connections.
 type Operator struct {
-	source  *identity.Source
-	dial    func(ctx context.Context, address string) (net.Conn, error)
-	ipam    *grpc.ClientConn
-	tenancy *grpc.ClientConn
+	source *identity.Source
+	dial   func(ctx context.Context, address string) (net.Conn, error)
+	opened []*grpc.ClientConn
+
+	ipam, tenancy, servicelb *grpc.ClientConn
+}
+
+// Services are the addresses of the services' replicas.
+type Services struct {
+	// IPAM, Tenancy and ServiceLB are each service's, "HOST:PORT".
+	IPAM, Tenancy, ServiceLB []string
 }
 
 // New prepares connections to the services from inside the network namespace at
 // the path. Nothing is connected before the first call.
-func New(source *identity.Source, path string, ipam, tenancy []string) (*Operator, error) {
+func New(source *identity.Source, path string, services Services) (*Operator, error) {
 	o := &Operator{source: source, dial: Dialer(path)}
-	var err error
-	if o.ipam, err = o.connect(ipam, accessv1.Role_ROLE_IPAM); err != nil {
-		return nil, err
-	}
-	if o.tenancy, err = o.connect(tenancy, accessv1.Role_ROLE_TENANCY); err != nil {
-		return nil, errors.Join(err, o.ipam.Close())
+	for _, s := range []struct {
+		conn      **grpc.ClientConn
+		addresses []string
+		role      accessv1.Role
+	}{
+		{&o.ipam, services.IPAM, accessv1.Role_ROLE_IPAM},
+		{&o.tenancy, services.Tenancy, accessv1.Role_ROLE_TENANCY},
+		{&o.servicelb, services.ServiceLB, accessv1.Role_ROLE_SERVICELB},
+	} {
+		conn, err := o.connect(s.addresses, s.role)
+		if err != nil {
+			return nil, errors.Join(err, o.Close())
+		}
+		*s.conn = conn
+		o.opened = append(o.opened, conn)
 	}
 	return o, nil
 }
 
 // Close closes the connections.
-func (o *Operator) Close() error { return errors.Join(o.ipam.Close(), o.tenancy.Close()) }
+func (o *Operator) Close() error {
+	var all error
+	for _, conn := range o.opened {
+		all = errors.Join(all, conn.Close())
+	}
+	return all
+}
 
 func (o *Operator) connect(addresses []string, role accessv1.Role) (*grpc.ClientConn, error) {
 	return rpcdial.New(rpcdial.Config{Addresses: addresses, Roles: []accessv1.Role{role}, Dial: o.dial}, o.source)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func (s *Supervisor) build(ctx context.Context) error {
 		{fmt.Sprintf("laying the underlay %s", s.topology.Underlay), s.layUnderlay},
 		{"starting the control services: " + s.counts(), s.startPlane},
 		{fmt.Sprintf("writing down the cluster: %s mode, pods in %s", s.topology.Mode, s.topology.ClusterNetworks[0].CIDR), s.describeCluster},
-		{fmt.Sprintf("booting %s, each with its own Open vSwitch", plural(len(s.topology.Nodes), "node")), s.bootNodes},
+		{fmt.Sprintf("booting %s, each with its own Open vSwitch, datapath %s", plural(len(s.topology.Nodes), "node"), s.config.Datapath.Name), s.bootNodes},
 		{"starting the node agents", s.startAgents},
 		{fmt.Sprintf("attaching %s", plural(len(s.topology.Pods), "pod")), s.addPods},
 	} {
@@ -67,12 +68,12 @@ func plural(n int, what string) string {
 
 func (s *Supervisor) counts() string {
 	r := s.topology.Replicas
-	return fmt.Sprintf("%d nats, %d ipam, %d tenancy", r.NATS, r.IPAM, r.Tenancy)
+	return fmt.Sprintf("%d nats, %d ipam, %d tenancy, %d servicelb", r.NATS, r.IPAM, r.Tenancy, r.ServiceLB)
 }
 
 func (s *Supervisor) layUnderlay(context.Context) error {
 	var err error
-	if s.network, err = underlay.New(s.topology.Underlay); err != nil {
+	if s.network, err = underlay.New(s.topology.Underlay, s.config.Datapath.ChecksumOffload); err != nil {
 		return err
 	}
 	if err := s.addHost(controlplane.Host, "ctl", s.topology.Control); err != nil {
@@ -164,27 +165,56 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 			return fmt.Errorf("create namespace %s: %w", namespace.Name, err)
 		}
 	}
+	return s.describeServices(ctx)
+}
+
+// describeServices writes services and slices down. Those that wish for an address
+// or a port come first, so that no other is given it.
+func (s *Supervisor) describeServices(ctx context.Context) error {
+	o := s.plane.Operator
+	for _, wishing := range []bool{true, false} {
+		for i := range s.topology.Services {
+			service := &s.topology.Services[i]
+			if service.Wishes() != wishing {
+				continue
+			}
+			// As for pods: the namespace of a service is there when the service is.
+			if _, _, err := o.EnsureNamespace(ctx, service.Namespace); err != nil {
+				return fmt.Errorf("namespace %s: %w", service.Namespace, err)
+			}
+			if err := o.CreateService(ctx, service.Message()); err != nil {
+				return fmt.Errorf("create service %s: %w", service.FullName(), err)
+			}
+		}
+	}
+	for i := range s.topology.EndpointSlices {
+		slice := &s.topology.EndpointSlices[i]
+		if err := o.PutEndpointSlice(ctx, slice.Message()); err != nil {
+			return fmt.Errorf("create endpoint slice %s: %w", slice.FullName(), err)
+		}
+	}
 	return nil
 }
 
 // newNode prepares a node that is off.
 func (s *Supervisor) newNode(i int, n topology.Node) (*node.Node, error) {
 	m := machine.New(machine.Config{
-		Name:    n.Name,
-		IP:      n.IP,
-		Gateway: s.outside[0].ip,
-		Plug:    fmt.Sprintf("node%d", i), // names of interfaces have at most 15 characters, names of nodes more
-		Disk:    s.config.Dir.Disk(n.Name),
-		Logs:    s.config.Dir.Path("logs"),
-		Init:    []string{s.config.Self, "lab-node", n.Name},
+		Name:     n.Name,
+		IP:       n.IP,
+		Datapath: s.config.Datapath,
+		Gateway:  s.outside[0].ip,
+		Plug:     fmt.Sprintf("node%d", i), // names of interfaces have at most 15 characters, names of nodes more
+		Disk:     s.config.Dir.Disk(n.Name),
+		Logs:     s.config.Dir.Path("logs"),
+		Init:     []string{s.config.Self, "lab-node", n.Name},
 	}, s.reaper, s.network)
 	files, err := s.authority.IssueFiles(m.Disk("etc", "damask"), identity.Node(n.Name), lifetime)
 	if err != nil {
 		return nil, err
 	}
 	return node.New(node.Config{
-		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Binaries: s.config.Binaries,
-		Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
+		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Datapath: s.config.Datapath.Name, Zone: n.Zone, ServiceEngine: cmp.Or(n.ServiceEngine, s.topology.ServiceEngine),
+		Binaries: s.config.Binaries, Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
 	}, m, s.reaper)
 }
 

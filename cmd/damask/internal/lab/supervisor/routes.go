@@ -73,6 +73,8 @@ func (s *Supervisor) refreshRoutes(ctx context.Context) error {
 			byNode[name] = text
 		}
 	}
+	// A load balancer would send to nodes that are well; here it is the first node.
+	wanted = append(wanted, underlay.Route{To: s.topology.LoadBalancerIPs, Via: s.topology.Nodes[0].IP})
 	slices.SortFunc(wanted, func(a, b underlay.Route) int { return a.To.Addr().Compare(b.To.Addr()) })
 	s.routes.mu.Lock()
 	defer s.routes.mu.Unlock()

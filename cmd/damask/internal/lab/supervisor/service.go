@@ -14,7 +14,7 @@ import (
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/machine"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/node"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/pod"
-	"github.com/damask-sdn/damask/cmd/damask/internal/lab/topology"
+	"github.com/damask-sdn/damask/cmd/damask/internal/syntax"
 	labv1 "github.com/damask-sdn/damask/proto/damask/lab/v1"
 )
 
@@ -76,14 +76,14 @@ func (s *service) AddPod(ctx context.Context, r *labv1.AddPodRequest) (*labv1.Ad
 // checkPod refuses what can never be, with everything that is wrong.
 func checkPod(r *labv1.AddPodRequest) error {
 	var wrong []string
-	if !topology.Label.Fits(r.GetNamespace()) {
-		wrong = append(wrong, fmt.Sprintf("namespace %q is not %s", r.GetNamespace(), topology.Label.Words()))
+	if !syntax.Label.Fits(r.GetNamespace()) {
+		wrong = append(wrong, fmt.Sprintf("namespace %q is not %s", r.GetNamespace(), syntax.Label.Words()))
 	}
-	if !topology.Subdomain.Fits(r.GetName()) {
-		wrong = append(wrong, fmt.Sprintf("name %q is not %s", r.GetName(), topology.Subdomain.Words()))
+	if !syntax.Subdomain.Fits(r.GetName()) {
+		wrong = append(wrong, fmt.Sprintf("name %q is not %s", r.GetName(), syntax.Subdomain.Words()))
 	}
 	for key, value := range r.GetLabels() {
-		if reason := topology.CheckLabel(key, value); reason != "" {
+		if reason := syntax.CheckLabel(key, value); reason != "" {
 			wrong = append(wrong, fmt.Sprintf("label %s=%s: %s", key, value, reason))
 		}
 	}

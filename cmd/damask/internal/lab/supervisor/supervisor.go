@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/controlplane"
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/node"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/nodeinit"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/pod"
@@ -49,6 +50,8 @@ type Config struct {
 	Dir statedir.Dir
 	// Binaries is the directory of Damask's programs.
 	Binaries string
+	// Datapath is how the nodes forward.
+	Datapath datapath.Datapath
 	// Self is the path by which this program starts itself.
 	Self string
 }

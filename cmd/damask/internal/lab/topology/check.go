@@ -3,7 +3,10 @@ package topology
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
+	"github.com/damask-sdn/damask/cmd/damask/internal/syntax"
 	"github.com/damask-sdn/damask/internal/configfile"
 )
 
@@ -19,6 +22,9 @@ func (t *Topology) check(report *configfile.Report) {
 	if t.Mode != "multitenant" && t.Mode != "subnet" {
 		c.Addf("mode", "%q is neither multitenant nor subnet", t.Mode)
 	}
+	if !datapath.Valid(t.Datapath) {
+		c.Addf("datapath", "%q is none of system, netdev, auto", t.Datapath)
+	}
 	c.networks()
 	c.tunnel()
 	c.replicas()
@@ -26,6 +32,7 @@ func (t *Topology) check(report *configfile.Report) {
 	c.outside()
 	c.namespaces()
 	c.pods()
+	c.services()
 	if t.Underlay.Addr().Is4() && t.Underlay.Bits() <= 30 && !t.setAddresses() {
 		c.Addf("underlay", "%s is too small for the nodes, the hosts outside and the control host", t.Underlay)
 	}
@@ -80,6 +87,7 @@ func (c *checker) networks() {
 	}
 	add("serviceNetwork", c.t.ServiceNetwork, 30)
 	add("underlay", c.t.Underlay, 29)
+	add("loadBalancerIPs", c.t.LoadBalancerIPs, 32)
 }
 
 func (c *checker) tunnel() {
@@ -104,7 +112,9 @@ func (c *checker) replicas() {
 	if n := c.t.Replicas.NATS; n != 1 && n != 3 && n != 5 {
 		c.Addf("replicas.nats", "%d: a NATS cluster has 1, 3 or 5 servers", n)
 	}
-	for path, n := range map[string]int{"replicas.ipam": c.t.Replicas.IPAM, "replicas.tenancy": c.t.Replicas.Tenancy} {
+	for path, n := range map[string]int{
+		"replicas.ipam": c.t.Replicas.IPAM, "replicas.tenancy": c.t.Replicas.Tenancy, "replicas.servicelb": c.t.Replicas.ServiceLB,
+	} {
 		if n < 1 || n > 9 {
 			c.Addf(path, "%d: from 1 to 9", n)
 		}
@@ -139,11 +149,15 @@ func (c *checker) nodes() {
 	subnets := map[netip.Prefix]string{}
 	for i, node := range c.t.Nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
-		c.name(path+".name", node.Name, Subdomain, names)
+		c.name(path+".name", node.Name, syntax.Subdomain, names)
 		// `kill` and `start` take the name of a node or of a service.
-		if node.Name == "ipam" || node.Name == "tenancy" || node.Name == "nats" {
+		if slices.Contains([]string{"ipam", "tenancy", "servicelb", "nats"}, node.Name) {
 			c.Addf(path+".name", "%q is the name of a control service", node.Name)
 		}
+		if reason := syntax.CheckLabel("zone", node.Zone); reason != "" {
+			c.Addf(path+".zone", "%s", reason)
+		}
+		c.engine(path+".serviceEngine", node.ServiceEngine)
 		if node.IP.IsValid() {
 			c.host(path+".ip", node.IP, "node "+node.Name)
 		}
@@ -174,7 +188,7 @@ func (c *checker) outside() {
 	names := map[string]bool{}
 	for i, host := range c.t.Outside {
 		path := fmt.Sprintf("outside[%d]", i)
-		c.name(path+".name", host.Name, Label, names)
+		c.name(path+".name", host.Name, syntax.Label, names)
 		if !host.IP.IsValid() {
 			c.Addf(path+".ip", "required")
 			continue
@@ -188,7 +202,7 @@ func (c *checker) namespaces() {
 	vnids := map[uint32]string{}
 	for i, namespace := range c.t.Namespaces {
 		path := fmt.Sprintf("namespaces[%d]", i)
-		c.name(path+".name", namespace.Name, Label, names)
+		c.name(path+".name", namespace.Name, syntax.Label, names)
 		c.labels(path+".labels", namespace.Labels)
 		if namespace.VNID == nil {
 			continue
@@ -218,8 +232,8 @@ func (c *checker) pods() {
 	for i, pod := range c.t.Pods {
 		path := fmt.Sprintf("pods[%d]", i)
 		full := pod.Namespace + "/" + pod.Name
-		c.name(path+".namespace", pod.Namespace, Label, nil)
-		c.name(path+".name", pod.Name, Subdomain, nil)
+		c.name(path+".namespace", pod.Namespace, syntax.Label, nil)
+		c.name(path+".name", pod.Name, syntax.Subdomain, nil)
 		c.labels(path+".labels", pod.Labels)
 		if names[full] {
 			c.Addf(path+".name", "there are two pods %s", full)

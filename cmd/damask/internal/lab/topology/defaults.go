@@ -3,6 +3,8 @@ package topology
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 )
 
 // DefaultOutside is the name of the outside host of a topology that names none.
@@ -16,7 +18,10 @@ func defaults() *Topology {
 		ServiceNetwork:  netip.MustParsePrefix("172.30.0.0/16"),
 		Underlay:        netip.MustParsePrefix("192.168.108.0/24"),
 		Tunnel:          Tunnel{Type: "vxlan"},
-		Replicas:        Replicas{NATS: 1, IPAM: 1, Tenancy: 1},
+		Datapath:        datapath.Default,
+		Replicas:        Replicas{NATS: 1, IPAM: 1, Tenancy: 1, ServiceLB: 1},
+		ServiceEngine:   "iptables",
+		LoadBalancerIPs: netip.MustParsePrefix("198.51.100.0/24"),
 	}
 }
 
@@ -38,7 +43,7 @@ func (t *Topology) setAddresses() bool {
 	if len(t.Outside) == 0 {
 		t.Outside = []Outside{{Name: DefaultOutside, IP: free.next(0)}}
 	}
-	count := slices.Max([]int{t.Replicas.NATS, t.Replicas.IPAM, t.Replicas.Tenancy})
+	count := slices.Max([]int{t.Replicas.NATS, t.Replicas.IPAM, t.Replicas.Tenancy, t.Replicas.ServiceLB})
 	for len(t.Control) < count && !free.empty {
 		t.Control = append(t.Control, free.last())
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/servicefile"
 	"github.com/damask-sdn/damask/internal/configfile"
 )
 
@@ -28,6 +29,9 @@ type Topology struct {
 	Underlay netip.Prefix `yaml:"underlay"`
 	// Tunnel is the encapsulation between nodes. Default: VXLAN on its usual port.
 	Tunnel Tunnel `yaml:"tunnel"`
+	// Datapath is that of every node: "netdev" (default), "system", or "auto": system
+	// where the kernel has the module.
+	Datapath string `yaml:"datapath"`
 	// MTU of pods in bytes; 0: that of the underlay, 1500, less the tunnel's overhead.
 	MTU int `yaml:"mtu"`
 	// Nodes are registered in this order. At least one.
@@ -38,6 +42,15 @@ type Topology struct {
 	Namespaces []Namespace `yaml:"namespaces"`
 	// Pods are attached at the end.
 	Pods []Pod `yaml:"pods"`
+	// ServiceEngine is what programs services on the nodes: "iptables" (default) or
+	// "nftables".
+	ServiceEngine string `yaml:"serviceEngine"`
+	// LoadBalancerIPs is the pool of load-balancer addresses, which hosts outside
+	// send to the first node. Default: 198.51.100.0/24 (RFC 5737).
+	LoadBalancerIPs netip.Prefix `yaml:"loadBalancerIPs"`
+	// Document has services and endpointSlices. Endpoints of services with a
+	// selector follow the pods.
+	servicefile.Document `yaml:",inline"`
 	// Outside are hosts of the underlay that are not part of the cluster; the first
 	// is the nodes' default gateway. Default: one of the name "outside", with the
 	// first address of the underlay that is free.
@@ -74,6 +87,10 @@ type Node struct {
 	IP netip.Addr `yaml:"ip"`
 	// Subnet is the HostSubnet that the node asks for; invalid: the next free one.
 	Subnet netip.Prefix `yaml:"subnet"`
+	// Zone is where the node is, for services that prefer what is close.
+	Zone string `yaml:"zone"`
+	// ServiceEngine is this node's; empty: the topology's.
+	ServiceEngine string `yaml:"serviceEngine"`
 }
 
 // Replicas counts processes of each control service, 1 to 9.
@@ -84,6 +101,8 @@ type Replicas struct {
 	IPAM int `yaml:"ipam"`
 	// Tenancy counts damask-tenancy.
 	Tenancy int `yaml:"tenancy"`
+	// ServiceLB counts damask-servicelb.
+	ServiceLB int `yaml:"servicelb"`
 }
 
 // Namespace is a tenant.

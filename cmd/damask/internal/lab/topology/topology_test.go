@@ -23,6 +23,9 @@ func TestATopologyWithNodesAloneGetsDefaults(t *testing.T) {
 	if len(got.Outside) != 1 || got.Outside[0] != (Outside{Name: "outside", IP: netip.MustParseAddr("192.168.108.1")}) {
 		t.Errorf("got outside %v, want one host outside at 192.168.108.1", got.Outside)
 	}
+	if got.ServiceEngine != "iptables" || got.LoadBalancerIPs.String() != "198.51.100.0/24" || got.Replicas.ServiceLB != 1 {
+		t.Errorf("got engine %q, load-balancer addresses %s, %d servicelb", got.ServiceEngine, got.LoadBalancerIPs, got.Replicas.ServiceLB)
+	}
 	if len(got.Control) != 1 || got.Control[0].String() != "192.168.108.254" {
 		t.Errorf("got control addresses %v, want 192.168.108.254", got.Control)
 	}
@@ -46,16 +49,30 @@ replicas: {ipam: 2}
 func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 	const node = "nodes: [{name: n1, ip: 192.168.108.11, subnet: 10.129.0.0/23}]\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"no nodes":              {"mode: subnet\n", "topology.yaml:1: nodes: at least one is needed"},
-		"a field of the future": {node + "services: []\n", "topology.yaml:2: services: unknown field; known here: mode,"},
-		"a mode that is none":   {node + "mode: flat\n", `topology.yaml:2: mode: "flat" is neither multitenant nor subnet`},
-		"a wrong address":       {"nodes:\n  - {name: n1, ip: 192.168.108.300}\n", "topology.yaml:2: nodes[0].ip:"},
-		"a foreign address":     {"nodes:\n  - {name: n1, ip: 10.0.0.1}\n", "topology.yaml:2: nodes[0].ip: 10.0.0.1 is not an address of the underlay 192.168.108.0/24"},
-		"the broadcast address": {"nodes:\n  - {name: n1, ip: 192.168.108.255}\n", "is the network or the broadcast address"},
-		"an address twice":      {"nodes:\n  - {name: n1, ip: 192.168.108.11}\n  - {name: n2, ip: 192.168.108.11}\n", "topology.yaml:3: nodes[1].ip: 192.168.108.11 belongs to node n1 already"},
-		"a name twice":          {"nodes:\n  - {name: n1, ip: 192.168.108.11}\n  - {name: n1, ip: 192.168.108.12}\n", `topology.yaml:3: nodes[1].name: "n1" comes twice`},
-		"a name of a service":   {"nodes:\n  - {name: ipam, ip: 192.168.108.11}\n", "is the name of a control service"},
-		"a name in capitals":    {"nodes:\n  - {name: N1, ip: 192.168.108.11}\n", "is not a DNS-1123 subdomain"},
+		"no nodes":                {"mode: subnet\n", "topology.yaml:1: nodes: at least one is needed"},
+		"a field of the future":   {node + "policies: []\n", "topology.yaml:2: policies: unknown field; known here: mode,"},
+		"a wrong service":         {node + "services:\n- {namespace: a, name: b, ports: [{port: 0}]}\n", "topology.yaml:3: services[0].ports[0].port: 0: from 1 to 65535"},
+		"a wrong slice":           {node + "endpointSlices:\n- {namespace: a, name: b}\n", "topology.yaml:3: endpointSlices[0].serviceName: required"},
+		"a foreign cluster IP":    {node + "services:\n- {namespace: a, name: b, clusterIP: 172.31.0.1, ports: [{port: 1}]}\n", "services[0].clusterIP: 172.31.0.1 is not an address of serviceNetwork 172.30.0.0/16"},
+		"nobody's cluster IP":     {node + "services:\n- {namespace: a, name: b, clusterIP: 172.30.0.0, ports: [{port: 1}]}\n", "services[0].clusterIP: 172.30.0.0 is not an address of serviceNetwork"},
+		"a cluster IP twice":      {node + "services:\n- {namespace: a, name: b, clusterIP: 172.30.0.1, ports: [{port: 1}]}\n- {namespace: a, name: c, clusterIP: 172.30.0.1, ports: [{port: 1}]}\n", "topology.yaml:4: services[1].clusterIP: 172.30.0.1 belongs to service a/b already"},
+		"a port of no node":       {node + "services:\n- {namespace: a, name: b, type: NodePort, ports: [{port: 1, nodePort: 80}]}\n", "services[0].ports[0].nodePort: 80: from 30000 to 32767"},
+		"a node port twice":       {node + "services:\n- {namespace: a, name: b, type: NodePort, ports: [{port: 1, nodePort: 30080}]}\n- {namespace: a, name: c, type: NodePort, ports: [{port: 1, nodePort: 30080}]}\n", "services[1].ports[0].nodePort: node port 30080 belongs to service a/b already"},
+		"an address of no pool":   {node + "services:\n- {namespace: a, name: b, type: LoadBalancer, loadBalancerIP: 192.0.2.1, ports: [{port: 1}]}\n", "services[0].loadBalancerIP: 192.0.2.1 is not an address of loadBalancerIPs 198.51.100.0/24"},
+		"an engine of nobody's":   {node + "serviceEngine: ipvs\n", `topology.yaml:2: serviceEngine: "ipvs" is neither iptables nor nftables`},
+		"a node's wrong engine":   {"nodes: [{name: n1, serviceEngine: x}]\n", `nodes[0].serviceEngine: "x" is neither iptables nor nftables`},
+		"a zone that is none":     {"nodes: [{name: n1, zone: -}]\n", "nodes[0].zone: a label's value has"},
+		"an overlapping pool":     {node + "loadBalancerIPs: 10.128.1.0/24\n", "loadBalancerIPs: 10.128.1.0/24 overlaps 10.128.0.0/14 of clusterNetworks[0].cidr"},
+		"a node called servicelb": {"nodes: [{name: servicelb}]\n", `"servicelb" is the name of a control service`},
+		"a mode that is none":     {node + "mode: flat\n", `topology.yaml:2: mode: "flat" is neither multitenant nor subnet`},
+		"a datapath that is none": {node + "datapath: dpdk\n", `topology.yaml:2: datapath: "dpdk" is none of system, netdev, auto`},
+		"a wrong address":         {"nodes:\n  - {name: n1, ip: 192.168.108.300}\n", "topology.yaml:2: nodes[0].ip:"},
+		"a foreign address":       {"nodes:\n  - {name: n1, ip: 10.0.0.1}\n", "topology.yaml:2: nodes[0].ip: 10.0.0.1 is not an address of the underlay 192.168.108.0/24"},
+		"the broadcast address":   {"nodes:\n  - {name: n1, ip: 192.168.108.255}\n", "is the network or the broadcast address"},
+		"an address twice":        {"nodes:\n  - {name: n1, ip: 192.168.108.11}\n  - {name: n2, ip: 192.168.108.11}\n", "topology.yaml:3: nodes[1].ip: 192.168.108.11 belongs to node n1 already"},
+		"a name twice":            {"nodes:\n  - {name: n1, ip: 192.168.108.11}\n  - {name: n1, ip: 192.168.108.12}\n", `topology.yaml:3: nodes[1].name: "n1" comes twice`},
+		"a name of a service":     {"nodes:\n  - {name: ipam, ip: 192.168.108.11}\n", "is the name of a control service"},
+		"a name in capitals":      {"nodes:\n  - {name: N1, ip: 192.168.108.11}\n", "is not a DNS-1123 subdomain"},
 		"a subnet of another length": {"nodes:\n  - {name: n1, ip: 192.168.108.11, subnet: 10.129.0.0/24}\n",
 			"topology.yaml:2: nodes[0].subnet: 10.129.0.0/24 is not a node's subnet of any of clusterNetworks"},
 		"overlapping networks":  {node + "serviceNetwork: 10.130.0.0/16\n", "topology.yaml:2: serviceNetwork: 10.130.0.0/16 overlaps 10.128.0.0/14 of clusterNetworks[0].cidr"},
@@ -115,6 +132,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("nodes: [{name: node1, ip: 192.168.108.11}]\nreplicas: {nats: 3}"))
 	f.Add([]byte("underlay: 255.255.255.0/24\nnodes: [{name: a, ip: 255.255.255.1}]"))
 	f.Add([]byte("underlay: 0.0.0.0/8\nnodes: [{name: a, ip: 0.0.0.1}]\noutside: [{name: b, ip: 0.0.0.2}]"))
+	f.Add([]byte("nodes: [{name: a}]\nservices: [{namespace: a, name: b, clusterIP: 172.30.0.1, ports: [{port: 80, targetPort: 8080}]}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		topology, err := Parse("fuzz", text)
 		if err != nil {

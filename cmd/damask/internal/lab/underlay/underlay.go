@@ -2,8 +2,8 @@
 //
 // It owns a Linux bridge in the supervisor's own network namespace and the cable
 // from it to each machine. It promises that no interface of the host is touched
-// and that every frame on the cables carries its checksums: userspace switches
-// read frames as they are. It must not know what a machine does with its frames.
+// and, where the datapath needs it, that every frame on the cables carries its
+// checksums. It must not know what a machine does with its frames.
 package underlay
 
 import (
@@ -31,12 +31,14 @@ const bridge = "underlay"
 
 // Network is the underlay of one lab.
 type Network struct {
-	prefix netip.Prefix
-	index  int
+	prefix  netip.Prefix
+	offload bool
+	index   int
 }
 
-// New makes the bridge in the caller's network namespace.
-func New(prefix netip.Prefix) (*Network, error) {
+// New makes the bridge in the caller's network namespace. offload tells whether
+// frames on the cables may lack checksums that a card would fill in.
+func New(prefix netip.Prefix, offload bool) (*Network, error) {
 	if err := errors.Join(Quiet(""), LoopbackUp("")); err != nil {
 		return nil, err
 	}
@@ -48,7 +50,7 @@ func New(prefix netip.Prefix) (*Network, error) {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("set the underlay's bridge up: %w", err)
 	}
-	return &Network{prefix: prefix, index: link.Index}, nil
+	return &Network{prefix: prefix, offload: offload, index: link.Index}, nil
 }
 
 // MAC is the hardware address of the machine with that address: it stays the same
@@ -89,6 +91,9 @@ func (n *Network) Plug(path, name string, addr netip.Addr) error {
 	}
 	if err := At(path, func(h *netlink.Handle) error { return setUp(h, Interface) }); err != nil {
 		return fmt.Errorf("plug %s in: %w", name, err)
+	}
+	if n.offload {
+		return nil
 	}
 	return TransmitOffloadOff(path, Interface)
 }

@@ -32,7 +32,7 @@ func in(t *testing.T, name string, args ...string) string {
 
 func TestMachinesOnTheUnderlayReachOneAnother(t *testing.T) {
 	prefix := netip.MustParsePrefix("192.168.7.0/24")
-	network, err := underlay.New(prefix)
+	network, err := underlay.New(prefix, false)
 	if err != nil {
 		t.Fatal(err)
 	}

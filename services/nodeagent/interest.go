@@ -1,0 +1,87 @@
+package nodeagent
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+)
+
+// wanting is the part of a follower that interest decides about.
+type wanting interface {
+	Want(name string)
+	Drop(name string)
+}
+
+// interest is which namespaces the node follows, and for whom: those of its pods, and
+// in multitenant mode those of all services. One is followed as long as anybody wants
+// it.
+type interest struct {
+	namespaces wanting
+	state      *intent.State
+	queue      func(intent.Change)
+
+	mu       sync.Mutex
+	pods     map[string]bool
+	services map[string]bool
+}
+
+func newInterest(namespaces wanting, state *intent.State, queue func(intent.Change)) *interest {
+	return &interest{namespaces: namespaces, state: state, queue: queue, pods: map[string]bool{}, services: map[string]bool{}}
+}
+
+// podsWant follows a namespace for pods.
+func (i *interest) podsWant(namespace string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pods[namespace] = true
+	i.namespaces.Want(namespace)
+}
+
+// podsDrop ends that.
+func (i *interest) podsDrop(namespace string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.pods, namespace)
+	i.dropUnwanted(namespace)
+}
+
+// servicesWant follows exactly these namespaces for services.
+func (i *interest) servicesWant(namespaces []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, namespace := range namespaces {
+		if !i.services[namespace] {
+			i.services[namespace] = true
+			i.namespaces.Want(namespace)
+		}
+	}
+	for namespace := range i.services {
+		if _, still := slices.BinarySearch(namespaces, namespace); !still {
+			delete(i.services, namespace)
+			i.dropUnwanted(namespace)
+		}
+	}
+}
+
+// dropUnwanted stops following what nobody wants. The caller holds the lock.
+func (i *interest) dropUnwanted(namespace string) {
+	if i.pods[namespace] || i.services[namespace] {
+		return
+	}
+	i.namespaces.Drop(namespace)
+	i.queue(i.state.DeleteNetNamespace(namespace))
+}
+
+// Run follows for services what they need, until ctx ends.
+func (i *interest) Run(ctx context.Context) error {
+	for {
+		i.servicesWant(i.state.ServiceNamespaces())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-i.state.ServiceNamespacesChanged():
+		}
+	}
+}

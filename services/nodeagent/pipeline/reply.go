@@ -1,0 +1,64 @@
+package pipeline
+
+import (
+	"net/netip"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+)
+
+// A pod's packet to a service goes out by tun0. The kernel picks a backend, rewrites
+// the destination and sends the packet back by tun0, still from the pod's address. The
+// backend answers the pod, and not the kernel: so somebody on the pod's node must make
+// the answer come from the service's address. This file sees to both.
+
+// ZoneServices is the conntrack zone of the userspace datapath that knows the
+// connections to services. Any number but 0 would do; it is that of the table that
+// commits.
+const ZoneServices uint16 = tableReturn
+
+// returned gives a packet that the kernel sends back the VNID of the pod that sent it.
+// The userspace datapath notes the connection, so that it knows the answer. It goes on
+// in table 30, since a goto leads forward only; 21 has seen the packet on its way out.
+func returned(n Node, pod netip.Prefix, vnid uint32) openflow.Flow {
+	actions := []openflow.Action{openflow.LoadReg(regSource, vnid)}
+	if n.Userspace {
+		actions = append(actions, openflow.CT(openflow.Conntrack{Commit: true, Zone: ZoneServices}))
+	}
+	return flow(tableReturn, 100, openflow.IP().IPSrc(pod), append(actions, openflow.Goto(tableRoute))...)
+}
+
+// returnBase drops what the kernel sends back for a pod that does not exist.
+func returnBase() []openflow.Flow {
+	return []openflow.Flow{flow(tableReturn, 0, openflow.Any())}
+}
+
+// track is the part of table 30 that asks whether a packet for a pod of this node
+// answers one that went to a service. The kernel module shares zone 0 with the node,
+// so there the same lookup gives the answer its service address back; the table sees
+// the packet once more afterwards, tracked. What the kernel itself sends has been
+// through its own lookup.
+func track(n Node) []openflow.Flow {
+	again := uint8(tableRoute)
+	lookup := openflow.Conntrack{Table: &again, NAT: &openflow.NAT{}}
+	if n.Userspace {
+		lookup = openflow.Conntrack{Table: &again, Zone: ZoneServices}
+	}
+	flows := []openflow.Flow{
+		flow(tableRoute, 275, openflow.IP().InPort(PortGateway).IPDst(n.Subnet), openflow.Goto(tableLocal)),
+	}
+	for _, cluster := range n.ClusterNetworks {
+		flows = append(flows, flow(tableRoute, 250,
+			openflow.IP().CTState(0, openflow.CTTracked).IPSrc(cluster).IPDst(n.Subnet), openflow.CT(lookup)))
+	}
+	return flows
+}
+
+// replyToKernel leads an answer to the kernel instead of the pod, because the kernel
+// alone knows the service's address. The check of table 80 is the same: the answer is
+// still from the backend, to the pod.
+func replyToKernel(n Node, pod netip.Prefix, vnid uint32) openflow.Flow {
+	answer := openflow.CTTracked | openflow.CTReply
+	return flow(tableLocal, 200, openflow.IP().CTState(answer, answer).IPDst(pod),
+		openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway),
+		openflow.SetEthDst(n.GatewayMAC()), openflow.Goto(tableAdmission))
+}

@@ -1,0 +1,105 @@
+package pipeline
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+)
+
+// Protocol is a transport protocol of a service, as Kubernetes spells it.
+type Protocol string
+
+// The protocols that services can have.
+const (
+	TCP  Protocol = "TCP"
+	UDP  Protocol = "UDP"
+	SCTP Protocol = "SCTP"
+)
+
+// ServicePort is where a service listens on its cluster IPs.
+type ServicePort struct {
+	Protocol Protocol
+	// Port is 1 to 65535.
+	Port uint16
+}
+
+// Service is what a tenant must be told apart by when it asks for a service.
+type Service struct {
+	// Namespace and Name are the service's.
+	Namespace, Name string
+	// VNID is its namespace's, 0 to 16777215.
+	VNID uint32
+	// ClusterIPs are its addresses inside of the cluster, each of no other service.
+	// Those outside of the service networks never come here and have no flows.
+	ClusterIPs []netip.Addr
+	// Ports are where it listens. One that is there twice counts once.
+	Ports []ServicePort
+}
+
+// ServiceFragment lets tenants ask for a service of theirs, or of VNID 0 (table 60).
+// There is none in subnet mode, where everybody is VNID 0 and may ask for all. A
+// service with a VNID above MaxVNID, and a port that does not exist, have no flows.
+func ServiceFragment(n Node, s Service) Fragment {
+	f := Fragment{Owner: "service " + s.Namespace + "/" + s.Name}
+	if n.Mode == Subnet || s.VNID > MaxVNID {
+		return f
+	}
+	ports := slices.DeleteFunc(slices.Clone(s.Ports), func(p ServicePort) bool { return !p.exists() })
+	slices.SortFunc(ports, ServicePort.compare)
+	ports = slices.Compact(ports)
+	if len(ports) == 0 {
+		return f
+	}
+	for _, ip := range slices.Compact(slices.SortedFunc(slices.Values(s.ClusterIPs), netip.Addr.Compare)) {
+		if !contains(n.ServiceNetworks, ip) {
+			continue
+		}
+		for _, port := range ports {
+			f.Flows = append(f.Flows, ask(port.match().IPDst(host(ip)).DstPort(port.Port), s.VNID))
+		}
+		// They have no port. Without their first one, which has, they come to nothing.
+		f.Flows = append(f.Flows, ask(openflow.IP().IPDst(host(ip)).LaterFragment(), s.VNID))
+	}
+	return f
+}
+
+// ask leads a packet to the kernel if the VNIDs let its sender reach the service: the
+// same check as for a pod, with tun0 in the place of the pod's port.
+func ask(match openflow.Match, vnid uint32) openflow.Flow {
+	return flow(tableService, 100, match,
+		openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway), openflow.Goto(tableAdmission))
+}
+
+// serviceBase is what table 60 has without services. VNID 0 may ask for every one.
+func serviceBase() []openflow.Flow {
+	return []openflow.Flow{
+		flow(tableService, 200, openflow.Any().Reg(regSource, 0), openflow.Output(PortGateway)),
+		flow(tableService, 0, openflow.Any()),
+	}
+}
+
+func contains(networks []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(ip) })
+}
+
+// exists is false for a port that no service can have.
+func (p ServicePort) exists() bool {
+	return p.Port != 0 && (p.Protocol == TCP || p.Protocol == UDP || p.Protocol == SCTP)
+}
+
+// match is every packet of the port's protocol.
+func (p ServicePort) match() openflow.Match {
+	switch p.Protocol {
+	case UDP:
+		return openflow.UDP()
+	case SCTP:
+		return openflow.SCTP()
+	}
+	return openflow.TCP()
+}
+
+func (p ServicePort) compare(other ServicePort) int {
+	return cmp.Or(cmp.Compare(p.Protocol, other.Protocol), cmp.Compare(p.Port, other.Port))
+}

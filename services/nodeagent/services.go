@@ -1,0 +1,76 @@
+package nodeagent
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/damask-sdn/damask/internal/serviceview"
+	"github.com/damask-sdn/damask/services/nodeagent/healthport"
+	"github.com/damask-sdn/damask/services/nodeagent/idle"
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/needpods"
+	"github.com/damask-sdn/damask/services/nodeagent/proxy"
+	"github.com/damask-sdn/damask/services/nodeagent/proxy/iptables"
+	"github.com/damask-sdn/damask/services/nodeagent/proxy/nftables"
+	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
+)
+
+// services is the agent's part for Services.
+type services struct {
+	*svcsync.Syncer
+	gate  gate
+	needs *needpods.Reporter
+}
+
+// newServices makes the part for Services; nil when they are somebody else's.
+func (a *agent) newServices(cfg Config, state *intent.State, servicelb *grpc.ClientConn) (*services, error) {
+	if len(cfg.ServiceLB.Servers) == 0 {
+		a.log.Info("no services are programmed on this node: the configuration names no servicelb server")
+		return nil, nil //nolint:nilnil // there is no such part
+	}
+	health := healthport.New(a.log)
+	a.onClose(health.Close)
+	needs := needpods.New(servicelb, cfg.Node, a.log)
+	held, err := idle.New(idle.Config{Need: needs.Need, NodePortNetworks: cfg.Services.NodePortNetworks}, a.log)
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(held.Close)
+	syncer := svcsync.New(svcsync.Config{
+		Node:    serviceview.Node{Name: cfg.Node, Zone: cfg.Services.Zone},
+		Engines: engines(cfg.Services.Engine),
+		View:    func() (proxy.Node, bool) { return engineView(cfg, state) },
+		Flows:   &serviceFlows{state: state, program: a.prog.Program, unsent: map[string]bool{}},
+		Audit:   cfg.AuditInterval,
+		Health:  healthPorts{health},
+		Idle:    gate{held},
+		Log:     a.log.Named("services"),
+	})
+	return &services{Syncer: syncer, gate: gate{held}, needs: needs}, nil
+}
+
+// collectors are the metrics of the part.
+func (s *services) collectors() []prometheus.Collector {
+	return append(s.gate.metrics(), s.Metrics())
+}
+
+// engines answers the chosen engine, and those that may have left rules.
+func engines(chosen string) svcsync.Engines {
+	makers := map[string]svcsync.Maker{
+		engineIPTables: func(n proxy.Node) (proxy.Engine, error) { return iptables.New(n, iptables.DefaultProgram) },
+		engineNFTables: func(n proxy.Node) (proxy.Engine, error) { return nftables.New(n) },
+	}
+	e := svcsync.Engines{Name: chosen, Chosen: makers[chosen], Others: makers}
+	delete(e.Others, chosen)
+	return e
+}
+
+// engineView is what an engine must know of the node; false until the address plan is
+// known.
+func engineView(cfg Config, state *intent.State) (proxy.Node, bool) {
+	network, known := state.Network()
+	return proxy.Node{
+		ClusterNetworks: network.Node.ClusterNetworks, MasqueradeBit: uint8(cfg.MasqueradeBit),
+		NodePortNetworks: cfg.Services.NodePortNetworks,
+	}, known
+}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/rpcguard"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 )
 
@@ -68,12 +69,9 @@ func (a *allowList) readRule(service string, method grpc.MethodInfo) (rule, erro
 	if !ok {
 		return rule{}, errors.New("its descriptor is not that of a method")
 	}
-	if !proto.HasExtension(descriptor.Options(), accessv1.E_Access) {
-		return rule{}, errors.New("it has no (damask.access.v1.access) option")
-	}
-	access, ok := proto.GetExtension(descriptor.Options(), accessv1.E_Access).(*accessv1.Access)
-	if !ok {
-		return rule{}, errors.New("its access option is of another type")
+	access, err := rpcguard.Access(descriptor)
+	if err != nil {
+		return rule{}, err
 	}
 	r := rule{callers: access.GetCallers()}
 	local := a.source == nil

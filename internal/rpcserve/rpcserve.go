@@ -32,11 +32,10 @@ import (
 
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/rpcguard"
 )
 
 const (
-	// defaultDeadline bounds a unary call whose client set no deadline.
-	defaultDeadline = 30 * time.Second
 	// stopTimeout bounds how long calls in progress may take once the server
 	// is told to stop.
 	stopTimeout = 10 * time.Second
@@ -90,20 +89,20 @@ func New(cfg Config, source *identity.Source, log hclog.Logger, reg prometheus.R
 }
 
 func newServer(listener net.Listener, access *allowList, log hclog.Logger, reg prometheus.Registerer, options ...grpc.ServerOption) (*Server, error) {
-	counts, err := newMetrics(reg)
+	guard, err := rpcguard.New(log, reg)
 	if err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+		return nil, err
 	}
 	s := &Server{health: health.NewServer(), listener: listener, access: access, log: log}
 	// It ends the streams of a server that stops. It belongs to the server,
 	// not to one call, and Run and Close end it.
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	guard := &interceptor{access: access, metrics: counts, log: log, stopping: s.stopping}
+	before := &interceptor{access: access, guard: guard, stopping: s.stopping}
 	s.grpc = grpc.NewServer(append(options,
-		grpc.UnaryInterceptor(guard.unary),
-		grpc.StreamInterceptor(guard.stream),
+		grpc.UnaryInterceptor(before.unary),
+		grpc.StreamInterceptor(before.stream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: defaultDeadline,
+			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: rpcguard.DefaultDeadline,
 			Time: time.Minute, Timeout: clientPingMin,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{

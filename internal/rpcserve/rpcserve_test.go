@@ -24,7 +24,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	labv1 "github.com/damask-sdn/damask/proto/damask/lab/v1"
 )
 
 // hostSubnets answers with functions that a test sets before it serves.
@@ -273,7 +273,7 @@ func TestAServerWithAnRPCThatCannotBeGuardedRefusesToStart(t *testing.T) {
 			channelzv1.RegisterChannelzServer(r, channelzv1.UnimplementedChannelzServer{})
 		}, "RPC /grpc.channelz.v1.Channelz/GetTopChannels: it has no (damask.access.v1.access) option"},
 		{"local only, on the network", func(r grpc.ServiceRegistrar) {
-			nodev1.RegisterCNIServiceServer(r, nodev1.UnimplementedCNIServiceServer{})
+			labv1.RegisterLabServiceServer(r, labv1.UnimplementedLabServiceServer{})
 		}, "it is local_only, and this server is on the network"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,8 +14,10 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/cnisocket"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
@@ -50,7 +52,7 @@ type agent struct {
 	prog      *intent.Programmer
 	services  *services // nil: services are somebody else's
 	interest  *interest
-	cni       *rpcserve.Server
+	cni       *cnisocket.Server
 	operators *rpcserve.Server
 	monitor   *daemon.Monitor
 }
@@ -130,14 +132,13 @@ func chooseDatapath(ctx context.Context, cfg Config, br *bridge.Bridge) (string,
 
 // listen opens the agent's own doors: the CNI socket, the API for operators,
 // and metrics.
-func (a *agent) listen(cfg Config, source *identity.Source, cni nodev1.CNIServiceServer, node nodev1.NodeServiceServer) (err error) {
+func (a *agent) listen(cfg Config, source *identity.Source, cni cniv1.CNIServiceService, node nodev1.NodeServiceServer) (err error) {
 	registry := daemon.NewRegistry()
-	a.cni, err = rpcserve.NewLocal(cfg.CNISocket, 0o600, a.log.Named("cni"), registry)
+	a.cni, err = cnisocket.New(cfg.CNISocket, cni, a.log.Named("cni"), registry)
 	if err != nil {
 		return err
 	}
 	a.onClose(a.cni.Close)
-	a.cni.Register(func(r grpc.ServiceRegistrar) { nodev1.RegisterCNIServiceServer(r, cni) })
 	a.operators, err = rpcserve.New(rpcserve.Config{Listen: cfg.Listen}, source, a.log.Named("api"), registry)
 	if err != nil {
 		return err
@@ -181,7 +182,6 @@ func (a *agent) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.compareAfterConnecting(ctx) })
 	a.operators.SetReady(true)
-	a.cni.SetReady(true)
 	return group.Wait()
 }
 

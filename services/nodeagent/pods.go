@@ -14,7 +14,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/follow"
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
@@ -32,7 +32,7 @@ const (
 
 // restorer makes leases, ports and cables agree at start (attach.Server).
 type restorer interface {
-	Restore(ctx context.Context) ([]*nodev1.Attachment, error)
+	Restore(ctx context.Context) ([]*cniv1.Attachment, error)
 }
 
 // pods is what attachments need of the cluster's state: the VNID of a
@@ -55,7 +55,7 @@ type pods struct {
 	waiting map[string]bool // namespaces of restored pods, until it is known whose they are
 }
 
-func podOf(a *nodev1.Attachment) (intent.Pod, error) {
+func podOf(a *cniv1.Attachment) (intent.Pod, error) {
 	if len(a.GetIps()) == 0 {
 		return intent.Pod{}, errors.New("the attachment has no address")
 	}
@@ -186,7 +186,7 @@ func (p *pods) VNID(ctx context.Context, namespace string) (uint32, error) {
 }
 
 // Program puts a pod's flows into the switch and answers when they are there.
-func (p *pods) Program(ctx context.Context, a *nodev1.Attachment) error {
+func (p *pods) Program(ctx context.Context, a *cniv1.Attachment) error {
 	pod, err := podOf(a)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (p *pods) Program(ctx context.Context, a *nodev1.Attachment) error {
 }
 
 // Unprogram takes a pod's flows out of the switch.
-func (p *pods) Unprogram(ctx context.Context, a *nodev1.Attachment) error {
+func (p *pods) Unprogram(ctx context.Context, a *cniv1.Attachment) error {
 	pod, err := podOf(a)
 	if err != nil || !p.state.HasPod(pod) {
 		return nil //nolint:nilerr // what has no address has no flows
@@ -216,7 +216,7 @@ func (p *pods) Unprogram(ctx context.Context, a *nodev1.Attachment) error {
 }
 
 // Differences tells, for CHECK, how a pod's flows differ from what they should be.
-func (p *pods) Differences(ctx context.Context, a *nodev1.Attachment) ([]string, error) {
+func (p *pods) Differences(ctx context.Context, a *cniv1.Attachment) ([]string, error) {
 	pod, err := podOf(a)
 	if err != nil {
 		return nil, err
@@ -228,10 +228,10 @@ func (p *pods) Differences(ctx context.Context, a *nodev1.Attachment) ([]string,
 }
 
 // PodUp and PodDown tell the registry, later.
-func (p *pods) PodUp(*nodev1.Attachment) { p.reporter.Changed() }
+func (p *pods) PodUp(*cniv1.Attachment) { p.reporter.Changed() }
 
 // PodDown is told when an attachment is gone.
-func (p *pods) PodDown(*nodev1.Attachment) { p.reporter.Changed() }
+func (p *pods) PodDown(*cniv1.Attachment) { p.reporter.Changed() }
 
 // registered answers the node's pods as the registry should have them.
 func (p *pods) registered() []*tenancyv1.Pod {

@@ -7,14 +7,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
 )
 
-// Add implements nodev1.CNIServiceServer.
-func (s *Server) Add(ctx context.Context, r *nodev1.AddRequest) (*nodev1.AddResponse, error) {
+// Add implements cniv1.CNIServiceService.
+func (s *Server) Add(ctx context.Context, r *cniv1.AddRequest) (*cniv1.AddResponse, error) {
 	wish, err := wishOf(r)
 	if err != nil {
 		return nil, err
@@ -45,9 +45,9 @@ func (s *Server) Add(ctx context.Context, r *nodev1.AddRequest) (*nodev1.AddResp
 }
 
 // addNew attaches a sandbox that has nothing yet.
-func (s *Server) addNew(ctx context.Context, r *nodev1.AddRequest, wish lease.Wish, network Network) (*nodev1.AddResponse, error) {
+func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wish, network Network) (*cniv1.AddResponse, error) {
 	start := time.Now()
-	a, err := s.Leases.Allocate(network.Subnet, &nodev1.Attachment{
+	a, err := s.Leases.Allocate(network.Subnet, &cniv1.Attachment{
 		ContainerId: r.GetContainerId(), Ifname: r.GetIfname(), Netns: r.GetNetns(),
 		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(), Labels: r.GetLabels(),
 	}, wish)
@@ -75,7 +75,7 @@ func (s *Server) addNew(ctx context.Context, r *nodev1.AddRequest, wish lease.Wi
 // is closed until then: without flows the switch drops all that it sends, and all
 // that is sent to it. The VNID can take a question to tenancy: meanwhile cable
 // and port are made.
-func (s *Server) build(ctx context.Context, a *nodev1.Attachment, network Network, fixedPort bool) (*nodev1.Attachment, link.PodLink, error) {
+func (s *Server) build(ctx context.Context, a *cniv1.Attachment, network Network, fixedPort bool) (*cniv1.Attachment, link.PodLink, error) {
 	var made link.PodLink
 	built := a
 	group, inner := errgroup.WithContext(ctx)
@@ -99,7 +99,7 @@ func (s *Server) build(ctx context.Context, a *nodev1.Attachment, network Networ
 // plug puts the pod's veth into the bridge. The number was chosen by the lease
 // store; a port that is not ours can have it already, and then, unless the number
 // was wished for, the switch's side chooses another.
-func (s *Server) plug(ctx context.Context, a *nodev1.Attachment, fixedPort bool) (*nodev1.Attachment, error) {
+func (s *Server) plug(ctx context.Context, a *cniv1.Attachment, fixedPort bool) (*cniv1.Attachment, error) {
 	port := portOf(a)
 	got, err := s.Ports.AddPort(ctx, port)
 	if errors.Is(err, bridge.ErrOFPortTaken) && !fixedPort {
@@ -120,7 +120,7 @@ func (s *Server) plug(ctx context.Context, a *nodev1.Attachment, fixedPort bool)
 }
 
 // addAgain repairs an attachment and answers what the first ADD answered.
-func (s *Server) addAgain(ctx context.Context, r *nodev1.AddRequest, a *nodev1.Attachment, network Network) (*nodev1.AddResponse, error) {
+func (s *Server) addAgain(ctx context.Context, r *cniv1.AddRequest, a *cniv1.Attachment, network Network) (*cniv1.AddResponse, error) {
 	labels := r.GetLabels()
 	if labels == nil {
 		labels = map[string]string{}
@@ -139,7 +139,7 @@ func (s *Server) addAgain(ctx context.Context, r *nodev1.AddRequest, a *nodev1.A
 
 // mend makes right what differs of a complete attachment. A failure leaves it as
 // it is: the pod may well be running.
-func (s *Server) mend(ctx context.Context, a *nodev1.Attachment, network Network) (*nodev1.Attachment, link.PodLink, error) {
+func (s *Server) mend(ctx context.Context, a *cniv1.Attachment, network Network) (*cniv1.Attachment, link.PodLink, error) {
 	made, err := s.Links.EnsurePod(ctx, podLink(a, network))
 	if err != nil {
 		return a, made, err
@@ -162,7 +162,7 @@ func (s *Server) mend(ctx context.Context, a *nodev1.Attachment, network Network
 // reprogram sends the flows of a pod again when the switch does not have them all.
 // The programmer sends only what it does not know to be there, so it must let
 // go of them first.
-func (s *Server) reprogram(ctx context.Context, a *nodev1.Attachment) error {
+func (s *Server) reprogram(ctx context.Context, a *cniv1.Attachment) error {
 	differences, err := s.Programmer.Differences(ctx, a)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (s *Server) reprogram(ctx context.Context, a *nodev1.Attachment) error {
 }
 
 // renew replaces a pod's cable by one of another name.
-func (s *Server) renew(ctx context.Context, a *nodev1.Attachment, network Network) (*nodev1.Attachment, link.PodLink, error) {
+func (s *Server) renew(ctx context.Context, a *cniv1.Attachment, network Network) (*cniv1.Attachment, link.PodLink, error) {
 	if err := s.unplug(ctx, a.GetHostVeth()); err != nil {
 		return a, link.PodLink{}, err
 	}
@@ -198,7 +198,7 @@ func (s *Server) network() (Network, error) {
 }
 
 // podLink is a pod's cable, as package link wants it.
-func podLink(a *nodev1.Attachment, network Network) link.Pod {
+func podLink(a *cniv1.Attachment, network Network) link.Pod {
 	return link.Pod{
 		Netns: a.GetNetns(), Interface: a.GetIfname(), HostVeth: a.GetHostVeth(),
 		Address: prefixOf(a), Gateway: gatewayOf(a),
@@ -208,14 +208,14 @@ func podLink(a *nodev1.Attachment, network Network) link.Pod {
 
 // answer is what the plugin's result is made of. The route to the pod's subnet
 // is not in it: the kernel makes it from the address.
-func answer(a *nodev1.Attachment, made link.PodLink, network Network) *nodev1.AddResponse {
+func answer(a *cniv1.Attachment, made link.PodLink, network Network) *cniv1.AddResponse {
 	gateway := gatewayOf(a).String()
-	routes := []*nodev1.Route{{Destination: "0.0.0.0/0", Gateway: gateway}}
+	routes := []*cniv1.Route{{Destination: "0.0.0.0/0", Gateway: gateway}}
 	for _, n := range network.ClusterNetworks {
-		routes = append(routes, &nodev1.Route{Destination: n.String()})
+		routes = append(routes, &cniv1.Route{Destination: n.String()})
 	}
-	routes = append(routes, &nodev1.Route{Destination: "224.0.0.0/4"})
-	return &nodev1.AddResponse{
+	routes = append(routes, &cniv1.Route{Destination: "224.0.0.0/4"})
+	return &cniv1.AddResponse{
 		Attachment: a, Gateways: []string{gateway}, Routes: routes,
 		Mtu: uint32(network.MTU), HostMac: made.HostMAC.String(),
 	}

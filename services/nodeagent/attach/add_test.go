@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
@@ -57,14 +57,14 @@ func TestAnswerIsAsObserved(t *testing.T) {
 	r := p.request()
 	r.RequestedIps, r.RequestedOfport = []string{"10.130.1.45"}, 77
 	got := add(t, n.server(nil), r)
-	want := &nodev1.AddResponse{
-		Attachment: &nodev1.Attachment{
+	want := &cniv1.AddResponse{
+		Attachment: &cniv1.Attachment{
 			ContainerId: "web", Ifname: "eth0", Netns: p.Path(), PodNamespace: "shop", PodName: "web",
 			Ips: []string{"10.130.1.45/23"}, Mac: "0a:58:0a:82:01:2d", HostVeth: got.GetAttachment().GetHostVeth(),
 			Ofport: 77, Labels: map[string]string{"app": "web"},
 		},
 		Gateways: []string{"10.130.0.1"},
-		Routes: []*nodev1.Route{
+		Routes: []*cniv1.Route{
 			{Destination: "0.0.0.0/0", Gateway: "10.130.0.1"},
 			{Destination: "10.128.0.0/14"},
 			{Destination: "224.0.0.0/4"},
@@ -85,10 +85,10 @@ func TestAnswerIsAsObserved(t *testing.T) {
 // gate is a programmer that looks before it programs.
 type gate struct {
 	*programmer
-	before func(*nodev1.Attachment)
+	before func(*cniv1.Attachment)
 }
 
-func (g gate) Program(ctx context.Context, a *nodev1.Attachment) error {
+func (g gate) Program(ctx context.Context, a *cniv1.Attachment) error {
 	g.before(a)
 	return g.programmer.Program(ctx, a)
 }
@@ -98,7 +98,7 @@ func TestPodIsClosedUntilItsFlowsAreIn(t *testing.T) {
 	old, fresh := newPod(t, "shop", "old"), newPod(t, "shop", "fresh")
 	oldIP := ipOf(add(t, n.server(nil), old.request()))
 	s := n.server(func(p *attach.Parts) {
-		p.Programmer = gate{n.programmer, func(a *nodev1.Attachment) {
+		p.Programmer = gate{n.programmer, func(a *cniv1.Attachment) {
 			if out := fresh.Run(t, "ip", "-o", "link", "show", "eth0"); !strings.Contains(out, "state UP") {
 				t.Errorf("the test must look at a pod whose cable is up: %s", out)
 			}
@@ -208,7 +208,7 @@ func (b badPorts) AddPort(context.Context, bridge.Port) (uint32, error) {
 
 type badProgrammer struct{ *programmer }
 
-func (b badProgrammer) Program(ctx context.Context, a *nodev1.Attachment) error {
+func (b badProgrammer) Program(ctx context.Context, a *cniv1.Attachment) error {
 	return errors.Join(b.programmer.Program(ctx, a), errors.New("the switch went away after it took the flows"))
 }
 
@@ -227,12 +227,12 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 	p := newPod(t, "shop", "web")
 	for name, c := range map[string]struct {
 		change  func(*attach.Parts)
-		request func(*nodev1.AddRequest)
+		request func(*cniv1.AddRequest)
 		reason  string
 		says    string
 	}{
 		"the namespace is unknown": {
-			request: func(r *nodev1.AddRequest) { r.PodNamespace = "nobody" },
+			request: func(r *cniv1.AddRequest) { r.PodNamespace = "nobody" },
 			reason:  attach.ReasonUnknownNamespace, says: "nobody",
 		},
 		"the veth cannot be made": {
@@ -248,7 +248,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			reason: attach.ReasonTryAgainLater, says: "went away",
 		},
 		"the interface exists in the pod": {
-			request: func(r *nodev1.AddRequest) { r.Ifname = "lo" },
+			request: func(r *cniv1.AddRequest) { r.Ifname = "lo" },
 			reason:  attach.ReasonTryAgainLater, says: "lo exists",
 		},
 	} {
@@ -315,7 +315,7 @@ func TestPortThatOnlyTheSwitchKnowsIsAvoided(t *testing.T) {
 
 func TestWrongRequestsNameEveryFault(t *testing.T) {
 	n := newNode(t)
-	_, err := n.server(nil).Add(t.Context(), &nodev1.AddRequest{
+	_, err := n.server(nil).Add(t.Context(), &cniv1.AddRequest{
 		ContainerId: "no/slash", Netns: "relative", Ifname: "much-too-long-a-name", PodNamespace: "Upper", PodName: "a..b",
 		RequestedIps: []string{"fd00::1"}, RequestedOfport: 70000, Labels: map[string]string{"-bad": "x", "ok": "not ok"},
 	})
@@ -338,9 +338,9 @@ func TestNodeThatIsNotReadySaysWhatIsMissing(t *testing.T) {
 	})
 	_, err := s.Add(t.Context(), newPod(t, "shop", "web").request())
 	expectReason(t, err, attach.ReasonTryAgainLater, "ipam gave no subnet yet", "ovs-vswitchd is away")
-	_, err = s.Status(t.Context(), &nodev1.StatusRequest{})
+	_, err = s.Status(t.Context(), &cniv1.StatusRequest{})
 	expectReason(t, err, attach.ReasonNodeNotReady, "ipam gave no subnet yet", "ovs-vswitchd is away")
-	if _, err := n.server(nil).Status(t.Context(), &nodev1.StatusRequest{}); err != nil {
+	if _, err := n.server(nil).Status(t.Context(), &cniv1.StatusRequest{}); err != nil {
 		t.Errorf("ready node: %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
@@ -66,13 +66,13 @@ type links interface {
 // programmer puts the flows of pods into the switch.
 type programmer interface {
 	// Program answers when the pod's flows are in the switch. Idempotent.
-	Program(ctx context.Context, a *nodev1.Attachment) error
+	Program(ctx context.Context, a *cniv1.Attachment) error
 	// Unprogram answers when the switch has no flow of the pod. Idempotent; it
 	// needs no control service.
-	Unprogram(ctx context.Context, a *nodev1.Attachment) error
+	Unprogram(ctx context.Context, a *cniv1.Attachment) error
 	// Differences tells, for CHECK, how the pod's flows in the switch differ from
 	// what they should be, each in a phrase.
-	Differences(ctx context.Context, a *nodev1.Attachment) ([]string, error)
+	Differences(ctx context.Context, a *cniv1.Attachment) ([]string, error)
 }
 
 // names knows the tenants.
@@ -87,9 +87,9 @@ type names interface {
 // not arrive is repeated by who implements it.
 type registry interface {
 	// PodUp is told when an attachment is complete, and again when it was repaired.
-	PodUp(a *nodev1.Attachment)
+	PodUp(a *cniv1.Attachment)
 	// PodDown is told when nothing of an attachment is left.
-	PodDown(a *nodev1.Attachment)
+	PodDown(a *cniv1.Attachment)
 }
 
 // Parts are what the server works with. All are required.
@@ -105,13 +105,12 @@ type Parts struct {
 
 // Server is the CNI server.
 type Server struct {
-	nodev1.UnsafeCNIServiceServer
 	Parts
 	log   hclog.Logger
 	locks keyLocks
 }
 
-var _ nodev1.CNIServiceServer = (*Server)(nil)
+var _ cniv1.CNIServiceService = (*Server)(nil)
 
 // New makes a server. Restore must come before the first command.
 func New(parts Parts, log hclog.Logger) *Server {

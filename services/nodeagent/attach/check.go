@@ -10,13 +10,13 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
-// Check implements nodev1.CNIServiceServer.
-func (s *Server) Check(ctx context.Context, r *nodev1.CheckRequest) (*nodev1.CheckResponse, error) {
+// Check implements cniv1.CNIServiceService.
+func (s *Server) Check(ctx context.Context, r *cniv1.CheckRequest) (*cniv1.CheckResponse, error) {
 	var f faults
 	f.key(r.GetContainerId(), r.GetIfname())
 	f.netns(r.GetNetns())
@@ -48,11 +48,11 @@ func (s *Server) Check(ctx context.Context, r *nodev1.CheckRequest) (*nodev1.Che
 	if len(differences) > 0 {
 		return nil, rpcerr.New(codes.FailedPrecondition, Domain, ReasonStateDiffers, strings.Join(differences, "; "), nil)
 	}
-	return &nodev1.CheckResponse{}, nil
+	return &cniv1.CheckResponse{}, nil
 }
 
 // differences compares an attachment with everything that makes it.
-func (s *Server) differences(ctx context.Context, r *nodev1.CheckRequest, a *nodev1.Attachment, network Network) ([]string, error) {
+func (s *Server) differences(ctx context.Context, r *cniv1.CheckRequest, a *cniv1.Attachment, network Network) ([]string, error) {
 	var all []string
 	if !slices.Equal(r.GetExpectedIps(), a.GetIps()) {
 		all = append(all, fmt.Sprintf("address: prevResult has [%s], the pod has [%s]",
@@ -78,7 +78,7 @@ func (s *Server) differences(ctx context.Context, r *nodev1.CheckRequest, a *nod
 }
 
 // comparePort compares the pod's port in the switch with the lease.
-func comparePort(ports []bridge.Port, a *nodev1.Attachment) []string {
+func comparePort(ports []bridge.Port, a *cniv1.Attachment) []string {
 	i := slices.IndexFunc(ports, func(p bridge.Port) bool { return p.Name == a.GetHostVeth() })
 	if i < 0 {
 		return []string{fmt.Sprintf("port %s is missing in the switch", a.GetHostVeth())}
@@ -100,12 +100,12 @@ func comparePort(ports []bridge.Port, a *nodev1.Attachment) []string {
 	return all
 }
 
-// Status implements nodev1.CNIServiceServer.
-func (s *Server) Status(context.Context, *nodev1.StatusRequest) (*nodev1.StatusResponse, error) {
+// Status implements cniv1.CNIServiceService.
+func (s *Server) Status(context.Context, *cniv1.StatusRequest) (*cniv1.StatusResponse, error) {
 	if _, missing := s.Site.Network(); len(missing) > 0 {
 		return nil, notReady(ReasonNodeNotReady, missing)
 	}
-	return &nodev1.StatusResponse{}, nil
+	return &cniv1.StatusResponse{}, nil
 }
 
 func notReady(reason string, missing []string) error {

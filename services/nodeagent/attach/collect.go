@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
@@ -19,9 +19,9 @@ import (
 // the waiting, few enough to leave the switch time for pods that are added.
 const collectWidth = 8
 
-// GarbageCollect implements nodev1.CNIServiceServer. What cannot be removed is
+// GarbageCollect implements cniv1.CNIServiceService. What cannot be removed is
 // named in the error, after all that can be has been.
-func (s *Server) GarbageCollect(ctx context.Context, r *nodev1.GarbageCollectRequest) (*nodev1.GarbageCollectResponse, error) {
+func (s *Server) GarbageCollect(ctx context.Context, r *cniv1.GarbageCollectRequest) (*cniv1.GarbageCollectResponse, error) {
 	var f faults
 	valid := map[lease.Key]bool{}
 	for _, id := range r.GetValidAttachments() {
@@ -43,10 +43,10 @@ func (s *Server) GarbageCollect(ctx context.Context, r *nodev1.GarbageCollectReq
 	if err := errors.Join(c.errs...); err != nil {
 		return nil, refusal("collect garbage", err)
 	}
-	slices.SortFunc(c.removed, func(a, b *nodev1.AttachmentID) int {
+	slices.SortFunc(c.removed, func(a, b *cniv1.AttachmentID) int {
 		return cmp.Or(cmp.Compare(a.GetContainerId(), b.GetContainerId()), cmp.Compare(a.GetIfname(), b.GetIfname()))
 	})
-	return &nodev1.GarbageCollectResponse{Removed: slices.CompactFunc(c.removed, func(a, b *nodev1.AttachmentID) bool {
+	return &cniv1.GarbageCollectResponse{Removed: slices.CompactFunc(c.removed, func(a, b *cniv1.AttachmentID) bool {
 		return a.GetContainerId() == b.GetContainerId() && a.GetIfname() == b.GetIfname()
 	})}, nil
 }
@@ -57,7 +57,7 @@ type collection struct {
 	group  errgroup.Group
 
 	mu      sync.Mutex
-	removed []*nodev1.AttachmentID
+	removed []*cniv1.AttachmentID
 	errs    []error
 }
 
@@ -68,7 +68,7 @@ func (c *collection) done(key lease.Key, err error) {
 		c.errs = append(c.errs, fmt.Errorf("%s: %w", key, err))
 		return
 	}
-	c.removed = append(c.removed, &nodev1.AttachmentID{ContainerId: key.ContainerID, Ifname: key.Ifname})
+	c.removed = append(c.removed, &cniv1.AttachmentID{ContainerId: key.ContainerID, Ifname: key.Ifname})
 }
 
 // detach removes an attachment that has a lease.

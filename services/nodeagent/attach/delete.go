@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
@@ -15,8 +15,8 @@ import (
 // of it helps nobody. It needs about ten milliseconds.
 const detachTimeout = 20 * time.Second
 
-// Delete implements nodev1.CNIServiceServer.
-func (s *Server) Delete(ctx context.Context, r *nodev1.DeleteRequest) (*nodev1.DeleteResponse, error) {
+// Delete implements cniv1.CNIServiceService.
+func (s *Server) Delete(ctx context.Context, r *cniv1.DeleteRequest) (*cniv1.DeleteResponse, error) {
 	var f faults
 	f.key(r.GetContainerId(), r.GetIfname())
 	if err := f.err(); err != nil {
@@ -29,20 +29,20 @@ func (s *Server) Delete(ctx context.Context, r *nodev1.DeleteRequest) (*nodev1.D
 	defer unlock()
 	l, ok := s.Leases.Lookup(lease.Key{ContainerID: r.GetContainerId(), Ifname: r.GetIfname()})
 	if !ok {
-		return &nodev1.DeleteResponse{}, nil
+		return &cniv1.DeleteResponse{}, nil
 	}
 	if err := s.detach(ctx, l.Attachment); err != nil {
 		return nil, refusal("detach pod "+l.Attachment.GetPodNamespace()+"/"+l.Attachment.GetPodName(), err)
 	}
 	s.log.Debug("pod detached", "namespace", l.Attachment.GetPodNamespace(), "pod", l.Attachment.GetPodName())
-	return &nodev1.DeleteResponse{}, nil
+	return &cniv1.DeleteResponse{}, nil
 }
 
 // detach undoes an attachment, however far it got. The pod is closed first and its
 // address is released last, when nothing uses it any more. After an error the
 // lease is still there, marked, so that it can be tried again. The caller holds
 // the container's lock.
-func (s *Server) detach(ctx context.Context, a *nodev1.Attachment) error {
+func (s *Server) detach(ctx context.Context, a *cniv1.Attachment) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachTimeout)
 	defer cancel()
 	key := lease.KeyOf(a)

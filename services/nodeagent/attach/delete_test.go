@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/damask-sdn/damask/internal/netnstest"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
@@ -28,7 +28,7 @@ func TestDeleteNeedsNoControlServiceAndNoNamespace(t *testing.T) {
 	s = n.server(func(p *attach.Parts) {
 		p.Names, p.Registry, p.Site = away{}, told, site{missing: []string{"everything"}}
 	})
-	for _, r := range []*nodev1.DeleteRequest{
+	for _, r := range []*cniv1.DeleteRequest{
 		{ContainerId: "whole", Ifname: "eth0", Netns: "/run/netns/was-never"},
 		{ContainerId: "gone", Ifname: "eth0"},
 		{ContainerId: "gone", Ifname: "eth0"},
@@ -52,7 +52,7 @@ func TestDeleteWhenTheNamespaceHasVanished(t *testing.T) {
 	t.Run("the pod lives and dies", func(t *testing.T) {
 		add(t, s, newPod(t, "shop", "web").request())
 	})
-	if _, err := s.Delete(t.Context(), &nodev1.DeleteRequest{ContainerId: "web", Ifname: "eth0"}); err != nil {
+	if _, err := s.Delete(t.Context(), &cniv1.DeleteRequest{ContainerId: "web", Ifname: "eth0"}); err != nil {
 		t.Fatal(err)
 	}
 	n.expectNothing(t)
@@ -108,7 +108,7 @@ func TestCheckTellsEveryDifference(t *testing.T) {
 	made := add(t, s, p.request())
 	veth, ip := made.GetAttachment().GetHostVeth(), ipOf(made)
 	check := func(ips ...string) error {
-		_, err := s.Check(t.Context(), &nodev1.CheckRequest{ContainerId: "web", Ifname: "eth0", Netns: p.Path(), ExpectedIps: ips})
+		_, err := s.Check(t.Context(), &cniv1.CheckRequest{ContainerId: "web", Ifname: "eth0", Netns: p.Path(), ExpectedIps: ips})
 		return err
 	}
 	if err := check(ip + "/23"); err != nil {
@@ -137,7 +137,7 @@ func TestCheckTellsEveryDifference(t *testing.T) {
 	if err := check(ip + "/23"); err != nil {
 		t.Errorf("after a repairing ADD: %v", err)
 	}
-	_, err := s.Check(t.Context(), &nodev1.CheckRequest{ContainerId: "nobody", Ifname: "eth0", Netns: p.Path()})
+	_, err := s.Check(t.Context(), &cniv1.CheckRequest{ContainerId: "nobody", Ifname: "eth0", Netns: p.Path()})
 	expectReason(t, err, attach.ReasonUnknownContainer, "nobody")
 }
 
@@ -154,8 +154,8 @@ func TestGarbageCollectionKeepsOnlyWhatIsValid(t *testing.T) {
 		"external_ids:sandbox=forgotten", "external_ids:ifname=eth0")
 	// A port that is not ours at all.
 	n.sw.Vsctl(t, "add-port", "br0", "monitor", "--", "set", "Interface", "monitor", "type=internal")
-	valid := []*nodev1.AttachmentID{{ContainerId: "keep", Ifname: "eth0"}, {ContainerId: "peer", Ifname: "eth0"}}
-	got, err := s.GarbageCollect(t.Context(), &nodev1.GarbageCollectRequest{ValidAttachments: valid})
+	valid := []*cniv1.AttachmentID{{ContainerId: "keep", Ifname: "eth0"}, {ContainerId: "peer", Ifname: "eth0"}}
+	got, err := s.GarbageCollect(t.Context(), &cniv1.GarbageCollectRequest{ValidAttachments: valid})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestGarbageCollectionKeepsOnlyWhatIsValid(t *testing.T) {
 		t.Error("a valid pod was hurt")
 	}
 	n.sw.Vsctl(t, "del-port", "monitor")
-	if _, err := s.GarbageCollect(t.Context(), &nodev1.GarbageCollectRequest{}); err != nil {
+	if _, err := s.GarbageCollect(t.Context(), &cniv1.GarbageCollectRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	n.expectNothing(t)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
@@ -24,7 +24,7 @@ const (
 )
 
 // externalIDs are what a pod's port is marked with.
-func externalIDs(a *nodev1.Attachment) map[string]string {
+func externalIDs(a *cniv1.Attachment) map[string]string {
 	p := prefixOf(a)
 	return map[string]string{
 		idSandbox:   a.GetContainerId(),
@@ -38,7 +38,7 @@ func externalIDs(a *nodev1.Attachment) map[string]string {
 }
 
 // portOf is the port that a pod should have.
-func portOf(a *nodev1.Attachment) bridge.Port {
+func portOf(a *cniv1.Attachment) bridge.Port {
 	return bridge.Port{Name: a.GetHostVeth(), OFPort: a.GetOfport(), ExternalIDs: externalIDs(a)}
 }
 
@@ -52,7 +52,7 @@ func keyOf(p bridge.Port) lease.Key {
 
 // attachmentOf is the attachment that a port's marks tell of. Labels are not
 // among them.
-func attachmentOf(p bridge.Port) (*nodev1.Attachment, error) {
+func attachmentOf(p bridge.Port) (*cniv1.Attachment, error) {
 	ids := p.ExternalIDs
 	for _, key := range []string{idSandbox, idIfname, idNetns, idNamespace, idName} {
 		if ids[key] == "" {
@@ -70,7 +70,7 @@ func attachmentOf(p bridge.Port) (*nodev1.Attachment, error) {
 	if p.OFPort < lease.FirstPort || p.OFPort > lease.LastPort {
 		return nil, errors.New("port " + p.Name + " has no OpenFlow port number")
 	}
-	return &nodev1.Attachment{
+	return &cniv1.Attachment{
 		ContainerId: ids[idSandbox], Ifname: ids[idIfname], Netns: ids[idNetns],
 		PodNamespace: ids[idNamespace], PodName: ids[idName],
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
@@ -81,7 +81,7 @@ func attachmentOf(p bridge.Port) (*nodev1.Attachment, error) {
 
 // prefixOf is the pod's address with the prefix length of its subnet. The lease
 // store holds no attachment without one.
-func prefixOf(a *nodev1.Attachment) netip.Prefix {
+func prefixOf(a *cniv1.Attachment) netip.Prefix {
 	if len(a.GetIps()) == 0 {
 		return netip.Prefix{}
 	}
@@ -93,4 +93,4 @@ func prefixOf(a *nodev1.Attachment) netip.Prefix {
 }
 
 // gatewayOf is the address of tun0 as this pod knows it: the first of its subnet.
-func gatewayOf(a *nodev1.Attachment) netip.Addr { return prefixOf(a).Masked().Addr().Next() }
+func gatewayOf(a *cniv1.Attachment) netip.Addr { return prefixOf(a).Masked().Addr().Next() }

@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
@@ -26,7 +26,7 @@ func TestMarksOfAPortTellTheWholeAttachment(t *testing.T) {
 			bytes4[i] = rapid.Byte().Draw(t, "byte")
 		}
 		address := netip.AddrFrom4(bytes4)
-		want := &nodev1.Attachment{
+		want := &cniv1.Attachment{
 			ContainerId: name.Draw(t, "id"), Ifname: name.Draw(t, "ifname"), Netns: "/run/netns/" + name.Draw(t, "netns"),
 			PodNamespace: name.Draw(t, "namespace"), PodName: name.Draw(t, "pod"),
 			Ips: []string{netip.PrefixFrom(address, rapid.IntRange(8, 30).Draw(t, "bits")).String()},
@@ -75,7 +75,7 @@ func FuzzAddRequest(f *testing.F) {
 	f.Add("abc", "/run/netns/x", "eth0", "shop", "web-1", "10.130.0.7", "app", "web", uint32(7))
 	f.Add("", "", "", "", "", "", "", "", uint32(0))
 	f.Fuzz(func(t *testing.T, container, netns, ifname, namespace, name, ip, key, value string, port uint32) {
-		r := &nodev1.AddRequest{
+		r := &cniv1.AddRequest{
 			ContainerId: container, Netns: netns, Ifname: ifname, PodNamespace: namespace, PodName: name,
 			RequestedOfport: port, Labels: map[string]string{key: value},
 		}

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
@@ -63,7 +63,7 @@ func (f *faults) netns(path string) {
 }
 
 // wishOf checks an AddRequest and answers its wish.
-func wishOf(r *nodev1.AddRequest) (lease.Wish, error) {
+func wishOf(r *cniv1.AddRequest) (lease.Wish, error) {
 	var (
 		f    faults
 		wish lease.Wish

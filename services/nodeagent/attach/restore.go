@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
@@ -28,7 +28,7 @@ import (
 //
 // What cannot be repaired is logged and left for CHECK, DEL or GC. An error means
 // that nothing is known, and that no flow may be removed.
-func (s *Server) Restore(ctx context.Context) ([]*nodev1.Attachment, error) {
+func (s *Server) Restore(ctx context.Context) ([]*cniv1.Attachment, error) {
 	if torn := s.Leases.Torn(); torn > 0 {
 		s.log.Info("end of the lease log was not complete and was cut off", "bytes", torn)
 	}
@@ -44,7 +44,7 @@ func (s *Server) Restore(ctx context.Context) ([]*nodev1.Attachment, error) {
 		}
 	}
 	leases := s.Leases.List()
-	pods := make([]*nodev1.Attachment, len(leases)) // nil: taken away
+	pods := make([]*cniv1.Attachment, len(leases)) // nil: taken away
 	var group errgroup.Group
 	group.SetLimit(collectWidth)
 	for i, l := range leases {
@@ -59,7 +59,7 @@ func (s *Server) Restore(ctx context.Context) ([]*nodev1.Attachment, error) {
 		})
 	}
 	_ = group.Wait() // each logs its own error
-	return slices.DeleteFunc(pods, func(a *nodev1.Attachment) bool { return a == nil }), nil
+	return slices.DeleteFunc(pods, func(a *cniv1.Attachment) bool { return a == nil }), nil
 }
 
 // adopt gives a stray port a lease, or removes it.
@@ -83,7 +83,7 @@ func (s *Server) adopt(ctx context.Context, p bridge.Port) {
 
 // isDead says whether nothing can be using an attachment. Both signs must agree:
 // the namespace's path alone can be out of this process's sight.
-func (s *Server) isDead(port bridge.Port, plugged bool, a *nodev1.Attachment) bool {
+func (s *Server) isDead(port bridge.Port, plugged bool, a *cniv1.Attachment) bool {
 	if _, err := os.Stat(a.GetNetns()); err == nil {
 		return false
 	}
@@ -93,7 +93,7 @@ func (s *Server) isDead(port bridge.Port, plugged bool, a *nodev1.Attachment) bo
 
 // takeAway removes an attachment without flows: those that it has are removed by
 // the comparison that follows, because nobody wants them.
-func (s *Server) takeAway(ctx context.Context, a *nodev1.Attachment) {
+func (s *Server) takeAway(ctx context.Context, a *cniv1.Attachment) {
 	err := s.unplug(ctx, a.GetHostVeth())
 	if err == nil {
 		err = s.Leases.Release(lease.KeyOf(a))
@@ -106,7 +106,7 @@ func (s *Server) takeAway(ctx context.Context, a *nodev1.Attachment) {
 }
 
 // replug makes the switch's side of a living attachment right.
-func (s *Server) replug(ctx context.Context, a *nodev1.Attachment, port bridge.Port, plugged bool) *nodev1.Attachment {
+func (s *Server) replug(ctx context.Context, a *cniv1.Attachment, port bridge.Port, plugged bool) *cniv1.Attachment {
 	if plugged && len(comparePort([]bridge.Port{port}, a)) == 0 {
 		return a
 	}

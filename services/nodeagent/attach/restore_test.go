@@ -7,13 +7,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/damask-sdn/damask/internal/netnstest"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
 // restore is the start of an agent: what lives here, then a comparison of flows.
 // It answers the pods by sandbox, and how many flows were not as they should be.
-func (n *node) restore(t *testing.T) (map[string]*nodev1.Attachment, int) {
+func (n *node) restore(t *testing.T) (map[string]*cniv1.Attachment, int) {
 	t.Helper()
 	list, err := n.server(nil).Restore(t.Context())
 	if err != nil {
@@ -23,7 +23,7 @@ func (n *node) restore(t *testing.T) (map[string]*nodev1.Attachment, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := map[string]*nodev1.Attachment{}
+	pods := map[string]*cniv1.Attachment{}
 	for _, a := range list {
 		pods[a.GetContainerId()] = a
 	}
@@ -55,7 +55,7 @@ func TestRestoreOnAnUnchangedNodeChangesNothing(t *testing.T) {
 func TestRestoreTakesAwayWhatIsHalfMade(t *testing.T) {
 	n := newNode(t)
 	// Killed after the address was allocated.
-	if _, err := n.leases.Allocate(plan.Subnet, &nodev1.Attachment{ContainerId: "early", Ifname: "eth0", Netns: "/x"}, lease.Wish{}); err != nil {
+	if _, err := n.leases.Allocate(plan.Subnet, &cniv1.Attachment{ContainerId: "early", Ifname: "eth0", Netns: "/x"}, lease.Wish{}); err != nil {
 		t.Fatal(err)
 	}
 	// Killed when all was made but the answer, and in the middle of DEL.
@@ -117,7 +117,7 @@ func TestRestoreAdoptsPodsWhenTheLeasesAreLost(t *testing.T) {
 	if !p.reaches(ipOf(other)) {
 		t.Error("the pods do not talk any more")
 	}
-	if _, err := n.server(nil).GarbageCollect(t.Context(), &nodev1.GarbageCollectRequest{}); err != nil {
+	if _, err := n.server(nil).GarbageCollect(t.Context(), &cniv1.GarbageCollectRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	n.expectNothing(t)

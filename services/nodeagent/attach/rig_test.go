@@ -16,17 +16,16 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/ovstest"
 	"github.com/damask-sdn/damask/internal/proctest"
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	"github.com/damask-sdn/damask/internal/rpcserve"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/cnisocket"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
@@ -205,15 +204,15 @@ func newPod(t testing.TB, namespace, id string) *pod {
 	return &pod{Namespace: netnstest.New(t, id), id: id, namespace: namespace}
 }
 
-func (p *pod) request() *nodev1.AddRequest {
-	return &nodev1.AddRequest{
+func (p *pod) request() *cniv1.AddRequest {
+	return &cniv1.AddRequest{
 		ContainerId: p.id, Netns: p.Path(), Ifname: "eth0", PodNamespace: p.namespace, PodName: p.id,
 		Labels: map[string]string{"app": "web"},
 	}
 }
 
-func (p *pod) deletion() *nodev1.DeleteRequest {
-	return &nodev1.DeleteRequest{ContainerId: p.id, Ifname: "eth0", Netns: p.Path()}
+func (p *pod) deletion() *cniv1.DeleteRequest {
+	return &cniv1.DeleteRequest{ContainerId: p.id, Ifname: "eth0", Netns: p.Path()}
 }
 
 // reaches says whether one ping of this pod is answered.
@@ -229,7 +228,7 @@ func (n *node) settle(t testing.TB) {
 	n.sw.Appctl(t, "revalidator/wait")
 }
 
-func add(t testing.TB, s *attach.Server, r *nodev1.AddRequest) *nodev1.AddResponse {
+func add(t testing.TB, s *attach.Server, r *cniv1.AddRequest) *cniv1.AddResponse {
 	t.Helper()
 	response, err := s.Add(t.Context(), r)
 	if err != nil {
@@ -238,7 +237,7 @@ func add(t testing.TB, s *attach.Server, r *nodev1.AddRequest) *nodev1.AddRespon
 	return response
 }
 
-func ipOf(r *nodev1.AddResponse) string {
+func ipOf(r *cniv1.AddResponse) string {
 	return netip.MustParsePrefix(r.GetAttachment().GetIps()[0]).Addr().String()
 }
 
@@ -285,8 +284,8 @@ type reports struct {
 	said []string
 }
 
-func (r *reports) PodUp(a *nodev1.Attachment)   { r.say("up " + a.GetContainerId()) }
-func (r *reports) PodDown(a *nodev1.Attachment) { r.say("down " + a.GetContainerId()) }
+func (r *reports) PodUp(a *cniv1.Attachment)   { r.say("up " + a.GetContainerId()) }
+func (r *reports) PodDown(a *cniv1.Attachment) { r.say("down " + a.GetContainerId()) }
 
 func (r *reports) say(what string) {
 	r.mu.Lock()
@@ -303,24 +302,24 @@ func (r *reports) all() string {
 // programmer programs pods of a directory that never changes.
 type programmer struct{ flows *flowsync.Syncer }
 
-func owner(a *nodev1.Attachment) string { return "pod " + a.GetPodName() + " " + a.GetContainerId() }
+func owner(a *cniv1.Attachment) string { return "pod " + a.GetPodName() + " " + a.GetContainerId() }
 
-func (p *programmer) compile(a *nodev1.Attachment) []openflow.Flow {
+func (p *programmer) compile(a *cniv1.Attachment) []openflow.Flow {
 	return pipeline.PodFragment(plan, pipeline.Pod{
 		Namespace: a.GetPodNamespace(), Name: a.GetPodName(),
 		IP: netip.MustParsePrefix(a.GetIps()[0]).Addr(), Port: a.GetOfport(), VNID: tenants[a.GetPodNamespace()],
 	}).Flows
 }
 
-func (p *programmer) Program(ctx context.Context, a *nodev1.Attachment) error {
+func (p *programmer) Program(ctx context.Context, a *cniv1.Attachment) error {
 	return p.flows.Apply(ctx, flowsync.Change{Owner: owner(a), Flows: p.compile(a)})
 }
 
-func (p *programmer) Unprogram(ctx context.Context, a *nodev1.Attachment) error {
+func (p *programmer) Unprogram(ctx context.Context, a *cniv1.Attachment) error {
 	return p.flows.Apply(ctx, flowsync.Change{Owner: owner(a)})
 }
 
-func (p *programmer) Differences(ctx context.Context, a *nodev1.Attachment) ([]string, error) {
+func (p *programmer) Differences(ctx context.Context, a *cniv1.Attachment) ([]string, error) {
 	dump, err := p.flows.Dump(ctx)
 	if err != nil {
 		return nil, err
@@ -339,7 +338,7 @@ func (p *programmer) Differences(ctx context.Context, a *nodev1.Attachment) ([]s
 
 // compare makes the switch have the flows of every node and of these pods, and no
 // others: what an agent does after Restore.
-func (p *programmer) compare(ctx context.Context, pods []*nodev1.Attachment) (flowsync.Diff, error) {
+func (p *programmer) compare(ctx context.Context, pods []*cniv1.Attachment) (flowsync.Diff, error) {
 	want := map[string][]openflow.Flow{"base": pipeline.Base(plan).Flows}
 	for _, vnid := range tenants {
 		f := pipeline.TenantFragment(plan, vnid)
@@ -389,12 +388,11 @@ func serveAt(text string) error {
 
 // serveOn serves on a unix socket as the agent does.
 func serveOn(ctx context.Context, s *attach.Server, socket string) error {
-	local, err := rpcserve.NewLocal(socket, 0o600, hclog.NewNullLogger(), prometheus.NewRegistry())
+	door, err := cnisocket.New(socket, s, hclog.NewNullLogger(), prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
-	local.Register(func(r grpc.ServiceRegistrar) { nodev1.RegisterCNIServiceServer(r, s) })
-	return local.Run(ctx)
+	return door.Run(ctx)
 }
 
 // startServer starts a server process on the node and waits until it answers.

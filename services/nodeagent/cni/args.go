@@ -7,7 +7,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // environment is what CNI_ARGS says.
@@ -75,7 +75,7 @@ func parseArgs(args string) (environment, error) {
 }
 
 // addRequest puts together what the runtime said in three places.
-func addRequest(args *skel.CmdArgs, c config, e environment) (*nodev1.AddRequest, error) {
+func addRequest(args *skel.CmdArgs, c config, e environment) (*cniv1.AddRequest, error) {
 	var wrong problems
 	if e.podNamespace == "" {
 		wrong.addf("CNI_ARGS: K8S_POD_NAMESPACE is required")
@@ -86,7 +86,7 @@ func addRequest(args *skel.CmdArgs, c config, e environment) (*nodev1.AddRequest
 	if err := wrong.err(types.ErrInvalidEnvironmentVariables); err != nil {
 		return nil, err
 	}
-	request := &nodev1.AddRequest{
+	request := &cniv1.AddRequest{
 		ContainerId: args.ContainerID, Netns: args.Netns, Ifname: args.IfName,
 		PodNamespace: e.podNamespace, PodName: e.podName,
 		RequestedIps: c.ips, RequestedOfport: e.ofport, Labels: c.labels,

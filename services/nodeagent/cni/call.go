@@ -6,14 +6,13 @@ import (
 	"net"
 	"time"
 
+	"github.com/containerd/ttrpc"
 	"github.com/containernetworking/cni/pkg/types"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // Error codes of this plugin: CNI leaves 100 and up to plugins.
@@ -54,21 +53,21 @@ func codeOf(reason string) (uint, bool) {
 }
 
 // call connects to the agent, does one thing and translates the error.
-func call(c config, do func(ctx context.Context, agent nodev1.CNIServiceClient) error) error {
+func call(c config, do func(ctx context.Context, agent cniv1.CNIServiceService) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+c.socket,
-		grpc.WithContextDialer(func(ctx context.Context, path string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		}),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket is root's
-		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
-	)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
 	if err != nil {
-		return types.NewError(types.ErrInternal, "make a client for the node agent", err.Error())
+		return unreachable(c.socket, err.Error())
 	}
-	defer conn.Close()
-	return translate(do(ctx, nodev1.NewCNIServiceClient(conn)), c.socket, c.timeout)
+	client := ttrpc.NewClient(conn)
+	defer client.Close()
+	return translate(do(ctx, cniv1.NewCNIServiceClient(client)), c.socket, c.timeout)
+}
+
+// unreachable is the error for an agent that does not answer or hangs up.
+func unreachable(socket, why string) error {
+	return types.NewError(types.ErrTryAgainLater, "the node agent is not reachable at "+socket, why)
 }
 
 // translate makes a CNI error of an agent's, or of the way to it.
@@ -76,15 +75,17 @@ func translate(err error, socket string, timeout time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	if code, ok := codeOf(rpcerr.Reason(err)); ok {
-		return types.NewError(code, rpcerr.Message(err), "")
+	if known, ok := codeOf(rpcerr.Reason(err)); ok {
+		return types.NewError(known, rpcerr.Message(err), "")
 	}
-	st := status.Convert(err)
-	switch st.Code() {
-	case codes.Unavailable:
-		return types.NewError(types.ErrTryAgainLater, "the node agent is not reachable at "+socket, st.Message())
-	case codes.DeadlineExceeded, codes.Canceled:
+	// What is no status was not said by the agent: the connection broke.
+	st, answered := status.FromError(err)
+	code := st.Code()
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), code == codes.DeadlineExceeded, code == codes.Canceled:
 		return types.NewError(types.ErrTryAgainLater, "the node agent gave no answer within "+timeout.String(), st.Message())
+	case !answered, code == codes.Unavailable:
+		return unreachable(socket, st.Message())
 	default:
 		return types.NewError(types.ErrInternal, st.Message(), "")
 	}

@@ -7,22 +7,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/ttrpc"
 	"github.com/containernetworking/cni/pkg/types"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // refusing is an agent that answers every ADD with one error, or not at all.
 type refusing struct {
-	nodev1.UnimplementedCNIServiceServer
-	err error
+	cniv1.CNIServiceService // nil: nothing but ADD is asked
+	err                     error
 }
 
-func (r refusing) Add(ctx context.Context, _ *nodev1.AddRequest) (*nodev1.AddResponse, error) {
+func (r refusing) Add(ctx context.Context, _ *cniv1.AddRequest) (*cniv1.AddResponse, error) {
 	if r.err == nil {
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
@@ -38,16 +38,19 @@ func callRefusing(t *testing.T, answer error, timeout time.Duration) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
-	nodev1.RegisterCNIServiceServer(server, refusing{err: answer})
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cniv1.RegisterCNIServiceService(server, refusing{err: answer})
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
+	go func() { done <- server.Serve(context.Background(), listener) }()
 	t.Cleanup(func() {
-		server.Stop()
+		_ = server.Close()
 		<-done
 	})
-	return call(c, func(ctx context.Context, agent nodev1.CNIServiceClient) error {
-		_, err := agent.Add(ctx, &nodev1.AddRequest{})
+	return call(c, func(ctx context.Context, agent cniv1.CNIServiceService) error {
+		_, err := agent.Add(ctx, &cniv1.AddRequest{})
 		return err
 	})
 }
@@ -73,8 +76,8 @@ func TestErrorsWithoutReason(t *testing.T) {
 		t.Errorf("no answer in time became %d, want 11", code)
 	}
 	c := config{socket: filepath.Join(t.TempDir(), "nobody"), timeout: time.Minute}
-	err := call(c, func(ctx context.Context, agent nodev1.CNIServiceClient) error {
-		_, err := agent.Add(ctx, &nodev1.AddRequest{})
+	err := call(c, func(ctx context.Context, agent cniv1.CNIServiceService) error {
+		_, err := agent.Add(ctx, &cniv1.AddRequest{})
 		return err
 	})
 	if code, text := codeAndText(t, err); code != types.ErrTryAgainLater {
@@ -86,22 +89,22 @@ func TestErrorsWithoutReason(t *testing.T) {
 }
 
 func TestAnswersThatAreNotUnderstood(t *testing.T) {
-	good := func() *nodev1.AddResponse {
-		return &nodev1.AddResponse{
-			Attachment: &nodev1.Attachment{Ifname: "eth0", Ips: []string{"10.130.0.2/23"}},
-			Gateways:   []string{"10.130.0.1"}, Routes: []*nodev1.Route{{Destination: "0.0.0.0/0", Gateway: "10.130.0.1"}},
+	good := func() *cniv1.AddResponse {
+		return &cniv1.AddResponse{
+			Attachment: &cniv1.Attachment{Ifname: "eth0", Ips: []string{"10.130.0.2/23"}},
+			Gateways:   []string{"10.130.0.1"}, Routes: []*cniv1.Route{{Destination: "0.0.0.0/0", Gateway: "10.130.0.1"}},
 		}
 	}
 	if _, err := resultOf(good()); err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(*nodev1.AddResponse){
-		"no address":            func(r *nodev1.AddResponse) { r.Attachment.Ips, r.Gateways = nil, nil },
-		"no gateway":            func(r *nodev1.AddResponse) { r.Gateways = nil },
-		"address without bits":  func(r *nodev1.AddResponse) { r.Attachment.Ips = []string{"10.130.0.2"} },
-		"gateway that is none":  func(r *nodev1.AddResponse) { r.Gateways = []string{"gw"} },
-		"route to nowhere":      func(r *nodev1.AddResponse) { r.Routes[0].Destination = "all" },
-		"route through nowhere": func(r *nodev1.AddResponse) { r.Routes[0].Gateway = "gw" },
+	for name, spoil := range map[string]func(*cniv1.AddResponse){
+		"no address":            func(r *cniv1.AddResponse) { r.Attachment.Ips, r.Gateways = nil, nil },
+		"no gateway":            func(r *cniv1.AddResponse) { r.Gateways = nil },
+		"address without bits":  func(r *cniv1.AddResponse) { r.Attachment.Ips = []string{"10.130.0.2"} },
+		"gateway that is none":  func(r *cniv1.AddResponse) { r.Gateways = []string{"gw"} },
+		"route to nowhere":      func(r *cniv1.AddResponse) { r.Routes[0].Destination = "all" },
+		"route through nowhere": func(r *cniv1.AddResponse) { r.Routes[0].Gateway = "gw" },
 	} {
 		r := good()
 		spoil(r)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 const (
@@ -35,7 +35,7 @@ type config struct {
 	hasPrevResult bool
 	prevIPs       []string
 	hasValid      bool
-	valid         []*nodev1.AttachmentID
+	valid         []*cniv1.AttachmentID
 }
 
 // problems collects everything that is wrong with a configuration.
@@ -207,6 +207,6 @@ func (c *config) readValid(fields map[string]json.RawMessage, wrong *problems) {
 			wrong.addf("%s[%d]: containerID and ifname are required", key, i)
 			continue
 		}
-		c.valid = append(c.valid, &nodev1.AttachmentID{ContainerId: v.ContainerID, Ifname: v.IfName})
+		c.valid = append(c.valid, &cniv1.AttachmentID{ContainerId: v.ContainerID, Ifname: v.IfName})
 	}
 }

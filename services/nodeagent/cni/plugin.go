@@ -17,7 +17,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // About is what the plugin says of itself when it is started by hand.
@@ -44,8 +44,8 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	var response *nodev1.AddResponse
-	err = call(config, func(ctx context.Context, agent nodev1.CNIServiceClient) (err error) {
+	var response *cniv1.AddResponse
+	err = call(config, func(ctx context.Context, agent cniv1.CNIServiceService) (err error) {
 		response, err = agent.Add(ctx, request)
 		return err
 	})
@@ -68,8 +68,8 @@ func cmdDel(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	return call(config, func(ctx context.Context, agent nodev1.CNIServiceClient) error {
-		_, err := agent.Delete(ctx, &nodev1.DeleteRequest{
+	return call(config, func(ctx context.Context, agent cniv1.CNIServiceService) error {
+		_, err := agent.Delete(ctx, &cniv1.DeleteRequest{
 			ContainerId: args.ContainerID, Ifname: args.IfName, Netns: args.Netns,
 		})
 		return err
@@ -84,8 +84,8 @@ func cmdCheck(args *skel.CmdArgs) error {
 	if !config.hasPrevResult {
 		return types.NewError(types.ErrInvalidNetworkConfig, "prevResult: is required for CHECK", "")
 	}
-	return call(config, func(ctx context.Context, agent nodev1.CNIServiceClient) error {
-		_, err := agent.Check(ctx, &nodev1.CheckRequest{
+	return call(config, func(ctx context.Context, agent cniv1.CNIServiceService) error {
+		_, err := agent.Check(ctx, &cniv1.CheckRequest{
 			ContainerId: args.ContainerID, Ifname: args.IfName, Netns: args.Netns, ExpectedIps: config.prevIPs,
 		})
 		return err
@@ -101,8 +101,8 @@ func cmdGC(args *skel.CmdArgs) error {
 		// An absent list must not mean an empty one: that would detach every pod.
 		return types.NewError(types.ErrInvalidNetworkConfig, validKey+": is required for GC", "")
 	}
-	return call(config, func(ctx context.Context, agent nodev1.CNIServiceClient) error {
-		_, err := agent.GarbageCollect(ctx, &nodev1.GarbageCollectRequest{ValidAttachments: config.valid})
+	return call(config, func(ctx context.Context, agent cniv1.CNIServiceService) error {
+		_, err := agent.GarbageCollect(ctx, &cniv1.GarbageCollectRequest{ValidAttachments: config.valid})
 		return err
 	})
 }
@@ -112,8 +112,8 @@ func cmdStatus(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	err = call(config, func(ctx context.Context, agent nodev1.CNIServiceClient) error {
-		_, err := agent.Status(ctx, &nodev1.StatusRequest{})
+	err = call(config, func(ctx context.Context, agent cniv1.CNIServiceService) error {
+		_, err := agent.Status(ctx, &cniv1.StatusRequest{})
 		return err
 	})
 	return asStatus(err)

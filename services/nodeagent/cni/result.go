@@ -9,7 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // The result lists the node's end of the veth pair first, as the reference
@@ -17,7 +17,7 @@ import (
 const podInterface = 1
 
 // resultOf makes a CNI result of the agent's answer.
-func resultOf(r *nodev1.AddResponse) (*types100.Result, error) {
+func resultOf(r *cniv1.AddResponse) (*types100.Result, error) {
 	a := r.GetAttachment()
 	if len(a.GetIps()) != len(r.GetGateways()) {
 		return nil, fmt.Errorf("%d addresses, but %d gateways", len(a.GetIps()), len(r.GetGateways()))
@@ -58,7 +58,7 @@ func resultOf(r *nodev1.AddResponse) (*types100.Result, error) {
 	return result, nil
 }
 
-func routeOf(r *nodev1.Route) (*types.Route, error) {
+func routeOf(r *cniv1.Route) (*types.Route, error) {
 	destination, err := netip.ParsePrefix(r.GetDestination())
 	if err != nil {
 		return nil, fmt.Errorf("route: %w", err)

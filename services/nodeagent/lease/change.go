@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // put writes a lease to the log, then to memory.
@@ -162,7 +162,7 @@ func (s *Store) tidy() error {
 
 // numbers are the addresses of an attachment; those that are not IPv4 are left
 // out, wellFormed has refused them.
-func numbers(a *nodev1.Attachment) []uint32 {
+func numbers(a *cniv1.Attachment) []uint32 {
 	all := make([]uint32, 0, 1)
 	for _, ip := range a.GetIps() {
 		if p, err := netip.ParsePrefix(ip); err == nil && p.Addr().Is4() {
@@ -173,7 +173,7 @@ func numbers(a *nodev1.Attachment) []uint32 {
 }
 
 // wellFormed checks what this package relies on.
-func wellFormed(a *nodev1.Attachment) error {
+func wellFormed(a *cniv1.Attachment) error {
 	if a.GetContainerId() == "" || a.GetIfname() == "" || a.GetHostVeth() == "" {
 		return fmt.Errorf("lease without container id, interface or veth")
 	}

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
@@ -75,7 +75,7 @@ func numberOf(a netip.Addr) int {
 	return int(b[0])<<24 | int(b[1])<<16 | int(b[2])<<8 | int(b[3])
 }
 
-func addressOf(a *nodev1.Attachment) int {
+func addressOf(a *cniv1.Attachment) int {
 	return numberOf(netip.MustParsePrefix(a.GetIps()[0]).Addr())
 }
 
@@ -138,7 +138,7 @@ func (m *machine) allocate() {
 	m.note()
 }
 
-func (m *machine) expectAllocation(subnet netip.Prefix, own *nodev1.Attachment, wish lease.Wish, got *nodev1.Attachment, err error) {
+func (m *machine) expectAllocation(subnet netip.Prefix, own *cniv1.Attachment, wish lease.Wish, got *cniv1.Attachment, err error) {
 	key := lease.KeyOf(own)
 	if _, exists := m.model.leases[key]; exists {
 		if err == nil {

@@ -21,7 +21,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 const (
@@ -58,7 +58,7 @@ type Key struct {
 }
 
 // KeyOf is the key of an attachment.
-func KeyOf(a *nodev1.Attachment) Key {
+func KeyOf(a *cniv1.Attachment) Key {
 	return Key{ContainerID: a.GetContainerId(), Ifname: a.GetIfname()}
 }
 
@@ -77,7 +77,7 @@ type Wish struct {
 // not be changed by who reads it.
 type Lease struct {
 	// Attachment holds all that was promised.
-	Attachment *nodev1.Attachment
+	Attachment *cniv1.Attachment
 	// Attached is true from the moment when ADD was done until DEL began. A
 	// lease that is not attached after a restart is a half-made one.
 	Attached bool
@@ -132,7 +132,7 @@ func (s *Store) Torn() int64 { return s.log.torn }
 // ErrExists, ErrFull, ErrPortsFull, ErrAddressTaken, ErrPortTaken, ErrBadWish.
 //
 // The subnet of a node can change between calls. Old leases stay as they are.
-func (s *Store) Allocate(subnet netip.Prefix, owner *nodev1.Attachment, wish Wish) (*nodev1.Attachment, error) {
+func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish) (*cniv1.Attachment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := KeyOf(owner)
@@ -153,7 +153,7 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *nodev1.Attachment, wish Wis
 	if err != nil {
 		return nil, err
 	}
-	a := &nodev1.Attachment{
+	a := &cniv1.Attachment{
 		ContainerId: key.ContainerID, Ifname: key.Ifname, Netns: owner.GetNetns(),
 		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(), Labels: owner.GetLabels(),
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
@@ -169,7 +169,7 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *nodev1.Attachment, wish Wis
 
 // Adopt stores an attachment that is there already and has no lease, with its
 // address, port and veth. Errors: ErrExists, ErrAddressTaken, ErrPortTaken.
-func (s *Store) Adopt(a *nodev1.Attachment) error {
+func (s *Store) Adopt(a *cniv1.Attachment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := KeyOf(a)
@@ -207,7 +207,7 @@ type Change struct {
 
 // Amend changes an attachment and answers it as it is now. Its address stays.
 // Errors: ErrUnknown, ErrPortTaken, ErrBadWish.
-func (s *Store) Amend(key Key, c Change) (*nodev1.Attachment, error) {
+func (s *Store) Amend(key Key, c Change) (*cniv1.Attachment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.leases[key]

@@ -11,14 +11,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
 var subnet = netip.MustParsePrefix("10.130.0.0/23")
 
-func owner(n int) *nodev1.Attachment {
-	return &nodev1.Attachment{
+func owner(n int) *cniv1.Attachment {
+	return &cniv1.Attachment{
 		ContainerId: fmt.Sprintf("sandbox%d", n), Ifname: "eth0", Netns: fmt.Sprintf("/run/netns/%d", n),
 		PodNamespace: "shop", PodName: fmt.Sprintf("web-%d", n), Labels: map[string]string{"app": "web"},
 	}
@@ -43,7 +43,7 @@ func reopen(t *testing.T, s *lease.Store, dir string) *lease.Store {
 	return open(t, dir)
 }
 
-func allocate(t *testing.T, s *lease.Store, n int, wish lease.Wish) *nodev1.Attachment {
+func allocate(t *testing.T, s *lease.Store, n int, wish lease.Wish) *cniv1.Attachment {
 	t.Helper()
 	a, err := s.Allocate(subnet, owner(n), wish)
 	if err != nil {
@@ -231,12 +231,12 @@ func TestAdoptionNeverTakesWhatIsGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		change func(*nodev1.Attachment)
+		change func(*cniv1.Attachment)
 		want   error
 	}{
-		"address":    {func(a *nodev1.Attachment) { a.Ips = given.Ips }, lease.ErrAddressTaken},
-		"port":       {func(a *nodev1.Attachment) { a.Ofport = given.Ofport }, lease.ErrPortTaken},
-		"attachment": {func(a *nodev1.Attachment) { a.ContainerId = "sandbox1" }, lease.ErrExists},
+		"address":    {func(a *cniv1.Attachment) { a.Ips = given.Ips }, lease.ErrAddressTaken},
+		"port":       {func(a *cniv1.Attachment) { a.Ofport = given.Ofport }, lease.ErrPortTaken},
+		"attachment": {func(a *cniv1.Attachment) { a.ContainerId = "sandbox1" }, lease.ErrExists},
 	} {
 		a := owner(3)
 		a.HostVeth, a.Ofport, a.Ips = "veth00000002", 78, []string{"10.130.0.10/23"}

@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 // The kinds of records. The numbers are on disk: never change one.
@@ -71,7 +71,7 @@ func decode(body []byte) (record, error) {
 		if len(body) == 0 || body[0] > 1 {
 			return record{}, fmt.Errorf("state of a lease: %w", errRecord)
 		}
-		a := &nodev1.Attachment{}
+		a := &cniv1.Attachment{}
 		if err := proto.Unmarshal(body[1:], a); err != nil {
 			return record{}, fmt.Errorf("attachment: %w: %w", errRecord, err)
 		}

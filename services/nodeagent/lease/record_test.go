@@ -9,11 +9,11 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
-func sample() *nodev1.Attachment {
-	return &nodev1.Attachment{
+func sample() *cniv1.Attachment {
+	return &cniv1.Attachment{
 		ContainerId: "abc", Ifname: "eth0", PodNamespace: "shop", PodName: "web", Netns: "/run/netns/x",
 		Ips: []string{"10.130.0.2/23"}, Mac: "0a:58:0a:82:00:02", HostVeth: "veth12345678", Ofport: 3,
 		Labels: map[string]string{"app": "web"},
@@ -89,7 +89,7 @@ func FuzzLog(f *testing.F) {
 			return
 		}
 		before := len(s.leases)
-		a, err := s.Allocate(netip.MustParsePrefix("10.130.0.0/23"), &nodev1.Attachment{ContainerId: "fuzz-owner", Ifname: "eth9"}, Wish{})
+		a, err := s.Allocate(netip.MustParsePrefix("10.130.0.0/23"), &cniv1.Attachment{ContainerId: "fuzz-owner", Ifname: "eth9"}, Wish{})
 		if err != nil {
 			t.Fatalf("allocate: %v", err)
 		}

@@ -113,8 +113,8 @@ type Access struct {
 	// names, of type string) that must equal the node's own name. Empty: a node
 	// may call for any object.
 	OwnNodeField string `protobuf:"bytes,2,opt,name=own_node_field,json=ownNodeField,proto3" json:"own_node_field,omitempty"`
-	// True for RPCs that are served only on a unix socket, whose file mode is
-	// the allow-list (the CNI socket is root's).
+	// True for RPCs that are served only on a unix socket, in gRPC or ttrpc, whose
+	// file mode is the allow-list (the CNI socket is root's).
 	LocalOnly     bool `protobuf:"varint,3,opt,name=local_only,json=localOnly,proto3" json:"local_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -11,7 +11,9 @@ import (
 )
 
 func main() {
-	// One question, one answer: more threads only cost, 0.5 of 4.2 ms of CPU time.
+	// One question, one answer: every further thread must wait for a CPU too, on a
+	// node that is busy starting pods. There ADD takes 16 ms on one thread and 22 ms
+	// on all; an idle node loses 0.1 ms by it.
 	runtime.GOMAXPROCS(1)
 	skel.PluginMainFuncs(cni.Functions(), cni.Versions(), cni.About)
 }

@@ -52,7 +52,7 @@ type Config struct {
 	View func() (proxy.Node, bool)
 	// Flows is the switch.
 	Flows flows
-	// Audit is how often everything is compared.
+	// Audit is how often everything is compared; less often when that takes long.
 	Audit time.Duration
 	// Health answers load balancers; nil: nobody does.
 	Health healthPorts
@@ -185,8 +185,10 @@ func (s *Syncer) Run(ctx context.Context) error {
 			return nil
 		case <-wake:
 		case <-retry:
-		case <-audit.C:
-			s.doubted.Store(true)
+		case now := <-audit.C:
+			if now.After(s.engine.rested) {
+				s.doubted.Store(true)
+			}
 		case answer := <-s.requests:
 			s.answer(ctx, answer)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/damask-sdn/damask/internal/proctest"
 	"github.com/damask-sdn/damask/internal/serviceview"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
@@ -272,5 +274,49 @@ func TestTheSwitchHearsOfServicesBeforeTheEngineIsDone(t *testing.T) {
 	defer r.board.mu.Unlock()
 	if _, open := r.board.open[nameOf("shop/web")]; !open {
 		t.Errorf("the switch has %v", r.board.open)
+	}
+}
+
+func TestAuditsComeByThemselves(t *testing.T) {
+	proctest.Need(t, "nft")
+	r := newRig(t, "nftables")
+	r.config = func(c *Config) { c.Audit = 20 * time.Millisecond }
+	r.put(service("web", "172.30.0.1"))
+	r.start().settled()
+	r.ns.Run(t, "nft", "delete", "table", "ip", "damask_proxy")
+	e, ctx := r.engine(), soon(t)
+	for repaired := false; !repaired; repaired = strings.Contains(r.ns.Run(t, "nft", "list", "tables"), "damask_proxy") {
+		if ctx.Err() != nil {
+			t.Fatal("nobody noticed that the rules are gone")
+		}
+	}
+	r.stop()
+	if syncs, _, _ := e.counts(); syncs < 2 {
+		t.Errorf("%d comparisons", syncs)
+	}
+}
+
+// slow is an engine that takes its time to compare.
+type slow struct{ proxy.Engine }
+
+func (slow) Sync(ctx context.Context, _ proxy.State) (proxy.Changes, error) {
+	<-ctx.Done()
+	return proxy.Changes{}, nil
+}
+
+func TestAfterALongComparisonTheEngineRests(t *testing.T) {
+	e := newEngine(Engines{Chosen: func(proxy.Node) (proxy.Engine, error) { return slow{}, nil }}, newMetrics(), hclog.NewNullLogger())
+	if err := e.use(nodeView); err != nil {
+		t.Fatal(err)
+	}
+	const long = 20 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	began := time.Now()
+	if _, err := e.program(ctx, newLedger(here, false), false); err != nil {
+		t.Fatal(err)
+	}
+	if rest := e.rested.Sub(began); rest < compareShare*long {
+		t.Errorf("it rests for %v after a comparison of %v", rest, long)
 	}
 }

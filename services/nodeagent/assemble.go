@@ -70,7 +70,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	}, log.Named("flowsync"))
 	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
 	p := &pods{
-		node: cfg.Node, state: state, programmer: a.prog, leases: m.leases, log: log.Named("pods"),
+		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, log: log.Named("pods"),
 		count: map[string]int{}, waiting: map[string]bool{},
 	}
 	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(c.tenancy), p.registered, log.Named("report"))

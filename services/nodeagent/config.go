@@ -49,8 +49,9 @@ type OVS struct {
 	RunDir   string `yaml:"runDir"`
 }
 
-// Services says how this node programs the cluster's Services. It has no
-// effect while servicelb names no servers.
+// Services says how this node programs the cluster's Services. Nothing but the
+// zone, with which pods are registered, has an effect while servicelb names no
+// servers.
 type Services struct {
 	Engine           string         `yaml:"engine"`
 	Zone             string         `yaml:"zone"`

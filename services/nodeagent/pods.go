@@ -39,6 +39,7 @@ type restorer interface {
 // namespace, the flows of a pod, and the pod registry.
 type pods struct {
 	node       string
+	zone       string // that the node is in; empty if unknown
 	state      *intent.State
 	programmer *intent.Programmer
 	namespaces *follow.Follower[*tenancyv1.NetNamespace]
@@ -245,7 +246,23 @@ func (p *pods) registered() []*tenancyv1.Pod {
 		list = append(list, &tenancyv1.Pod{
 			Namespace: a.GetPodNamespace(), Name: a.GetPodName(), Node: p.node,
 			Ips: []string{pod.IP.String()}, Labels: a.GetLabels(), SandboxId: a.GetContainerId(),
+			Ports: registeredPorts(a.GetPorts()), Zone: p.zone,
 		})
+	}
+	return list
+}
+
+// registeredPorts says the same in the registry's terms.
+func registeredPorts(ports []*cniv1.ContainerPort) []*tenancyv1.ContainerPort {
+	protocols := map[cniv1.Protocol]tenancyv1.Protocol{
+		cniv1.Protocol_PROTOCOL_UNSPECIFIED: tenancyv1.Protocol_PROTOCOL_TCP,
+		cniv1.Protocol_PROTOCOL_TCP:         tenancyv1.Protocol_PROTOCOL_TCP,
+		cniv1.Protocol_PROTOCOL_UDP:         tenancyv1.Protocol_PROTOCOL_UDP,
+		cniv1.Protocol_PROTOCOL_SCTP:        tenancyv1.Protocol_PROTOCOL_SCTP,
+	}
+	var list []*tenancyv1.ContainerPort
+	for _, p := range ports {
+		list = append(list, &tenancyv1.ContainerPort{Name: p.GetName(), ContainerPort: p.GetContainerPort(), Protocol: protocols[p.GetProtocol()]})
 	}
 	return list
 }

@@ -49,7 +49,8 @@ func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wis
 	start := time.Now()
 	a, err := s.Leases.Allocate(network.Subnet, &cniv1.Attachment{
 		ContainerId: r.GetContainerId(), Ifname: r.GetIfname(), Netns: r.GetNetns(),
-		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(), Labels: r.GetLabels(),
+		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(),
+		Labels: r.GetLabels(), Ports: r.GetPorts(),
 	}, wish)
 	if err != nil {
 		return nil, refusal("allocate an address", err)
@@ -121,11 +122,14 @@ func (s *Server) plug(ctx context.Context, a *cniv1.Attachment, fixedPort bool) 
 
 // addAgain repairs an attachment and answers what the first ADD answered.
 func (s *Server) addAgain(ctx context.Context, r *cniv1.AddRequest, a *cniv1.Attachment, network Network) (*cniv1.AddResponse, error) {
-	labels := r.GetLabels()
+	labels, ports := r.GetLabels(), r.GetPorts()
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	a, err := s.Leases.Amend(lease.KeyOf(a), lease.Change{Netns: r.GetNetns(), Labels: labels})
+	if ports == nil {
+		ports = []*cniv1.ContainerPort{}
+	}
+	a, err := s.Leases.Amend(lease.KeyOf(a), lease.Change{Netns: r.GetNetns(), Labels: labels, Ports: ports})
 	if err != nil {
 		return nil, refusal("attach again", err)
 	}

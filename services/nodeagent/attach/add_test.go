@@ -56,12 +56,13 @@ func TestAnswerIsAsObserved(t *testing.T) {
 	p := newPod(t, "shop", "web")
 	r := p.request()
 	r.RequestedIps, r.RequestedOfport = []string{"10.130.1.45"}, 77
+	r.Ports = []*cniv1.ContainerPort{{Name: "http", ContainerPort: 8080, Protocol: cniv1.Protocol_PROTOCOL_TCP}}
 	got := add(t, n.server(nil), r)
 	want := &cniv1.AddResponse{
 		Attachment: &cniv1.Attachment{
 			ContainerId: "web", Ifname: "eth0", Netns: p.Path(), PodNamespace: "shop", PodName: "web",
 			Ips: []string{"10.130.1.45/23"}, Mac: "0a:58:0a:82:01:2d", HostVeth: got.GetAttachment().GetHostVeth(),
-			Ofport: 77, Labels: map[string]string{"app": "web"},
+			Ofport: 77, Labels: map[string]string{"app": "web"}, Ports: r.GetPorts(),
 		},
 		Gateways: []string{"10.130.0.1"},
 		Routes: []*cniv1.Route{
@@ -73,6 +74,10 @@ func TestAnswerIsAsObserved(t *testing.T) {
 	}
 	if !proto.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	r.Ports, want.Attachment.Ports = nil, nil
+	if again := add(t, n.server(nil), r); !proto.Equal(again, want) {
+		t.Errorf("again, without ports\ngot  %v\nwant %v", again, want)
 	}
 	expectPodLinks(t, n, p, got.GetAttachment().GetHostVeth(), got.GetHostMac())
 	expectPodRoutes(t, p, "10.130.1.45")
@@ -318,9 +323,13 @@ func TestWrongRequestsNameEveryFault(t *testing.T) {
 	_, err := n.server(nil).Add(t.Context(), &cniv1.AddRequest{
 		ContainerId: "no/slash", Netns: "relative", Ifname: "much-too-long-a-name", PodNamespace: "Upper", PodName: "a..b",
 		RequestedIps: []string{"fd00::1"}, RequestedOfport: 70000, Labels: map[string]string{"-bad": "x", "ok": "not ok"},
+		Ports: []*cniv1.ContainerPort{
+			{ContainerPort: 1}, {Name: "8080", ContainerPort: 65536, Protocol: 9}, {Name: "a--b", ContainerPort: 1}, {Name: "http"}, {Name: "longer-than-fifteen", ContainerPort: 1},
+		},
 	})
 	expectReason(t, err, attach.ReasonInvalidEnvironment, "container_id", "netns", "ifname", "pod_namespace", "pod_name",
-		"requested_ips", "requested_ofport", `"-bad"`, `"not ok"`)
+		"requested_ips", "requested_ofport", `"-bad"`, `"not ok"`,
+		"ports[1].name", "ports[1].container_port: 65536", "ports[1].protocol: 9", "ports[2].name", "ports[3].container_port: 0", "ports[4].name")
 	r := newPod(t, "shop", "web").request()
 	r.Netns = "/etc/hostname"
 	_, err = n.server(nil).Add(t.Context(), r)
@@ -328,6 +337,9 @@ func TestWrongRequestsNameEveryFault(t *testing.T) {
 	r.Netns = "/run/netns/nobody"
 	_, err = n.server(nil).Add(t.Context(), r)
 	expectReason(t, err, attach.ReasonInvalidEnvironment, "/run/netns/nobody")
+	r.Netns, r.Ports = "/run/netns/web", make([]*cniv1.ContainerPort, 1001)
+	_, err = n.server(nil).Add(t.Context(), r)
+	expectReason(t, err, attach.ReasonInvalidConfig, "ports: 1001 ports")
 	n.expectNothing(t)
 }
 

@@ -50,8 +50,8 @@ func keyOf(p bridge.Port) lease.Key {
 	return lease.Key{ContainerID: p.ExternalIDs[idSandbox], Ifname: p.ExternalIDs[idIfname]}
 }
 
-// attachmentOf is the attachment that a port's marks tell of. Labels are not
-// among them.
+// attachmentOf is the attachment that a port's marks tell of. Labels and the
+// ports of containers are not among them.
 func attachmentOf(p bridge.Port) (*cniv1.Attachment, error) {
 	ids := p.ExternalIDs
 	for _, key := range []string{idSandbox, idIfname, idNetns, idNamespace, idName} {

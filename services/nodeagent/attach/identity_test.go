@@ -78,6 +78,7 @@ func FuzzAddRequest(f *testing.F) {
 		r := &cniv1.AddRequest{
 			ContainerId: container, Netns: netns, Ifname: ifname, PodNamespace: namespace, PodName: name,
 			RequestedOfport: port, Labels: map[string]string{key: value},
+			Ports: []*cniv1.ContainerPort{{Name: value, ContainerPort: port, Protocol: cniv1.Protocol(port % 5)}},
 		}
 		if ip != "" {
 			r.RequestedIps = []string{ip}
@@ -91,6 +92,9 @@ func FuzzAddRequest(f *testing.F) {
 		}
 		if container == "" || ifname == "" || len(ifname) > 15 || netns == "" || netns[0] != '/' || namespace == "" || name == "" {
 			t.Errorf("%v was accepted", r)
+		}
+		if p := r.GetPorts()[0]; len(p.GetName()) > 15 || p.GetContainerPort() == 0 || p.GetContainerPort() > 65535 || p.GetProtocol() > cniv1.Protocol_PROTOCOL_SCTP {
+			t.Errorf("%v was accepted", p)
 		}
 		if wish.Address.IsValid() && !wish.Address.Is4() {
 			t.Errorf("wish %v was accepted", wish)

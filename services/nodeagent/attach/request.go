@@ -18,6 +18,8 @@ import (
 const (
 	longestIfname    = 15  // IFNAMSIZ without the final zero
 	longestContainer = 255 // runtimes use 64
+	longestPortName  = 15  // RFC 6335
+	mostPorts        = 1000
 )
 
 var (
@@ -90,6 +92,7 @@ func wishOf(r *cniv1.AddRequest) (lease.Wish, error) {
 		f.config = append(f.config, fmt.Sprintf("requested_ofport: %d is not %d to %d", wish.OFPort, lease.FirstPort, lease.LastPort))
 	}
 	f.labels(r.GetLabels())
+	f.ports(r.GetPorts())
 	return wish, f.err()
 }
 
@@ -116,6 +119,30 @@ func (f *faults) labels(labels map[string]string) {
 			f.config = append(f.config, fmt.Sprintf("labels: %q: %q is not a label value", key, value))
 		}
 	}
+}
+
+// ports checks Kubernetes syntax, for the same reason. A name may be there twice:
+// Kubernetes lets two containers use the same.
+func (f *faults) ports(ports []*cniv1.ContainerPort) {
+	if len(ports) > mostPorts {
+		f.config = append(f.config, fmt.Sprintf("ports: %d ports: at most %d can be given", len(ports), mostPorts))
+		return
+	}
+	for i, p := range ports {
+		if name := p.GetName(); name != "" && !isPortName(name) {
+			f.config = append(f.config, fmt.Sprintf("ports[%d].name: %q is not a port name: at most %d lower case letters, digits and single '-', with a letter", i, name, longestPortName))
+		}
+		if n := p.GetContainerPort(); n < 1 || n > 65535 {
+			f.config = append(f.config, fmt.Sprintf("ports[%d].container_port: %d is not 1 to 65535", i, n))
+		}
+		if _, known := cniv1.Protocol_name[int32(p.GetProtocol())]; !known {
+			f.config = append(f.config, fmt.Sprintf("ports[%d].protocol: %d is not known", i, p.GetProtocol()))
+		}
+	}
+}
+
+func isPortName(s string) bool {
+	return len(s) <= longestPortName && labelSyntax.MatchString(s) && !strings.Contains(s, "--") && strings.Trim(s, "0123456789-") != ""
 }
 
 // isSubdomain says whether s is a DNS-1123 subdomain, as pod names are.

@@ -89,7 +89,8 @@ func addRequest(args *skel.CmdArgs, c config, e environment) (*cniv1.AddRequest,
 	request := &cniv1.AddRequest{
 		ContainerId: args.ContainerID, Netns: args.Netns, Ifname: args.IfName,
 		PodNamespace: e.podNamespace, PodName: e.podName,
-		RequestedIps: c.ips, RequestedOfport: e.ofport, Labels: c.labels,
+		RequestedIps: c.ips, RequestedOfport: e.ofport,
+		Labels: c.labels, Ports: c.ports,
 	}
 	if len(c.ips) == 0 && e.ip != "" {
 		request.RequestedIps = []string{e.ip}

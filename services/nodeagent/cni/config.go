@@ -32,6 +32,7 @@ type config struct {
 	timeout       time.Duration
 	ips           []string // wished addresses: of the capability, else of args
 	labels        map[string]string
+	ports         []*cniv1.ContainerPort
 	hasPrevResult bool
 	prevIPs       []string
 	hasValid      bool
@@ -97,7 +98,8 @@ func jsonReason(err error) string {
 	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
-// readArgs reads the conventional args.cni: wished addresses and labels.
+// readArgs reads the conventional args.cni: wished addresses, labels, and beside
+// them ports as a pod's containers declare them in Kubernetes.
 func (c *config) readArgs(fields map[string]json.RawMessage, wrong *problems) {
 	var args struct {
 		CNI struct {
@@ -106,12 +108,14 @@ func (c *config) readArgs(fields map[string]json.RawMessage, wrong *problems) {
 				Key   string `json:"key"`
 				Value string `json:"value"`
 			} `json:"labels"`
+			Ports []json.RawMessage `json:"ports"`
 		} `json:"cni"`
 	}
 	if !read(fields, "args", &args, wrong) {
 		return
 	}
 	c.ips = wishes("args.cni.ips", args.CNI.IPs, wrong)
+	c.ports = readPorts(args.CNI.Ports, wrong)
 	for i, l := range args.CNI.Labels {
 		if l.Key == "" {
 			wrong.addf("args.cni.labels[%d]: key is missing", i)

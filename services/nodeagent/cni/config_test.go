@@ -2,12 +2,15 @@ package cni
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
 
 func codeAndText(t *testing.T, err error) (uint, string) {
@@ -42,6 +45,13 @@ func TestConfigThatIsRight(t *testing.T) {
 		"labels": {`{"args":{"cni":{"labels":[{"key":"app","value":"web"},{"key":"empty","value":""}]}}}`, func(c config) bool {
 			return len(c.labels) == 2 && c.labels["app"] == "web"
 		}},
+		"ports of containers": {`{"args":{"cni":{"ports":[{"name":"http","containerPort":8080},{"containerPort":53,"protocol":"UDP"},{"name":"http","containerPort":1,"protocol":"SCTP"}]}}}`, func(c config) bool {
+			return fmt.Sprint(c.ports) == fmt.Sprint([]*cniv1.ContainerPort{
+				{Name: "http", ContainerPort: 8080, Protocol: cniv1.Protocol_PROTOCOL_TCP}, {ContainerPort: 53, Protocol: cniv1.Protocol_PROTOCOL_UDP},
+				{Name: "http", ContainerPort: 1, Protocol: cniv1.Protocol_PROTOCOL_SCTP},
+			})
+		}},
+		"no ports": {`{"args":{"cni":{"ports":null}}}`, func(c config) bool { return len(c.ports) == 0 }},
 		"an earlier result": {`{"prevResult":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.2.3/23"}]}}`, func(c config) bool {
 			return c.hasPrevResult && len(c.prevIPs) == 1 && c.prevIPs[0] == "10.1.2.3/23"
 		}},
@@ -64,7 +74,8 @@ func TestConfigThatIsRight(t *testing.T) {
 
 func TestWrongConfigNamesEveryProblem(t *testing.T) {
 	_, err := parseConfig([]byte(`{"socket":"cni.sock","timeout":0,
-		"args":{"cni":{"ips":["web","10.1.2.3"],"labels":[{"value":"x"},{"key":"a","value":"1"},{"key":"a","value":"2"}]}},
+		"args":{"cni":{"ips":["web","10.1.2.3"],"labels":[{"value":"x"},{"key":"a","value":"1"},{"key":"a","value":"2"}],
+			"ports":[{"name":"http"},{"containerPort":80,"protocol":"tcp"},{"containerPort":80,"hostPort":80},{"containerPort":-1},7,null]}},
 		"runtimeConfig":{"ips":[7]},"prevResult":{"ips":[{"address":"10.1.2.3"}]},
 		"cni.dev/valid-attachments":[{"containerID":"a"}]}`))
 	code, text := codeAndText(t, err)
@@ -73,6 +84,8 @@ func TestWrongConfigNamesEveryProblem(t *testing.T) {
 	}
 	for _, want := range []string{
 		`socket: "cni.sock"`, "timeout: 0", "args.cni.ips: 2 addresses", `args.cni.ips[0]: "web"`, "labels[0]: key is missing",
+		"ports[0].containerPort: is required", `ports[1].protocol: "tcp" is not TCP, UDP or SCTP`, `ports[2]: unknown field "hostPort"`,
+		"ports[3]: ", "ports[4]: ", "ports[5].containerPort: is required",
 		`labels[2]: key "a" is given twice`, "runtimeConfig: ", "prevResult.ips[0].address", "valid-attachments[0]",
 	} {
 		if !strings.Contains(text, want) {
@@ -142,6 +155,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"runtimeConfig":{"ips":["10.1.2.3/8"]},"prevResult":{"ips":[{"address":"10.1.2.3/8"}]}}`))
 	f.Add([]byte(`{"cni.dev/valid-attachments":[{"containerID":"a","ifname":"b"}]}`))
 	f.Add([]byte(`{"timeout":null}`))
+	f.Add([]byte(`{"args":{"cni":{"ports":[{"name":"http","containerPort":8080,"protocol":"SCTP"},{"containerPort":1e3}]}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := parseConfig(data)
 		if err != nil {
@@ -149,6 +163,11 @@ func FuzzConfig(f *testing.F) {
 		}
 		if c.timeout < time.Second || c.timeout > 600*time.Second || !strings.HasPrefix(c.socket, "/") || len(c.ips) > 1 {
 			t.Errorf("%q was accepted as %+v", data, c)
+		}
+		for _, p := range c.ports {
+			if p.GetContainerPort() == 0 || p.GetProtocol() == cniv1.Protocol_PROTOCOL_UNSPECIFIED {
+				t.Errorf("%q was accepted with %v", data, p)
+			}
 		}
 	})
 }

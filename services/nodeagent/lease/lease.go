@@ -128,7 +128,7 @@ func (s *Store) Torn() int64 { return s.log.torn }
 
 // Allocate gives owner an address of subnet and an OpenFlow port, and answers
 // the whole attachment, which is stored as not attached yet. Of owner it takes
-// container_id, ifname, netns, pod_namespace, pod_name and labels. Errors:
+// container_id, ifname, netns, pod_namespace, pod_name, labels and ports. Errors:
 // ErrExists, ErrFull, ErrPortsFull, ErrAddressTaken, ErrPortTaken, ErrBadWish.
 //
 // The subnet of a node can change between calls. Old leases stay as they are.
@@ -155,7 +155,8 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 	}
 	a := &cniv1.Attachment{
 		ContainerId: key.ContainerID, Ifname: key.Ifname, Netns: owner.GetNetns(),
-		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(), Labels: owner.GetLabels(),
+		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(),
+		Labels: owner.GetLabels(), Ports: owner.GetPorts(),
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
 		Mac:      HardwareAddr(address).String(),
 		HostVeth: s.newVeth(),
@@ -198,6 +199,8 @@ type Change struct {
 	Netns string
 	// Labels replace the labels; an empty map that is not nil removes them.
 	Labels map[string]string
+	// Ports replace the ports; an empty list that is not nil removes them.
+	Ports []*cniv1.ContainerPort
 	// OFPort is the port number that the switch gave.
 	OFPort uint32
 	// NewVeth asks for another name of the host's veth. A veth that is made anew
@@ -220,6 +223,9 @@ func (s *Store) Amend(key Key, c Change) (*cniv1.Attachment, error) {
 	}
 	if c.Labels != nil {
 		a.Labels = c.Labels
+	}
+	if c.Ports != nil {
+		a.Ports = c.Ports
 	}
 	if c.OFPort != 0 {
 		a.Ofport = c.OFPort

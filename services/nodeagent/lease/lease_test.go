@@ -21,6 +21,7 @@ func owner(n int) *cniv1.Attachment {
 	return &cniv1.Attachment{
 		ContainerId: fmt.Sprintf("sandbox%d", n), Ifname: "eth0", Netns: fmt.Sprintf("/run/netns/%d", n),
 		PodNamespace: "shop", PodName: fmt.Sprintf("web-%d", n), Labels: map[string]string{"app": "web"},
+		Ports: []*cniv1.ContainerPort{{Name: "web", ContainerPort: 80}},
 	}
 }
 
@@ -204,6 +205,7 @@ func TestStateOfAnAttachmentSurvivesARestart(t *testing.T) {
 	}
 	moved, err := s.Amend(lease.KeyOf(owner(1)), lease.Change{
 		Netns: "/proc/7/ns/net", Labels: map[string]string{"app": "db"}, OFPort: 900, NewVeth: true,
+		Ports: []*cniv1.ContainerPort{{Name: "http", ContainerPort: 8080}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +216,7 @@ func TestStateOfAnAttachmentSurvivesARestart(t *testing.T) {
 			t.Errorf("attachment %d: known %t attached %t, want known and attached %t", n, ok, l.Attached, want)
 		}
 	}
-	if l, _ := s.Lookup(lease.KeyOf(owner(1))); !proto.Equal(l.Attachment, moved) || moved.Ofport != 900 {
+	if l, _ := s.Lookup(lease.KeyOf(owner(1))); !proto.Equal(l.Attachment, moved) || moved.Ofport != 900 || len(moved.GetPorts()) != 1 {
 		t.Errorf("got %v, want %v", l.Attachment, moved)
 	}
 	if err := s.Attached(lease.Key{ContainerID: "nobody", Ifname: "eth0"}); !errors.Is(err, lease.ErrUnknown) {

@@ -30,6 +30,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Protocol is a transport protocol.
+type Protocol int32
+
+const (
+	// Means TCP.
+	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
+	// TCP.
+	Protocol_PROTOCOL_TCP Protocol = 1
+	// UDP.
+	Protocol_PROTOCOL_UDP Protocol = 2
+	// SCTP.
+	Protocol_PROTOCOL_SCTP Protocol = 3
+)
+
+// Enum value maps for Protocol.
+var (
+	Protocol_name = map[int32]string{
+		0: "PROTOCOL_UNSPECIFIED",
+		1: "PROTOCOL_TCP",
+		2: "PROTOCOL_UDP",
+		3: "PROTOCOL_SCTP",
+	}
+	Protocol_value = map[string]int32{
+		"PROTOCOL_UNSPECIFIED": 0,
+		"PROTOCOL_TCP":         1,
+		"PROTOCOL_UDP":         2,
+		"PROTOCOL_SCTP":        3,
+	}
+)
+
+func (x Protocol) Enum() *Protocol {
+	p := new(Protocol)
+	*p = x
+	return p
+}
+
+func (x Protocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Protocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_damask_cni_v1_cni_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Protocol) Type() protoreflect.EnumType {
+	return &file_damask_cni_v1_cni_service_proto_enumTypes[0]
+}
+
+func (x Protocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Protocol.Descriptor instead.
+func (Protocol) EnumDescriptor() ([]byte, []int) {
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{0}
+}
+
 // Attachment is one pod sandbox on the network of this node.
 type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -52,7 +109,9 @@ type Attachment struct {
 	// OpenFlow port number on br0.
 	Ofport uint32 `protobuf:"varint,9,opt,name=ofport,proto3" json:"ofport,omitempty"`
 	// Labels given with the attachment.
-	Labels        map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Ports given with the attachment.
+	Ports         []*ContainerPort `protobuf:"bytes,11,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +216,80 @@ func (x *Attachment) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Attachment) GetPorts() []*ContainerPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// ContainerPort is a port that a container of a pod declares, as in Kubernetes.
+// It is damask.tenancy.v1.ContainerPort, in a package that is light enough for
+// the plugin.
+type ContainerPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name: at most 15 lower case letters, digits and single '-', with a
+	// letter. Empty if it has none.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 1 to 65535. Required.
+	ContainerPort uint32 `protobuf:"varint,2,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// Default TCP.
+	Protocol      Protocol `protobuf:"varint,3,opt,name=protocol,proto3,enum=damask.cni.v1.Protocol" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerPort) Reset() {
+	*x = ContainerPort{}
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerPort) ProtoMessage() {}
+
+func (x *ContainerPort) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerPort.ProtoReflect.Descriptor instead.
+func (*ContainerPort) Descriptor() ([]byte, []int) {
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ContainerPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContainerPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *ContainerPort) GetProtocol() Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return Protocol_PROTOCOL_UNSPECIFIED
+}
+
 // Route is a route inside the pod.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -170,7 +303,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +315,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +328,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{1}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Route) GetDestination() string {
@@ -231,14 +364,17 @@ type AddRequest struct {
 	// Wished OpenFlow port, 3 to 65279; 0: any.
 	RequestedOfport uint32 `protobuf:"varint,7,opt,name=requested_ofport,json=requestedOfport,proto3" json:"requested_ofport,omitempty"`
 	// Labels of the pod, Kubernetes syntax.
-	Labels        map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the pod's containers declare, at most 1000. Services that name their
+	// target port mean these.
+	Ports         []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddRequest) Reset() {
 	*x = AddRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -250,7 +386,7 @@ func (x *AddRequest) String() string {
 func (*AddRequest) ProtoMessage() {}
 
 func (x *AddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -263,7 +399,7 @@ func (x *AddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
 func (*AddRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{2}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AddRequest) GetContainerId() string {
@@ -322,6 +458,13 @@ func (x *AddRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *AddRequest) GetPorts() []*ContainerPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 // AddResponse is what the plugin's result needs.
 type AddResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -341,7 +484,7 @@ type AddResponse struct {
 
 func (x *AddResponse) Reset() {
 	*x = AddResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +496,7 @@ func (x *AddResponse) String() string {
 func (*AddResponse) ProtoMessage() {}
 
 func (x *AddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +509,7 @@ func (x *AddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
 func (*AddResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{3}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AddResponse) GetAttachment() *Attachment {
@@ -419,7 +562,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +574,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +587,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{4}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DeleteRequest) GetContainerId() string {
@@ -477,7 +620,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +632,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +645,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{5}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{6}
 }
 
 // CheckRequest is a CNI CHECK.
@@ -522,7 +665,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +677,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +690,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{6}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CheckRequest) GetContainerId() string {
@@ -587,7 +730,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +742,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +755,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{7}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{8}
 }
 
 // AttachmentID names one attachment.
@@ -628,7 +771,7 @@ type AttachmentID struct {
 
 func (x *AttachmentID) Reset() {
 	*x = AttachmentID{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +783,7 @@ func (x *AttachmentID) String() string {
 func (*AttachmentID) ProtoMessage() {}
 
 func (x *AttachmentID) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +796,7 @@ func (x *AttachmentID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachmentID.ProtoReflect.Descriptor instead.
 func (*AttachmentID) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{8}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AttachmentID) GetContainerId() string {
@@ -681,7 +824,7 @@ type GarbageCollectRequest struct {
 
 func (x *GarbageCollectRequest) Reset() {
 	*x = GarbageCollectRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +836,7 @@ func (x *GarbageCollectRequest) String() string {
 func (*GarbageCollectRequest) ProtoMessage() {}
 
 func (x *GarbageCollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +849,7 @@ func (x *GarbageCollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GarbageCollectRequest.ProtoReflect.Descriptor instead.
 func (*GarbageCollectRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{9}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GarbageCollectRequest) GetValidAttachments() []*AttachmentID {
@@ -727,7 +870,7 @@ type GarbageCollectResponse struct {
 
 func (x *GarbageCollectResponse) Reset() {
 	*x = GarbageCollectResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +882,7 @@ func (x *GarbageCollectResponse) String() string {
 func (*GarbageCollectResponse) ProtoMessage() {}
 
 func (x *GarbageCollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +895,7 @@ func (x *GarbageCollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GarbageCollectResponse.ProtoReflect.Descriptor instead.
 func (*GarbageCollectResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GarbageCollectResponse) GetRemoved() []*AttachmentID {
@@ -771,7 +914,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +926,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +939,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{12}
 }
 
 // StatusResponse says that the node is ready.
@@ -808,7 +951,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +963,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,14 +976,14 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{13}
 }
 
 var File_damask_cni_v1_cni_service_proto protoreflect.FileDescriptor
 
 const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xf0\x02\n" +
+	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xa4\x03\n" +
 	"\n" +
 	"Attachment\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
@@ -853,13 +996,18 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\thost_veth\x18\b \x01(\tR\bhostVeth\x12\x16\n" +
 	"\x06ofport\x18\t \x01(\rR\x06ofport\x12=\n" +
 	"\x06labels\x18\n" +
-	" \x03(\v2%.damask.cni.v1.Attachment.LabelsEntryR\x06labels\x1a9\n" +
+	" \x03(\v2%.damask.cni.v1.Attachment.LabelsEntryR\x06labels\x122\n" +
+	"\x05ports\x18\v \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
+	"\rContainerPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x123\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"\xe7\x02\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\x9b\x03\n" +
 	"\n" +
 	"AddRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -869,7 +1017,8 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\bpod_name\x18\x05 \x01(\tR\apodName\x12#\n" +
 	"\rrequested_ips\x18\x06 \x03(\tR\frequestedIps\x12)\n" +
 	"\x10requested_ofport\x18\a \x01(\rR\x0frequestedOfport\x12=\n" +
-	"\x06labels\x18\b \x03(\v2%.damask.cni.v1.AddRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\b \x03(\v2%.damask.cni.v1.AddRequest.LabelsEntryR\x06labels\x122\n" +
+	"\x05ports\x18\t \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
@@ -900,7 +1049,12 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\x16GarbageCollectResponse\x125\n" +
 	"\aremoved\x18\x01 \x03(\v2\x1b.damask.cni.v1.AttachmentIDR\aremoved\"\x0f\n" +
 	"\rStatusRequest\"\x10\n" +
-	"\x0eStatusResponse2\xa3\x03\n" +
+	"\x0eStatusResponse*[\n" +
+	"\bProtocol\x12\x18\n" +
+	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fPROTOCOL_TCP\x10\x01\x12\x10\n" +
+	"\fPROTOCOL_UDP\x10\x02\x12\x11\n" +
+	"\rPROTOCOL_SCTP\x10\x032\xa3\x03\n" +
 	"\n" +
 	"CNIService\x12D\n" +
 	"\x03Add\x12\x19.damask.cni.v1.AddRequest\x1a\x1a.damask.cni.v1.AddResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12M\n" +
@@ -921,46 +1075,52 @@ func file_damask_cni_v1_cni_service_proto_rawDescGZIP() []byte {
 	return file_damask_cni_v1_cni_service_proto_rawDescData
 }
 
-var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_damask_cni_v1_cni_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_damask_cni_v1_cni_service_proto_goTypes = []any{
-	(*Attachment)(nil),             // 0: damask.cni.v1.Attachment
-	(*Route)(nil),                  // 1: damask.cni.v1.Route
-	(*AddRequest)(nil),             // 2: damask.cni.v1.AddRequest
-	(*AddResponse)(nil),            // 3: damask.cni.v1.AddResponse
-	(*DeleteRequest)(nil),          // 4: damask.cni.v1.DeleteRequest
-	(*DeleteResponse)(nil),         // 5: damask.cni.v1.DeleteResponse
-	(*CheckRequest)(nil),           // 6: damask.cni.v1.CheckRequest
-	(*CheckResponse)(nil),          // 7: damask.cni.v1.CheckResponse
-	(*AttachmentID)(nil),           // 8: damask.cni.v1.AttachmentID
-	(*GarbageCollectRequest)(nil),  // 9: damask.cni.v1.GarbageCollectRequest
-	(*GarbageCollectResponse)(nil), // 10: damask.cni.v1.GarbageCollectResponse
-	(*StatusRequest)(nil),          // 11: damask.cni.v1.StatusRequest
-	(*StatusResponse)(nil),         // 12: damask.cni.v1.StatusResponse
-	nil,                            // 13: damask.cni.v1.Attachment.LabelsEntry
-	nil,                            // 14: damask.cni.v1.AddRequest.LabelsEntry
+	(Protocol)(0),                  // 0: damask.cni.v1.Protocol
+	(*Attachment)(nil),             // 1: damask.cni.v1.Attachment
+	(*ContainerPort)(nil),          // 2: damask.cni.v1.ContainerPort
+	(*Route)(nil),                  // 3: damask.cni.v1.Route
+	(*AddRequest)(nil),             // 4: damask.cni.v1.AddRequest
+	(*AddResponse)(nil),            // 5: damask.cni.v1.AddResponse
+	(*DeleteRequest)(nil),          // 6: damask.cni.v1.DeleteRequest
+	(*DeleteResponse)(nil),         // 7: damask.cni.v1.DeleteResponse
+	(*CheckRequest)(nil),           // 8: damask.cni.v1.CheckRequest
+	(*CheckResponse)(nil),          // 9: damask.cni.v1.CheckResponse
+	(*AttachmentID)(nil),           // 10: damask.cni.v1.AttachmentID
+	(*GarbageCollectRequest)(nil),  // 11: damask.cni.v1.GarbageCollectRequest
+	(*GarbageCollectResponse)(nil), // 12: damask.cni.v1.GarbageCollectResponse
+	(*StatusRequest)(nil),          // 13: damask.cni.v1.StatusRequest
+	(*StatusResponse)(nil),         // 14: damask.cni.v1.StatusResponse
+	nil,                            // 15: damask.cni.v1.Attachment.LabelsEntry
+	nil,                            // 16: damask.cni.v1.AddRequest.LabelsEntry
 }
 var file_damask_cni_v1_cni_service_proto_depIdxs = []int32{
-	13, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
-	14, // 1: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
-	0,  // 2: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
-	1,  // 3: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
-	8,  // 4: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
-	8,  // 5: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
-	2,  // 6: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
-	4,  // 7: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
-	6,  // 8: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
-	9,  // 9: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
-	11, // 10: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
-	3,  // 11: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
-	5,  // 12: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
-	7,  // 13: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
-	10, // 14: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
-	12, // 15: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	15, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
+	2,  // 1: damask.cni.v1.Attachment.ports:type_name -> damask.cni.v1.ContainerPort
+	0,  // 2: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
+	16, // 3: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
+	2,  // 4: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
+	1,  // 5: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
+	3,  // 6: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
+	10, // 7: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
+	10, // 8: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
+	4,  // 9: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
+	6,  // 10: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
+	8,  // 11: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
+	11, // 12: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
+	13, // 13: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
+	5,  // 14: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
+	7,  // 15: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
+	9,  // 16: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
+	12, // 17: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
+	14, // 18: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
+	14, // [14:19] is the sub-list for method output_type
+	9,  // [9:14] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_damask_cni_v1_cni_service_proto_init() }
@@ -973,13 +1133,14 @@ func file_damask_cni_v1_cni_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_cni_v1_cni_service_proto_rawDesc), len(file_damask_cni_v1_cni_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   15,
+			NumEnums:      1,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_damask_cni_v1_cni_service_proto_goTypes,
 		DependencyIndexes: file_damask_cni_v1_cni_service_proto_depIdxs,
+		EnumInfos:         file_damask_cni_v1_cni_service_proto_enumTypes,
 		MessageInfos:      file_damask_cni_v1_cni_service_proto_msgTypes,
 	}.Build()
 	File_damask_cni_v1_cni_service_proto = out.File

@@ -55,6 +55,18 @@ type Sandbox struct {
 	OFPort uint32
 	// Labels are the pod's.
 	Labels map[string]string
+	// Ports are what the pod's containers declare.
+	Ports []ContainerPort
+}
+
+// ContainerPort is a port of a pod as the plugin wants it: Kubernetes' words.
+type ContainerPort struct {
+	// Name of the port; may be empty.
+	Name string `json:"name,omitempty"`
+	// ContainerPort is 1 to 65535.
+	ContainerPort uint32 `json:"containerPort"`
+	// Protocol is TCP, UDP or SCTP; empty: TCP.
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // Attached is what an ADD answered.
@@ -67,7 +79,7 @@ type Attached struct {
 
 // Add attaches a sandbox by the CNI plugin, as a container runtime does.
 func (n *Node) Add(ctx context.Context, s Sandbox) (Attached, error) {
-	cni, list, err := n.cni(s.Labels)
+	cni, list, err := n.cni(s)
 	if err != nil {
 		return Attached{}, err
 	}
@@ -93,7 +105,7 @@ func (n *Node) Add(ctx context.Context, s Sandbox) (Attached, error) {
 
 // Delete detaches a sandbox. What is detached already is a success.
 func (n *Node) Delete(ctx context.Context, s Sandbox) error {
-	cni, list, err := n.cni(s.Labels)
+	cni, list, err := n.cni(s)
 	if err != nil {
 		return err
 	}
@@ -103,7 +115,7 @@ func (n *Node) Delete(ctx context.Context, s Sandbox) error {
 // Collect detaches everything that the node has and that is not in one of the valid
 // sandboxes.
 func (n *Node) Collect(ctx context.Context, valid []string) error {
-	cni, list, err := n.cni(nil)
+	cni, list, err := n.cni(Sandbox{})
 	if err != nil {
 		return err
 	}
@@ -131,8 +143,8 @@ func runtimeConfig(s Sandbox) *libcni.RuntimeConf {
 }
 
 // cni prepares the reference client with the configuration on the node's disk and
-// the pod's labels in it, by CNI's convention for args.
-func (n *Node) cni(labels map[string]string) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
+// the pod's labels and ports in it, by CNI's convention for args.
+func (n *Node) cni(s Sandbox) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
 	text, err := os.ReadFile(n.networkConfig())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read network configuration: %w", err)
@@ -141,19 +153,10 @@ func (n *Node) cni(labels map[string]string) (*libcni.CNIConfig, *libcni.Network
 	if err != nil {
 		return nil, nil, fmt.Errorf("read network configuration: %w", err)
 	}
-	if len(labels) > 0 {
-		type label struct {
-			Key   string `json:"key"`
-			Value string `json:"value"`
-		}
-		var all []label
-		for _, key := range slices.Sorted(maps.Keys(labels)) {
-			all = append(all, label{key, labels[key]})
-		}
-		args := map[string]any{"args": map[string]any{"cni": map[string]any{"labels": all}}}
+	if args := conventional(s); len(args) > 0 {
 		for i, plugin := range list.Plugins {
-			if list.Plugins[i], err = libcni.InjectConf(plugin, args); err != nil {
-				return nil, nil, fmt.Errorf("write labels into the network configuration: %w", err)
+			if list.Plugins[i], err = libcni.InjectConf(plugin, map[string]any{"args": map[string]any{"cni": args}}); err != nil {
+				return nil, nil, fmt.Errorf("write labels and ports into the network configuration: %w", err)
 			}
 		}
 	}
@@ -192,4 +195,24 @@ func (r *pluginRunner) ExecPlugin(ctx context.Context, path string, input []byte
 // FindInPath finds the plugin's program.
 func (r *pluginRunner) FindInPath(plugin string, paths []string) (string, error) {
 	return invoke.FindInPath(plugin, paths)
+}
+
+// conventional answers what args.cni says of a pod.
+func conventional(s Sandbox) map[string]any {
+	type label struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	}
+	args := map[string]any{}
+	var labels []label
+	for _, key := range slices.Sorted(maps.Keys(s.Labels)) {
+		labels = append(labels, label{key, s.Labels[key]})
+	}
+	if len(labels) > 0 {
+		args["labels"] = labels
+	}
+	if len(s.Ports) > 0 {
+		args["ports"] = s.Ports
+	}
+	return args
 }

@@ -34,6 +34,8 @@ type Wish struct {
 	OFPort uint32
 	// Labels are the pod's.
 	Labels map[string]string
+	// Ports are what its containers declare.
+	Ports []node.ContainerPort
 }
 
 // Key is the pod's full name.
@@ -61,7 +63,7 @@ func (p *Pod) Netns() string { return enter.NetPath(netnsName(p.Sandbox)) }
 func (p *Pod) sandbox() node.Sandbox {
 	return node.Sandbox{
 		ID: p.Sandbox, Netns: p.Netns(), Namespace: p.Namespace, Name: p.Name,
-		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels,
+		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels, Ports: p.Ports,
 	}
 }
 

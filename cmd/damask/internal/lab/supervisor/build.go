@@ -296,6 +296,9 @@ func (s *Supervisor) addPods(ctx context.Context) error {
 			if p.IP.IsValid() {
 				wish.IP = p.IP.String()
 			}
+			for _, port := range p.Ports {
+				wish.Ports = append(wish.Ports, node.ContainerPort(port))
+			}
 			group.Go(func() error {
 				_, err := s.addPod(ctx, p.Node, wish)
 				return err

@@ -235,6 +235,7 @@ func (c *checker) pods() {
 		c.name(path+".namespace", pod.Namespace, syntax.Label, nil)
 		c.name(path+".name", pod.Name, syntax.Subdomain, nil)
 		c.labels(path+".labels", pod.Labels)
+		c.containerPorts(path+".ports", pod.Ports)
 		if names[full] {
 			c.Addf(path+".name", "there are two pods %s", full)
 		}

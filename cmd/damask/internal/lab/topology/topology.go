@@ -129,6 +129,19 @@ type Pod struct {
 	OFPort uint32 `yaml:"ofport"`
 	// Labels of the pod.
 	Labels map[string]string `yaml:"labels"`
+	// Ports are what the pod's containers declare: services can name their target
+	// port by them. They open nothing and close nothing.
+	Ports []ContainerPort `yaml:"ports"`
+}
+
+// ContainerPort is a port of a pod, in the words of Kubernetes.
+type ContainerPort struct {
+	// Name is by what services mean the port; may be empty.
+	Name string `yaml:"name"`
+	// ContainerPort is 1 to 65535. Required.
+	ContainerPort uint32 `yaml:"containerPort"`
+	// Protocol is TCP (default), UDP or SCTP.
+	Protocol string `yaml:"protocol"`
 }
 
 // Outside is a host that is not part of the cluster.

@@ -75,24 +75,28 @@ func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 		"a name in capitals":      {"nodes:\n  - {name: N1, ip: 192.168.108.11}\n", "is not a DNS-1123 subdomain"},
 		"a subnet of another length": {"nodes:\n  - {name: n1, ip: 192.168.108.11, subnet: 10.129.0.0/24}\n",
 			"topology.yaml:2: nodes[0].subnet: 10.129.0.0/24 is not a node's subnet of any of clusterNetworks"},
-		"overlapping networks":  {node + "serviceNetwork: 10.130.0.0/16\n", "topology.yaml:2: serviceNetwork: 10.130.0.0/16 overlaps 10.128.0.0/14 of clusterNetworks[0].cidr"},
-		"host bits":             {node + "serviceNetwork: 172.30.0.1/16\n", "did you mean 172.30.0.0/16?"},
-		"no cluster networks":   {node + "clusterNetworks: []\n", "topology.yaml:2: clusterNetworks: at least one is needed"},
-		"too many host bits":    {node + "clusterNetworks: [{cidr: 10.128.0.0/22, hostSubnetLength: 11}]\n", "11 host bits do not fit into 10.128.0.0/22"},
-		"IPv6":                  {node + "serviceNetwork: fd00::/64\n", "is not IPv4"},
-		"replicas of none":      {node + "replicas: {ipam: 0}\n", "topology.yaml:2: replicas.ipam: 0: from 1 to 9"},
-		"two NATS servers":      {node + "replicas: {nats: 2}\n", "replicas.nats: 2: a NATS cluster has 1, 3 or 5 servers"},
-		"a reserved VNID":       {node + "namespaces: [{name: shop, vnid: 9}]\n", "namespaces[0].vnid: 9: 0, 1, or from 10 to 16777215"},
-		"a VNID twice":          {node + "namespaces: [{name: a, vnid: 10}, {name: b, vnid: 10}]\n", "belongs to namespace a already"},
-		"default with a VNID":   {node + "namespaces: [{name: default, vnid: 10}]\n", "namespace default is global"},
-		"a wrong label":         {node + "namespaces: [{name: a, labels: {\"a b\": c}}]\n", "a label's name has from 1 to 63"},
-		"a pod nowhere":         {node + "pods: [{namespace: a, name: b, node: n2}]\n", `topology.yaml:2: pods[0].node: there is no node "n2"`},
-		"a pod twice":           {node + "pods: [{namespace: a, name: b, node: n1}, {namespace: a, name: b, node: n1}]\n", "there are two pods a/b"},
-		"a pod of another node": {node + "pods: [{namespace: a, name: b, node: n1, ip: 10.130.0.2}]\n", "is not an address of node n1, whose subnet is 10.129.0.0/23"},
-		"a reserved port":       {node + "pods: [{namespace: a, name: b, node: n1, ofport: 2}]\n", "pods[0].ofport: 2: from 3 to 65279"},
-		"a port twice":          {node + "pods: [{namespace: a, name: b, node: n1, ofport: 3}, {namespace: a, name: c, node: n1, ofport: 3}]\n", "port 3 of node n1 belongs to pod a/b already"},
-		"GRE with a port":       {node + "tunnel: {type: gre, port: 5}\n", "tunnel.port: GRE has no ports"},
-		"an underlay too small": {"underlay: 10.0.0.0/29\nnodes: [{name: a, ip: 10.0.0.1}, {name: b, ip: 10.0.0.2}, {name: c, ip: 10.0.0.3}, {name: d, ip: 10.0.0.4}]\nreplicas: {ipam: 2}\n", "topology.yaml:1: underlay: 10.0.0.0/29 is too small"},
+		"overlapping networks":    {node + "serviceNetwork: 10.130.0.0/16\n", "topology.yaml:2: serviceNetwork: 10.130.0.0/16 overlaps 10.128.0.0/14 of clusterNetworks[0].cidr"},
+		"host bits":               {node + "serviceNetwork: 172.30.0.1/16\n", "did you mean 172.30.0.0/16?"},
+		"no cluster networks":     {node + "clusterNetworks: []\n", "topology.yaml:2: clusterNetworks: at least one is needed"},
+		"too many host bits":      {node + "clusterNetworks: [{cidr: 10.128.0.0/22, hostSubnetLength: 11}]\n", "11 host bits do not fit into 10.128.0.0/22"},
+		"IPv6":                    {node + "serviceNetwork: fd00::/64\n", "is not IPv4"},
+		"replicas of none":        {node + "replicas: {ipam: 0}\n", "topology.yaml:2: replicas.ipam: 0: from 1 to 9"},
+		"two NATS servers":        {node + "replicas: {nats: 2}\n", "replicas.nats: 2: a NATS cluster has 1, 3 or 5 servers"},
+		"a reserved VNID":         {node + "namespaces: [{name: shop, vnid: 9}]\n", "namespaces[0].vnid: 9: 0, 1, or from 10 to 16777215"},
+		"a VNID twice":            {node + "namespaces: [{name: a, vnid: 10}, {name: b, vnid: 10}]\n", "belongs to namespace a already"},
+		"default with a VNID":     {node + "namespaces: [{name: default, vnid: 10}]\n", "namespace default is global"},
+		"a wrong label":           {node + "namespaces: [{name: a, labels: {\"a b\": c}}]\n", "a label's name has from 1 to 63"},
+		"a pod nowhere":           {node + "pods: [{namespace: a, name: b, node: n2}]\n", `topology.yaml:2: pods[0].node: there is no node "n2"`},
+		"a pod twice":             {node + "pods: [{namespace: a, name: b, node: n1}, {namespace: a, name: b, node: n1}]\n", "there are two pods a/b"},
+		"a pod of another node":   {node + "pods: [{namespace: a, name: b, node: n1, ip: 10.130.0.2}]\n", "is not an address of node n1, whose subnet is 10.129.0.0/23"},
+		"a container port's name": {node + "pods: [{namespace: a, name: b, node: n1, ports: [{name: HTTP, containerPort: 80}]}]\n", `topology.yaml:2: pods[0].ports[0].name: "HTTP" is not the name of a port`},
+		"a container port of 0":   {node + "pods: [{namespace: a, name: b, node: n1, ports: [{name: a, containerPort: 1}, {name: http}]}]\n", "pods[0].ports[1].containerPort: 0: from 1 to 65535"},
+		"a port's protocol":       {node + "pods: [{namespace: a, name: b, node: n1, ports: [{containerPort: 80, protocol: tcp}]}]\n", `pods[0].ports[0].protocol: "tcp" is not one of TCP, UDP, SCTP`},
+		"a port of the host":      {node + "pods: [{namespace: a, name: b, node: n1, ports: [{containerPort: 80, hostPort: 80}]}]\n", "hostPort"},
+		"a reserved port":         {node + "pods: [{namespace: a, name: b, node: n1, ofport: 2}]\n", "pods[0].ofport: 2: from 3 to 65279"},
+		"a port twice":            {node + "pods: [{namespace: a, name: b, node: n1, ofport: 3}, {namespace: a, name: c, node: n1, ofport: 3}]\n", "port 3 of node n1 belongs to pod a/b already"},
+		"GRE with a port":         {node + "tunnel: {type: gre, port: 5}\n", "tunnel.port: GRE has no ports"},
+		"an underlay too small":   {"underlay: 10.0.0.0/29\nnodes: [{name: a, ip: 10.0.0.1}, {name: b, ip: 10.0.0.2}, {name: c, ip: 10.0.0.3}, {name: d, ip: 10.0.0.4}]\nreplicas: {ipam: 2}\n", "topology.yaml:1: underlay: 10.0.0.0/29 is too small"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("topology.yaml", []byte(c.text))
@@ -133,6 +137,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("underlay: 255.255.255.0/24\nnodes: [{name: a, ip: 255.255.255.1}]"))
 	f.Add([]byte("underlay: 0.0.0.0/8\nnodes: [{name: a, ip: 0.0.0.1}]\noutside: [{name: b, ip: 0.0.0.2}]"))
 	f.Add([]byte("nodes: [{name: a}]\nservices: [{namespace: a, name: b, clusterIP: 172.30.0.1, ports: [{port: 80, targetPort: 8080}]}]"))
+	f.Add([]byte("nodes: [{name: a}]\npods: [{namespace: a, name: b, node: a, ports: [{name: http, containerPort: 80, protocol: SCTP}]}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		topology, err := Parse("fuzz", text)
 		if err != nil {

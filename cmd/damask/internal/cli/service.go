@@ -160,49 +160,6 @@ func (s *session) applyService(ctx context.Context, wish *servicelbv1.Service) (
 	return answer.GetService(), "stored", err
 }
 
-func (a *app) serviceDeleteCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "delete NAMESPACE/NAME...",
-		Short: "Delete services with their endpoints, and free their addresses and ports",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
-			return eachNamed(args, "service", func(namespace, name string) error {
-				if _, err := s.services.DeleteService(ctx, &servicelbv1.DeleteServiceRequest{Namespace: namespace, Name: name}); err != nil {
-					return explain(err)
-				}
-				_, err := fmt.Fprintf(command.OutOrStdout(), "service %s/%s deleted\n", namespace, name)
-				return err
-			})
-		}),
-		ValidArgsFunction: a.complete(manyNames, serviceNames),
-	}
-}
-
-func (a *app) deleteEndpointSliceCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "endpointslice NAMESPACE/NAME...",
-		Short: "Delete endpoint slices",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
-			return eachNamed(args, "endpoint slice", func(namespace, name string) error {
-				if _, err := s.slices.DeleteEndpointSlice(ctx, &servicelbv1.DeleteEndpointSliceRequest{Namespace: namespace, Name: name}); err != nil {
-					return explain(err)
-				}
-				_, err := fmt.Fprintf(command.OutOrStdout(), "endpoint slice %s/%s deleted\n", namespace, name)
-				return err
-			})
-		}),
-		ValidArgsFunction: a.complete(manyNames, func(ctx context.Context, s *session) ([]string, error) {
-			all, err := s.endpointSlices(ctx, "", "")
-			names := make([]string, len(all))
-			for i, slice := range all {
-				names[i] = slice.GetNamespace() + "/" + slice.GetName()
-			}
-			return names, err
-		}),
-	}
-}
-
 // eachNamed calls do for each NAMESPACE/NAME. One that fails does not keep the
 // others.
 func eachNamed(args []string, kind string, do func(namespace, name string) error) error {

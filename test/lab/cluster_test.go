@@ -252,6 +252,13 @@ func (c *cluster) check(at place, lines ...string) []checkResult {
 	return results
 }
 
+// soon is eventually without a judgement: it gives up after a while.
+func (c *cluster) soon(holds func() bool) {
+	for deadline := time.Now().Add(5 * time.Second); !holds() && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // eventually looks again and again until something holds of which nobody tells
 // when it does.
 func (c *cluster) eventually(t *testing.T, what string, holds func() bool) {

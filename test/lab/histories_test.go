@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
 // steps is how long each history is; DAMASK_SEEDS names others to run
@@ -42,7 +44,7 @@ func TestRandomHistoriesEndAsIfCompiledFromScratch(t *testing.T) {
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			h := &history{
 				c: up(t, threeNodes), t: t, random: rand.New(rand.NewPCG(seed, 0)),
-				group: map[string]int{"default": 0}, pods: map[string]string{}, off: map[string]bool{}, mode: "multitenant",
+				group: map[string]int{"default": 0}, pods: map[string]string{}, off: map[string]bool{}, mode: "multitenant", services: map[string]bool{},
 			}
 			for i := range steps {
 				h.step()
@@ -70,6 +72,8 @@ type history struct {
 	made  int               // pods ever made, for names
 	off   map[string]bool   // nodes without power
 	mode  string
+
+	services map[string]bool // NAMESPACE/NAME; each has port 80, and the pods of its namespace behind it
 }
 
 var nodeNames = []string{"node1", "node2", "node3"}
@@ -83,9 +87,10 @@ func (h *history) step() {
 		{6, h.addPod}, {4, h.deletePod}, {2, h.createNamespace}, {1, h.deleteNamespace},
 		{4, h.join}, {3, h.isolate}, {2, h.makeGlobal}, {1, h.switchMode},
 		{1, h.powerOff}, {3, h.powerOn}, {2, h.restartAgent},
+		{4, h.createService}, {2, h.deleteService},
 	}
 	for {
-		n := h.random.IntN(29)
+		n := h.random.IntN(35)
 		for _, m := range moves {
 			if n -= m.weight; n < 0 {
 				if m.try() {
@@ -133,7 +138,7 @@ func (h *history) addPod() bool {
 	}
 	h.made++
 	name := fmt.Sprintf("%s/p%d", ns, h.made)
-	h.do("lab", "pod", "add", name, "--node", node)
+	h.do("lab", "pod", "add", name, "--node", node, "--label", "app=any")
 	h.pods[name] = node
 	return true
 }
@@ -145,6 +150,28 @@ func (h *history) deletePod() bool {
 	}
 	h.do("lab", "pod", "delete", pod)
 	delete(h.pods, pod)
+	return true
+}
+
+// createService makes a service, also in a namespace that is not there: its tenants
+// reach it when the namespace comes.
+func (h *history) createService() bool {
+	name := fmt.Sprintf("ns%d/s%d", h.random.IntN(6), h.random.IntN(3))
+	if h.services[name] || len(h.off) > 0 {
+		return false
+	}
+	h.do("service", "create", name, "--port", "80:"+port, "--selector", "app=any")
+	h.services[name] = true
+	return true
+}
+
+func (h *history) deleteService() bool {
+	name, ok := pick(h, h.services, anyone)
+	if !ok || len(h.off) > 0 {
+		return false
+	}
+	h.do("service", "delete", name)
+	delete(h.services, name)
 	return true
 }
 
@@ -259,7 +286,12 @@ func (h *history) compare() {
 	}
 	h.c.refresh()
 	h.compareVNIDs()
+	for name := range h.services {
+		h.c.settled(h.t, name, h.podsOf(namespaceOf(name)))
+	}
 	for _, n := range nodeNames {
+		// A namespace is created without waiting for nodes that have services in it.
+		h.c.soon(func() bool { return len(h.c.flowDifferences(h.t, n)) == 0 })
 		h.c.wantFlowsFromScratch(h.t, n)
 	}
 	h.comparePackets()
@@ -284,9 +316,31 @@ func (h *history) compareVNIDs() {
 	}
 }
 
-// comparePackets tries every pair of pods.
+// compareService wants a connection to a service to be refused, which shows that it got
+// there: no pod of a history listens. One of another tenant's is not answered.
+func (h *history) compareService(from string, s pipeline.Service, r checkResult) {
+	h.t.Helper()
+	_, known := h.group[s.Namespace]
+	want := h.mode == "subnet" || h.group[namespaceOf(from)] == 0 || known && mayTalk(h.group, namespaceOf(from), s.Namespace)
+	if got := strings.Contains(r.Error, refused); got != want {
+		h.t.Errorf("%s (%s) to service %s/%s: got there %t, want %t (%s)", from, h.pods[from], s.Namespace, s.Name, got, want, r.Error)
+	}
+}
+
+// podsOf counts the pods of a namespace.
+func (h *history) podsOf(namespace string) (n int) {
+	for pod := range h.pods {
+		if namespaceOf(pod) == namespace {
+			n++
+		}
+	}
+	return n
+}
+
+// comparePackets tries every pair of pods, and every pod with every service.
 func (h *history) comparePackets() {
 	h.t.Helper()
+	services := h.c.services()
 	names := slices.Sorted(maps.Keys(h.pods))
 	for _, from := range names {
 		var lines []string
@@ -297,10 +351,18 @@ func (h *history) comparePackets() {
 				to = append(to, other)
 			}
 		}
+		pods := len(lines)
+		for _, s := range services {
+			lines = append(lines, fmt.Sprintf("tcp %s:80 1", s.ClusterIPs[0]))
+		}
 		if len(lines) == 0 {
 			return
 		}
-		for i, r := range h.c.check(inPod(from), lines...) {
+		results := h.c.check(inPod(from), lines...)
+		for i, s := range services {
+			h.compareService(from, s, results[pods+i])
+		}
+		for i, r := range results[:pods] {
 			want := h.mode == "subnet" || mayTalk(h.group, namespaceOf(from), namespaceOf(to[i]))
 			if r.OK != want {
 				h.t.Errorf("%s (%s) to %s (%s): reached %t, want %t (%s)", from, h.pods[from], to[i], h.pods[to[i]], r.OK, want, r.Error)

@@ -17,18 +17,27 @@ import (
 // ports that OVSDB holds.
 func (c *cluster) wantFlowsFromScratch(t *testing.T, name string) {
 	t.Helper()
+	for _, difference := range c.flowDifferences(t, name) {
+		t.Error(difference)
+	}
+}
+
+// flowDifferences answers what wantFlowsFromScratch complains of.
+func (c *cluster) flowDifferences(t *testing.T, name string) (all []string) {
+	t.Helper()
 	want := textOf(c.compiled(t, name))
 	got := c.flowLines(name)
 	for _, line := range got {
 		if !slices.Contains(want, line) {
-			t.Errorf("%s has a flow that nothing asks for: %s", name, line)
+			all = append(all, fmt.Sprintf("%s has a flow that nothing asks for: %s", name, line))
 		}
 	}
 	for _, line := range want {
 		if !slices.Contains(got, line) {
-			t.Errorf("%s lacks a flow: %s", name, line)
+			all = append(all, fmt.Sprintf("%s lacks a flow: %s", name, line))
 		}
 	}
+	return all
 }
 
 // flowLines answers br0's flows, one normal line each.
@@ -112,7 +121,40 @@ func (c *cluster) compiled(t *testing.T, name string) []openflow.Flow {
 		flows = append(flows, pipeline.PodFragment(node, pipeline.Pod{Namespace: p.namespace, Name: p.name, IP: p.ip, Port: p.ofport, VNID: vnid}).Flows...)
 		flows = append(flows, pipeline.TenantFragment(node, vnid).Flows...)
 	}
+	for _, s := range c.services() {
+		if vnid, known := vnids[s.Namespace]; known {
+			s.VNID = uint32(vnid)
+			flows = append(flows, pipeline.ServiceFragment(node, s).Flows...)
+		}
+	}
 	return flows
+}
+
+// services answers the services that have cluster IPs, as the API has them.
+func (c *cluster) services() []pipeline.Service {
+	c.t.Helper()
+	var list struct {
+		Items []struct {
+			Namespace, Name string
+			ClusterIPs      []netip.Addr `json:"clusterIps"`
+			Ports           []struct {
+				Protocol string
+				Port     uint16
+			}
+		} `json:"items"`
+	}
+	if err := json.Unmarshal([]byte(c.ctl("get", "services", "-o", "json")), &list); err != nil {
+		c.t.Fatal(err)
+	}
+	var all []pipeline.Service
+	for _, item := range list.Items {
+		s := pipeline.Service{Namespace: item.Namespace, Name: item.Name, ClusterIPs: item.ClusterIPs}
+		for _, p := range item.Ports {
+			s.Ports = append(s.Ports, pipeline.ServicePort{Protocol: pipeline.Protocol(strings.TrimPrefix(p.Protocol, "PROTOCOL_")), Port: p.Port})
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // podPort is a pod's port as OVSDB has it.

@@ -34,7 +34,7 @@ func (e *Engine) Cleanup(ctx context.Context) error {
 	for _, at := range fixed {
 		last.drop(at, has[at])
 	}
-	if err := e.sendAll(ctx, plan); err != nil {
+	if err := e.send(ctx, plan.batches...); err != nil {
 		return err
 	}
 	e.book = proxy.Book{}

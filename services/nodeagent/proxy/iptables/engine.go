@@ -46,6 +46,8 @@ type command interface {
 type kernel interface {
 	dump(ctx context.Context) (saved, error)
 	send(ctx context.Context, b *batch) error
+	// generation counts the changes that anybody made to rules; 0: nobody counts.
+	generation() uint32
 }
 
 // Engine writes the rules of one node. Make it with New.
@@ -59,6 +61,7 @@ type Engine struct {
 
 	mu     sync.Mutex // one change at a time; guards what follows
 	synced bool       // the book is what the kernel has
+	seen   uint32     // the generation at which it was so; 0: unknown
 	book   proxy.Book
 }
 
@@ -98,19 +101,24 @@ func (e *Engine) Apply(ctx context.Context, changes ...proxy.Change) error {
 	}
 	b := newBatch()
 	for _, step := range steps {
-		var old, wish fragment
-		if step.Old != nil {
-			old = e.compiler.compile(*step.Old)
-		}
-		if step.New != nil {
-			wish = e.compiler.compile(*step.New)
-		}
-		b.replace(old, wish)
+		e.replace(b, step)
 	}
-	if err := e.kernel.send(ctx, b); err != nil {
+	if err := e.send(ctx, b); err != nil {
 		e.synced = false
 		return err
 	}
 	e.book.Commit(steps)
 	return forgetStale(stepFlows(steps))
+}
+
+// replace adds to a batch what a step changes.
+func (e *Engine) replace(b *batch, step proxy.Step) {
+	var old, wish fragment
+	if step.Old != nil {
+		old = e.compiler.compile(*step.Old)
+	}
+	if step.New != nil {
+		wish = e.compiler.compile(*step.New)
+	}
+	b.replace(old, wish)
 }

@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"context"
 	"strings"
 
 	"github.com/damask-sdn/damask/services/nodeagent/proxy"
@@ -47,16 +46,6 @@ func (p *parts) changes() proxy.Changes {
 
 // newParts makes the plan for a change of any size.
 func (e *Engine) newParts() *parts { return &parts{limit: e.partChains} }
-
-// sendAll sends the batches in their order, up to the first that fails.
-func (e *Engine) sendAll(ctx context.Context, all *parts) error {
-	for _, b := range all.batches {
-		if err := e.kernel.send(ctx, b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // dropOrder has chains of services in an order in which they can go one by one: each
 // before those that it jumps to.

@@ -15,6 +15,9 @@ import (
 type pretend struct {
 	chains saved
 	sent   int // batches that were not empty
+	dumps  int
+	// commits counts what anybody changed, as the nft backend's generation does.
+	commits uint32
 }
 
 // newPretend is a kernel with its built-in chains and somebody else's rules in them.
@@ -27,7 +30,10 @@ func newPretend() *pretend {
 	return k
 }
 
+func (k *pretend) generation() uint32 { return 1 + k.commits }
+
 func (k *pretend) dump(context.Context) (saved, error) {
+	k.dumps++
 	// By way of the text, as in life.
 	var text strings.Builder
 	for _, table := range []string{tableNAT, tableFilter} {
@@ -64,6 +70,7 @@ func (k *pretend) send(_ context.Context, b *batch) error {
 		}
 		if line == "COMMIT" {
 			k.chains = maps.Clone(next)
+			k.commits++
 			continue
 		}
 		if err := line1(next, table, line); err != nil {
@@ -131,6 +138,7 @@ func (k *pretend) NewChain(table, chain string) error {
 		return errors.New("the chain is there already")
 	}
 	k.chains[at] = []string{}
+	k.commits++
 	return nil
 }
 
@@ -143,5 +151,6 @@ func (k *pretend) Insert(table, chain string, position int, words ...string) err
 			words[i] = `"` + w + `"`
 		}
 	}
+	k.commits++
 	return line1(k.chains, table, "-I "+chain+" "+strings.Join(words, " "))
 }

@@ -98,6 +98,12 @@ func TestRandomHistoryEndsWhereAFullLoadEnds(t *testing.T) {
 					changes = append(changes, proxy.Change{Key: s.Key, Service: &s})
 				}
 			}
+			if rapid.Bool().Draw(t, "whole") {
+				if _, err := e.Sync(t.Context(), state); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
 			if err := e.Apply(t.Context(), changes...); err != nil {
 				t.Fatal(err)
 			}
@@ -130,14 +136,20 @@ func TestAnyDamageIsRepairedByOneSync(t *testing.T) {
 			s := drawService(t)
 			state[s.Key] = s
 		}
-		if _, err := pretendEngine(k).Sync(t.Context(), state); err != nil {
-			t.Fatal(err)
+		e := pretendEngine(k)
+		for range rapid.IntRange(1, 2).Draw(t, "syncs") {
+			if _, err := e.Sync(t.Context(), state); err != nil {
+				t.Fatal(err)
+			}
 		}
 		want := shape(k)
 		for range rapid.IntRange(1, 5).Draw(t, "damages") {
 			damage(t, k)
 		}
-		if _, err := pretendEngine(k).Sync(t.Context(), state); err != nil {
+		if rapid.Bool().Draw(t, "restart") {
+			e = pretendEngine(k)
+		}
+		if _, err := e.Sync(t.Context(), state); err != nil {
 			t.Fatal(err)
 		}
 		if got := shape(k); !maps.EqualFunc(got, want, slices.Equal) {
@@ -178,4 +190,5 @@ func damage(t *rapid.T, k *pretend) {
 		rules = slices.Insert(rules, 0, "-s 192.0.2.7/32 -j RETURN")
 	}
 	k.chains[at] = rules
+	k.commits++
 }

@@ -30,13 +30,16 @@ type section struct {
 func newBatch() *batch { return &batch{tables: map[string]*section{tableNAT: {}, tableFilter: {}}} }
 
 // empty says that there is nothing to send.
-func (b *batch) empty() bool {
+func (b *batch) empty() bool { return b.commits() == 0 }
+
+// commits is how many tables it changes, each in a commit of its own.
+func (b *batch) commits() (n uint32) {
 	for _, s := range b.tables {
 		if len(s.declare)+len(s.rules)+len(s.remove) > 0 {
-			return false
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // chains is how many chains the batch writes or takes out.

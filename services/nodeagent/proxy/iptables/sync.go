@@ -27,7 +27,11 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.synced = false
+	if e.untouched() {
+		return e.syncUntouched(ctx, state)
+	}
+	e.synced, e.seen = false, 0
+	now := e.kernel.generation() // before the dump: who writes meanwhile is noticed next time
 	has, err := e.kernel.dump(ctx)
 	if err != nil {
 		return proxy.Changes{}, err
@@ -44,7 +48,7 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 	}
 	late := b.compareJumps(has)
 	plan.dropServices(has, want.chains)
-	if err := e.sendAll(ctx, plan); err != nil {
+	if err := e.send(ctx, plan.batches...); err != nil {
 		return proxy.Changes{}, err
 	}
 	if err := e.putJumps(late, b); err != nil {
@@ -53,7 +57,11 @@ func (e *Engine) Sync(ctx context.Context, state proxy.State) (proxy.Changes, er
 	flows := stepFlows(e.book.Steps(state))
 	e.book.Replace(state)
 	e.synced = true
-	return plan.changes(), forgetStale(flows)
+	changes := plan.changes()
+	if changes.None() {
+		e.seen = now
+	}
+	return changes, forgetStale(flows)
 }
 
 // wish compiles the whole state.

@@ -115,8 +115,8 @@ func run(ctx context.Context, config vm.Config, cache string, env, args []string
 		}
 		return exitDied, err
 	}
-	say(fmt.Sprintf("linux %s by %s: started after %.1f s, off after %.1f s, %d of %d MiB were free",
-		kernel.Version, config.Accelerator, result.Boot.Seconds(), result.Total.Seconds(), result.MemoryFree>>10, config.Memory))
+	say(fmt.Sprintf("linux %s by %s: started after %.1f s, off after %.1f s (%.1f s of processor time), %d of %d MiB were free",
+		kernel.Version, config.Accelerator, result.Boot.Seconds(), result.Total.Seconds(), result.Processor.Seconds(), result.MemoryFree>>10, config.Memory))
 	return result.Code, nil
 }
 

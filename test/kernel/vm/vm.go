@@ -45,6 +45,8 @@ type Result struct {
 	Boot time.Duration
 	// Total is the time until the machine was off.
 	Total time.Duration
+	// Processor is the time that qemu had a processor of the host.
+	Processor time.Duration
 	// MemoryFree is what was available at the end, in KiB.
 	MemoryFree uint64
 }
@@ -94,6 +96,7 @@ func Run(ctx context.Context, config Config, job control.Job, output io.Writer) 
 	waitErr := cmd.Wait()
 	// A machine that never came to its ports leaves nobody to talk to.
 	err = errors.Join(lines.Close(), out.Close(), <-talked, <-copied)
+	s.result.Processor = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return s.judge(ctx, err, waitErr, complaints.String())
 }
 

@@ -159,13 +159,14 @@ func (o *Operator) HostSubnets(ctx context.Context) (map[string]*ipamv1.HostSubn
 	}
 }
 
-// pollEvery is the pause between two looks at what cannot be waited for.
-const pollEvery = 30 * time.Millisecond
+// minPause is the first pause between two looks at what cannot be waited for, and
+// the shortest.
+const minPause = 30 * time.Millisecond
 
 // AwaitRegistered returns when the node with that identity has its HostSubnet.
 func (o *Operator) AwaitRegistered(ctx context.Context, node, uid string) error {
 	client := ipamv1.NewHostSubnetServiceClient(o.ipam)
-	for {
+	for begin := time.Now(); ; {
 		answer, err := client.GetHostSubnet(ctx, &ipamv1.GetHostSubnetRequest{Node: node})
 		if err == nil && answer.GetHostSubnet().GetNodeUid() == uid {
 			return nil
@@ -173,7 +174,7 @@ func (o *Operator) AwaitRegistered(ctx context.Context, node, uid string) error 
 		if err != nil && status.Code(err) != codes.NotFound {
 			return worded(err)
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, begin); err != nil {
 			return fmt.Errorf("node %s is not registered: %w", node, err)
 		}
 	}
@@ -189,7 +190,7 @@ func (o *Operator) AwaitAgent(ctx context.Context, address string) error {
 	defer conn.Close()
 	client := nodev1.NewNodeServiceClient(conn)
 	missing := "it does not answer"
-	for {
+	for begin := time.Now(); ; {
 		answer, err := client.GetNodeStatus(ctx, &nodev1.GetNodeStatusRequest{})
 		switch {
 		case err == nil && answer.GetStatus().GetReady():
@@ -199,7 +200,7 @@ func (o *Operator) AwaitAgent(ctx context.Context, address string) error {
 		case !slices.Contains([]codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled}, status.Code(err)):
 			return worded(err)
 		}
-		if err := pause(ctx); err != nil {
+		if err := pause(ctx, begin); err != nil {
 			return fmt.Errorf("the agent is not ready: %s: %w", missing, err)
 		}
 	}
@@ -218,11 +219,13 @@ func worded(err error) error {
 	return refusal{err}
 }
 
-func pause(ctx context.Context) error {
+// pause waits for a tenth of the time since begin: a slow machine, which needs all
+// its strength for what is waited for, is asked as often as a quick one.
+func pause(ctx context.Context, begin time.Time) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(pollEvery):
+	case <-time.After(max(minPause, time.Since(begin)/10)):
 		return nil
 	}
 }

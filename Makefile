@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test test-unit test-lab test-kernel fuzz check fix bench generate packages clean \
+.PHONY: help build demo demo-down test test-unit test-lab test-kernel test-datapaths fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -44,18 +44,31 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
-# What of the lab suites `make test-kernel` runs when RUN does not say.
-KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch
+# What of the lab suites run on both datapaths when RUN does not say.
+KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|WholeCluster|EveryFailure|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection
 VM            := $(CURDIR)/.cache/kernel/test
+# A machine without the kernel's module runs the tests on it in a virtual machine.
+IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_REQUIRE_REAL
+LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run '$(or $(RUN),$(KERNEL_SUITES))'
+BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
-test-kernel: build ## The same in a virtual machine, on the kernel's datapath (RUN=regexp picks some)
+$(VM)/lab.test: FORCE
 	@tools/install-packages.sh kernel
 	@mkdir -p $(VM)
-	@go build -o $(VM)/run ./test/kernel && go test -c -o $(VM)/lab.test ./test/lab && CGO_ENABLED=0 go build -o $(VM)/probe ./test/probe
-	@cd test/lab && DAMASK_DATAPATH=system DAMASK_PROBE=$(VM)/probe \
-	  $(VM)/run -cache $(CURDIR)/.cache/kernel -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_REQUIRE_REAL \
-	  $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run '$(or $(RUN),$(KERNEL_SUITES))' 2>&1 \
-	  | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+	@go build -o $(VM)/run ./test/kernel && CGO_ENABLED=0 go build -o $(VM)/probe ./test/probe && go test -c -o $@ ./test/lab
+
+test-kernel: build $(VM)/lab.test ## Whole clusters on the kernel's datapath, in a virtual machine (RUN=regexp picks some)
+	@cd test/lab && export DAMASK_DATAPATH=system DAMASK_PROBE=$(VM)/probe && \
+	  $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); exit $${PIPESTATUS[0]}
+
+test-datapaths: build $(VM)/lab.test ## The same on both datapaths, and one table of the results
+	@cd test/lab && export DAMASK_PROBE=$(VM)/probe && \
+	  { DAMASK_DATAPATH=netdev $(LAB_TEST) 2>&1 | tee $(VM)/netdev.log | $(BRIEFLY); \
+	    DAMASK_DATAPATH=system $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); true; }
+	@go run ./test/kernel/compare netdev=$(VM)/netdev.log system=$(VM)/system.log
+
+.PHONY: FORCE
+FORCE:
 
 fuzz: packages ## Fuzz every parser and every wire, FUZZTIME each (10s)
 	@FUZZTIME=$(or $(FUZZTIME),10s) tools/fuzz.sh

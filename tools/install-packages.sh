@@ -13,7 +13,7 @@ declare -A package_of=(
   [arping]=iputils-arping [ethtool]=ethtool [tcpdump]=tcpdump [iperf3]=iperf3 [gcc]=gcc
 )
 if [ "${1:-}" = kernel ]; then
-  package_of+=([qemu-system-x86_64]=qemu-system-x86 [depmod]=kmod [xz]=xz-utils [unshare]=util-linux)
+  package_of+=([qemu-system-x86_64]=qemu-system-x86 [depmod]=kmod [xz]=xz-utils)
 fi
 
 missing=()

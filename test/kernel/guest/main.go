@@ -56,6 +56,7 @@ func run() error {
 	if err := enterRoot(job); err != nil {
 		return report.Encode(control.Report{Failed: err.Error()})
 	}
+	comeOfAge()
 	if err := report.Encode(control.Report{Booted: clock()}); err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func run() error {
 // clock is the time since the machine's power was switched on, in seconds.
 func clock() float64 {
 	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
 		return 0
 	}
 	return float64(now.Nano()) / 1e9

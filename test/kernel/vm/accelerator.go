@@ -20,8 +20,8 @@ const (
 )
 
 // bootLimit is what a boot takes at most with hardware that works: it needs a
-// second or two.
-const bootLimit = 12 * time.Second
+// second or two, and then comes of age (see guest).
+const bootLimit = 20 * time.Second
 
 // Accelerator answers KVM when a machine boots with it, else TCG. That there is a
 // /dev/kvm says little: inside a virtual machine it may be there, be opened, and

@@ -1,0 +1,140 @@
+// Command compare prints the results of the same tests on several datapaths beside one
+// another.
+//
+//	compare netdev=FILE system=FILE
+//
+// Each file is what a test program printed with -test.v. It promises to fail unless
+// every test that is in one of them passed in all of them. It must not run anything.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+func main() {
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: compare NAME=FILE NAME=FILE ...")
+		os.Exit(2)
+	}
+	var runs []run
+	for _, arg := range os.Args[1:] {
+		name, path, _ := strings.Cut(arg, "=")
+		file, err := os.Open(path)
+		if err == nil {
+			var r run
+			r, err = read(name, file)
+			runs = append(runs, r)
+			file.Close()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "compare:", err)
+			os.Exit(2)
+		}
+	}
+	if !table(os.Stdout, runs) {
+		os.Exit(1)
+	}
+}
+
+// run is what one run of the tests came to.
+type run struct {
+	name    string
+	order   []string          // tests, in the order of the file
+	results map[string]result // by test
+	figures map[string][]string
+}
+
+// result is of one test.
+type result struct{ verdict, seconds string }
+
+var (
+	resultLine = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\)`)
+	// startLine is written before what a test logs.
+	startLine = regexp.MustCompile(`^=== (?:RUN|NAME|CONT)\s+(\S+)`)
+	// figureLine is a log line that says that it is a figure to compare.
+	figureLine = regexp.MustCompile(`^\s+\S+_test\.go:\d+: figure: (.*)$`)
+)
+
+// read takes the results out of what a test program printed.
+func read(name string, from io.Reader) (run, error) {
+	r := run{name: name, results: map[string]result{}, figures: map[string][]string{}}
+	current := ""
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if m := startLine.FindStringSubmatch(line); m != nil {
+			current = m[1]
+		} else if m := figureLine.FindStringSubmatch(line); m != nil {
+			r.figures[current] = append(r.figures[current], m[1])
+		} else if m := resultLine.FindStringSubmatch(line); m != nil {
+			current = m[2]
+			if _, seen := r.results[current]; !seen {
+				r.order = append(r.order, current)
+			}
+			r.results[current] = result{strings.ToLower(m[1]), m[3]}
+		}
+	}
+	return r, lines.Err()
+}
+
+// table prints all tests and tells whether all of them passed everywhere. A test that
+// was skipped has not passed.
+func table(to io.Writer, runs []run) bool {
+	var tests []string
+	for _, r := range runs {
+		for _, test := range r.order {
+			if !slices.Contains(tests, test) {
+				tests = append(tests, test)
+			}
+		}
+	}
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	header := "TEST"
+	for _, r := range runs {
+		header += "\t" + strings.ToUpper(r.name)
+	}
+	fmt.Fprintln(w, header)
+	good, passed := len(tests) > 0, 0
+	for _, test := range tests {
+		row, all := words(test), true
+		for _, r := range runs {
+			got, ran := r.results[test]
+			if !ran {
+				got.verdict = "did not run"
+			} else {
+				got.verdict += " " + got.seconds + " s"
+			}
+			all = all && strings.HasPrefix(got.verdict, "pass")
+			row += "\t" + got.verdict
+		}
+		fmt.Fprintln(w, row)
+		if all {
+			passed++
+		}
+		good = good && all
+	}
+	_ = w.Flush()
+	for _, test := range tests {
+		for _, r := range runs {
+			for _, figure := range r.figures[test] {
+				fmt.Fprintf(to, "%s, %s: %s\n", words(test), r.name, figure)
+			}
+		}
+	}
+	fmt.Fprintf(to, "%d of %d pass on all of them\n", passed, len(tests))
+	return good
+}
+
+// words is a test's name as a reader wants it: subtests indented below their test.
+func words(test string) string {
+	parts := strings.Split(strings.TrimPrefix(test, "Test"), "/")
+	return strings.Repeat("  ", len(parts)-1) + strings.ReplaceAll(parts[len(parts)-1], "_", " ")
+}

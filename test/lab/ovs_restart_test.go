@@ -13,9 +13,10 @@ func TestConnectionsAndPortNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 		c.start(inPod(target), "reply", port)
 	}
 	before := c.ofports("node1")
-	for _, process := range []string{"ovs-vswitchd", "ovsdb-server"} {
+	for _, end := range [][2]string{{"ovs-vswitchd", "KILL"}, {"ovs-vswitchd", "TERM"}, {"ovsdb-server", "KILL"}, {"ovsdb-server", "TERM"}} {
+		process, signal := end[0], end[1]
 		load := c.start(inPod("red/client"), "flow", c.podIP("red/far")+":"+port, "1ms")
-		c.run("lab", "kill", "--name", c.name, "node1", process, "--signal", "KILL")
+		c.run("lab", "kill", "--name", c.name, "node1", process, "--signal", signal)
 		c.run("lab", "start", "--name", c.name, "node1", process)
 		c.eventually(t, "pods talk after a restart of "+process, func() bool {
 			results := c.check(inPod("red/client"), "icmp "+c.podIP("red/near")+" 56", "icmp "+c.podIP("red/far")+" 56")
@@ -27,13 +28,14 @@ func TestConnectionsAndPortNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 		if err := json.Unmarshal(load.end(t), &seen); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s killed and started: no packet for %d ms; %+v", process, seen.LongestGapMicros/1000, seen)
+		t.Logf("figure: %s ended by %s and started: no packet for %d ms, %d of %d datagrams lost, %d of %d new connections refused", process, signal,
+			seen.LongestGapMicros/1000, seen.UDPSent-seen.UDPReturned, seen.UDPSent, seen.Refused, seen.Refused+seen.Connected)
 		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
-			t.Errorf("%s: the TCP connection did not survive: %+v", process, seen)
+			t.Errorf("%s ended by %s: the TCP connection did not survive: %+v", process, signal, seen)
 		}
-	}
-	if after := c.ofports("node1"); !maps.Equal(before, after) {
-		t.Errorf("OpenFlow ports were %v and are %v", before, after)
+		if after := c.ofports("node1"); !maps.Equal(before, after) {
+			t.Errorf("%s ended by %s: OpenFlow ports were %v and are %v", process, signal, before, after)
+		}
 	}
 	c.wantFlowsFromScratch(t, "node1")
 }

@@ -61,6 +61,27 @@ func flow(addr, every string) error {
 	return errors.Join(json.NewEncoder(os.Stdout).Encode(&seen), udp.Close(), stream.Close())
 }
 
+// stream is flow with nothing but the one long-lived connection.
+func stream(addr, every string) error {
+	interval, err := time.ParseDuration(every)
+	if err != nil {
+		return err
+	}
+	conn, err := net.DialTimeout("tcp4", addr, answerWithin)
+	if err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	var seen traffic
+	var wg sync.WaitGroup
+	wg.Go(func() { records(conn, interval, stop, &seen) })
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	close(stop)
+	wg.Wait()
+	return errors.Join(json.NewEncoder(os.Stdout).Encode(&seen), conn.Close())
+}
+
 // datagrams sends a numbered packet every interval and counts what returns.
 func datagrams(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen *traffic) {
 	var lastBack, longest atomic.Int64

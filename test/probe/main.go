@@ -20,7 +20,8 @@ probe load PROTOCOL ADDR:PORT count|rate N
 probe talk ADDR:PORT INTERVAL    ask "serve" by UDP from one socket until standard input closes; print JSON: who answered
 probe flow ADDR:PORT INTERVAL    send numbered UDP packets, and keep one TCP stream and new TCP
                                    connections going, until standard input closes; print JSON
-probe reply PORT                 the other end of flow
+probe stream ADDR:PORT INTERVAL  flow's one TCP stream and nothing else
+probe reply PORT                 the other end of flow and stream
 probe forge                      send the lies that standard input names, one a line (see forge.go)
 probe hear PORT                  report each UDP packet that arrives until standard input closes; print JSON
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
@@ -65,6 +66,8 @@ func run(args []string) error {
 		return talk(args[1], args[2])
 	case len(args) == 3 && args[0] == "flow":
 		return flow(args[1], args[2])
+	case len(args) == 3 && args[0] == "stream":
+		return stream(args[1], args[2])
 	case len(args) == 2 && args[0] == "reply":
 		return reply(args[1])
 	case len(args) == 1 && args[0] == "forge":

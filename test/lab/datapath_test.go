@@ -1,0 +1,156 @@
+package lab
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The tests of this file are of what differs between the two datapaths. Each runs on
+// both, says what holds on this one, and fails if it worked as on the other.
+
+// oneService is a service whose backends the test chooses.
+const oneService = oneTenantOnTwoNodes + `
+services:
+- {namespace: red, name: web, clusterIP: 172.30.0.10, ports: [{name: tcp, port: 80, targetPort: 8080}]}
+`
+
+// TestSegmentsOfAConnectionPassTheSwitchWhole sends a lot of data through the switch.
+// The kernel's datapath passes frames on whose checksums are still to be filled in, so
+// TCP hands over many segments as one frame. A userspace switch must get every frame
+// complete.
+func TestSegmentsOfAConnectionPassTheSwitchWhole(t *testing.T) {
+	c := up(t, oneTenantOnTwoNodes)
+	setting := "on"
+	if userspace() {
+		setting = "off"
+	}
+	const wire = 14 // bytes of an Ethernet header
+	for _, target := range []string{"red/near", "red/far"} {
+		c.start(inPod(target), "serve", port, target)
+		before := c.received(t, "node1", "red/client")
+		wantAll(t, inPod("red/client"), c.check(inPod("red/client"), "tcp "+c.podIP(target)+":"+port+" 4000000"))
+		after := c.received(t, "node1", "red/client")
+		size := (after.bytes - before.bytes) / max(1, after.packets-before.packets)
+		t.Logf("figure: to %s: %d bytes in %d frames, %d bytes a frame", target, after.bytes-before.bytes, after.packets-before.packets, size)
+		if whole := size > podMTU+wire; whole == userspace() {
+			t.Errorf("to %s: frames of %d bytes on average; larger than the MTU: %t, want %t", target, size, whole, !userspace())
+		}
+	}
+	for at, device := range map[place]string{inPod("red/client"): "eth0", onNode("node1"): "tun0"} {
+		if got := feature(c.exec(at, "ethtool", "--show-offload", device), "tx-checksumming"); got != setting {
+			t.Errorf("%s: tx-checksumming of %s is %q, want %s", at, device, got, setting)
+		}
+	}
+}
+
+// feature answers the value of a feature in what ethtool shows.
+func feature(text, name string) string {
+	for line := range strings.Lines(text) {
+		if value, found := strings.CutPrefix(strings.TrimSpace(line), name+": "); found {
+			return strings.Fields(value)[0]
+		}
+	}
+	return ""
+}
+
+// counted is what the switch has received from a port.
+type counted struct{ packets, bytes int }
+
+var receivedLine = regexp.MustCompile(`rx pkts=(\d+), bytes=(\d+)`)
+
+func (c *cluster) received(t *testing.T, node, pod string) counted {
+	t.Helper()
+	out := c.exec(onNode(node), "ovs-ofctl", "-O", "OpenFlow13", "dump-ports", "br0", fmt.Sprint(c.ofports(node)[pod]))
+	match := receivedLine.FindStringSubmatch(out)
+	if match == nil {
+		t.Fatalf("no counters in %s", out)
+	}
+	packets, _ := strconv.Atoi(match[1])
+	bytes, _ := strconv.Atoi(match[2])
+	return counted{packets, bytes}
+}
+
+// TestAServicesReplyGetsItsAddressInTheZoneThatTheKernelHas looks at what the datapath
+// does with replies of services. The kernel's datapath shares conntrack zone 0 with
+// iptables and gives them the service's address itself; userspace has a zone of its
+// own, and sends them to the kernel.
+func TestAServicesReplyGetsItsAddressInTheZoneThatTheKernelHas(t *testing.T) {
+	c := up(t, oneService)
+	c.start(inPod("red/near"), "serve", port, "near")
+	c.start(inPod("red/far"), "serve", port, "far")
+	for pod, server := range map[string]string{"red/near": "near", "red/far": "far"} {
+		c.apply(t, slice("red/web", 8080, c.podIP(pod)))
+		c.settled(t, "red/web", 1)
+		c.wantAnswers(t, inPod("red/client"), "tcp", "172.30.0.10:80", server+" "+c.podIP("red/client"))
+
+		flows := c.exec(onNode("node1"), "ovs-appctl", "dpctl/dump-flows")
+		entries := c.exec(onNode("node1"), "ovs-appctl", "dpctl/dump-conntrack")
+		ownZone, natted := strings.Contains(flows, "zone=25"), strings.Contains(flows, "ct(nat)")
+		if ownZone != userspace() || natted == userspace() {
+			t.Errorf("%s: the datapath uses a zone of its own: %t, and ct(nat) in zone 0: %t:\n%s", pod, ownZone, natted, flows)
+		}
+		// The kernel's connection, whose reply comes from the backend, is the datapath's
+		// own only where the two share a zone.
+		shared := fmt.Sprintf("dst=172.30.0.10,sport=%%,dport=80),reply=(src=%s", c.podIP(pod))
+		if got := matches(entries, shared); got == userspace() {
+			t.Errorf("%s: the datapath knows the kernel's translation: %t, want %t:\n%s", pod, got, !userspace(), entries)
+		}
+	}
+}
+
+// matches tells whether text contains the pattern, in which % is any number.
+func matches(text, pattern string) bool {
+	return regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(pattern), "%", `\d+`)).MatchString(text)
+}
+
+// TestAMarkReachesTheKernelAsTheDatapathCan marks packets that leave by tun0, in both
+// ways. The kernel's datapath hands over the mark itself. A mark does not cross the
+// tap of a userspace switch; what iptables can match there is the source MAC.
+func TestAMarkReachesTheKernelAsTheDatapathCan(t *testing.T) {
+	c := up(t, oneTenantOnTwoNodes)
+	const mark, mac = "0x2a", "0a:59:00:00:00:2a"
+	outside := c.outsideIP("outside")
+	rules := map[string][]string{
+		"mark": {"-m", "mark", "--mark", mark},
+		"mac":  {"-m", "mac", "--mac-source", mac},
+	}
+	for _, rule := range rules {
+		c.exec(onNode("node1"), append([]string{"iptables", "-w", "-t", "mangle", "-A", "PREROUTING", "-i", "tun0"}, append(rule, "-j", "ACCEPT")...)...)
+	}
+	for _, way := range []struct {
+		name, action string
+		arrives      bool
+	}{
+		{"mark", "set_field:" + mark + "->pkt_mark", !userspace()},
+		{"mac", "set_field:" + mac + "->eth_src", true},
+	} {
+		flow := fmt.Sprintf("table=101,priority=500,ip,nw_src=%s,nw_dst=%s", c.podIP("red/client"), outside)
+		c.exec(onNode("node1"), "ovs-ofctl", "-O", "OpenFlow13", "add-flow", "br0", flow+",actions="+way.action+",output:2")
+		before := c.matched(t, way.name, mark, mac)
+		wantAll(t, inPod("red/client"), c.check(inPod("red/client"), "icmp "+outside+" 56"))
+		if got := c.matched(t, way.name, mark, mac) > before; got != way.arrives {
+			t.Errorf("by %s: iptables saw it: %t, want %t", way.name, got, way.arrives)
+		}
+	}
+}
+
+// matched answers how many packets one of the two rules above has matched.
+func (c *cluster) matched(t *testing.T, name, mark, mac string) int {
+	t.Helper()
+	sign := map[string]string{"mark": "mark match " + mark, "mac": mac}[name]
+	out := c.exec(onNode("node1"), "iptables", "-w", "-t", "mangle", "-L", "PREROUTING", "-v", "-x", "-n")
+	for line := range strings.Lines(out) {
+		if strings.Contains(strings.ToLower(line), sign) {
+			n, err := strconv.Atoi(strings.Fields(line)[0])
+			if err != nil {
+				t.Fatalf("no counter in %q", line)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no rule for %s in:\n%s", name, out)
+	return 0
+}

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
@@ -28,6 +29,14 @@ type Config struct {
 	IPAM Servers `yaml:"ipam"`
 	// Tenancy is whom to ask for VNIDs and pods.
 	Tenancy Servers `yaml:"tenancy"`
+	// DNS is whom to ask for the names in firewalls.
+	DNS DNS `yaml:"dns"`
+}
+
+// DNS names recursive DNS servers.
+type DNS struct {
+	// Servers are their addresses, "IP:PORT". Empty: those of /etc/resolv.conf.
+	Servers []string `yaml:"servers"`
 }
 
 // Servers names the replicas of a service.
@@ -51,6 +60,11 @@ func (c *Config) check(r *configfile.Report) {
 	c.NATS.Check(r.In("nats"))
 	c.IPAM.check(r.In("ipam"))
 	c.Tenancy.check(r.In("tenancy"))
+	for i, server := range c.DNS.Servers {
+		if _, err := netip.ParseAddrPort(server); err != nil {
+			r.Addf(fmt.Sprintf("dns.servers[%d]", i), "%q is not IP:PORT", server)
+		}
+	}
 }
 
 func (s Servers) check(r *configfile.Report) {

@@ -21,7 +21,11 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	"github.com/damask-sdn/damask/services/egress/facts"
+	"github.com/damask-sdn/damask/services/egress/names"
 )
+
+// resolvConf names the DNS servers when the configuration does not.
+const resolvConf = "/etc/resolv.conf"
 
 // serviceName is the service's name in identities, buckets and subjects.
 const serviceName = "egress"
@@ -68,6 +72,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 	r := &replica{
 		bucketReplicas: cfg.NATS.Replicas, server: srv, metrics: reg, log: log,
 		neighbours: facts.Neighbours{IPAM: ipam, Tenancy: tenancy},
+		resolver:   names.NewResolver(cfg.DNS.Servers, resolvConf),
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return monitor.Run(ctx) })

@@ -19,6 +19,7 @@ import (
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	"github.com/damask-sdn/damask/services/egress/facts"
+	"github.com/damask-sdn/damask/services/egress/names"
 )
 
 // system is a store, a CA, an ipam and a tenancy, and replicas of the service.
@@ -29,6 +30,7 @@ type system struct {
 	ipam    *ipam
 	tenancy *tenancy
 	replica []string // their addresses
+	dns     []string // servers that replicas ask
 }
 
 // start starts a number of replicas over mutual TLS, on a NATS server of their
@@ -71,6 +73,7 @@ func (s *system) startReplica() (stop func()) {
 	r := &replica{
 		server: srv, metrics: prometheus.NewRegistry(), log: log,
 		neighbours: facts.Neighbours{IPAM: s.ipam.conn, Tenancy: s.tenancy.conn},
+		resolver:   names.NewResolver(s.dns, ""),
 	}
 	s.replica = append(s.replica, srv.Addr().String())
 	return background(t, func(ctx context.Context) error { return r.run(ctx, nc) })
@@ -108,6 +111,7 @@ func (s *system) connect(id identity.ID) *nats.Conn {
 type client struct {
 	egressv1.EgressIPServiceClient
 	egressv1.EgressNodeServiceClient
+	egressv1.EgressNetworkPolicyServiceClient
 }
 
 // as connects as somebody, to some replicas or to all.
@@ -121,7 +125,7 @@ func (s *system) as(id identity.ID, addresses ...string) client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = conn.Close() })
-	return client{egressv1.NewEgressIPServiceClient(conn), egressv1.NewEgressNodeServiceClient(conn)}
+	return client{egressv1.NewEgressIPServiceClient(conn), egressv1.NewEgressNodeServiceClient(conn), egressv1.NewEgressNetworkPolicyServiceClient(conn)}
 }
 
 func (s *system) operator() client { return s.as(identity.Operator("ann")) }

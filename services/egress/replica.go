@@ -17,6 +17,7 @@ import (
 	"github.com/damask-sdn/damask/services/egress/assign"
 	"github.com/damask-sdn/damask/services/egress/facts"
 	"github.com/damask-sdn/damask/services/egress/liveness"
+	"github.com/damask-sdn/damask/services/egress/names"
 	"github.com/damask-sdn/damask/services/egress/server"
 	"github.com/damask-sdn/damask/services/egress/store"
 	"github.com/damask-sdn/damask/services/egress/watch"
@@ -28,17 +29,19 @@ type replica struct {
 	server         *rpcserve.Server
 	metrics        *prometheus.Registry
 	neighbours     facts.Neighbours
+	resolver       *names.Resolver
 	log            hclog.Logger
 }
 
 // run serves from a connection until ctx ends.
 func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
-	book, lease := facts.New(), store.NewLease(nuid.Next())
+	book, namesBook, lease := facts.New(), names.NewBook(), store.NewLease(nuid.Next())
 	b, err := bucket.Await(ctx, nc, bucket.Config{
 		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
 		Observe: func(changes []bucket.Change, reset bool) {
 			lease.Observe(changes, reset)
 			book.Observe(changes, reset)
+			namesBook.Observe(changes, reset)
 		},
 	}, r.log)
 	if err != nil || b == nil {
@@ -88,7 +91,10 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 			r.log.Info("this replica decides")
 			deciding.Set(1)
 			defer deciding.Set(0)
-			return assign.Lead(ctx, book, lease, r.log)
+			deciders, ctx := errgroup.WithContext(ctx)
+			deciders.Go(func() error { return assign.Lead(ctx, book, lease, r.log) })
+			deciders.Go(func() error { return names.Keep(ctx, namesBook, r.resolver, lease, r.log) })
+			return deciders.Wait()
 		})
 	})
 	return group.Wait()

@@ -55,6 +55,7 @@ type Config struct {
 func Register(on grpc.ServiceRegistrar, cfg Config) {
 	egressv1.RegisterEgressIPServiceServer(on, &addresses{store: cfg.Store, log: cfg.Log})
 	egressv1.RegisterEgressNodeServiceServer(on, &nodes{store: cfg.Store, hub: cfg.Hub})
+	egressv1.RegisterEgressNetworkPolicyServiceServer(on, &policies{store: cfg.Store, log: cfg.Log})
 }
 
 // status answers the gRPC status of an error, nil for nil.

@@ -696,7 +696,8 @@ type HostedAddress struct {
 	// The namespace's VNID, by which packets come through the tunnel.
 	Netid uint32 `protobuf:"varint,4,opt,name=netid,proto3" json:"netid,omitempty"`
 	// Which of the node's addresses of this VNID it is, from 0: marks are made of
-	// VNID and slot. A slot is kept as long as the address stays.
+	// VNID and slot, which is 62 at most there. A slot is kept as long as the
+	// address stays.
 	Slot uint32 `protobuf:"varint,5,opt,name=slot,proto3" json:"slot,omitempty"`
 	// The VNID alone does not tell whose packet it is, because several namespaces
 	// share it or only some pods are meant: match the source addresses of

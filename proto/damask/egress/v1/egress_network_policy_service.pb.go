@@ -826,6 +826,107 @@ func (x *ListEgressNetworkPoliciesResponse) GetSequence() uint64 {
 	return 0
 }
 
+// ReportNamesRequest says what was looked up.
+type ReportNamesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's node. Required.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The names, lower case, no dot at the end, 1 to 100.
+	Names         []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportNamesRequest) Reset() {
+	*x = ReportNamesRequest{}
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportNamesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportNamesRequest) ProtoMessage() {}
+
+func (x *ReportNamesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportNamesRequest.ProtoReflect.Descriptor instead.
+func (*ReportNamesRequest) Descriptor() ([]byte, []int) {
+	return file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReportNamesRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReportNamesRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// ReportNamesResponse says that they are known.
+type ReportNamesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many of them a wildcard has.
+	Accepted      uint32 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportNamesResponse) Reset() {
+	*x = ReportNamesResponse{}
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportNamesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportNamesResponse) ProtoMessage() {}
+
+func (x *ReportNamesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportNamesResponse.ProtoReflect.Descriptor instead.
+func (*ReportNamesResponse) Descriptor() ([]byte, []int) {
+	return file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReportNamesResponse) GetAccepted() uint32 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
 // ListDNSNamesRequest asks for a page.
 type ListDNSNamesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -841,7 +942,7 @@ type ListDNSNamesRequest struct {
 
 func (x *ListDNSNamesRequest) Reset() {
 	*x = ListDNSNamesRequest{}
-	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[10]
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +954,7 @@ func (x *ListDNSNamesRequest) String() string {
 func (*ListDNSNamesRequest) ProtoMessage() {}
 
 func (x *ListDNSNamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[10]
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +967,7 @@ func (x *ListDNSNamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDNSNamesRequest.ProtoReflect.Descriptor instead.
 func (*ListDNSNamesRequest) Descriptor() ([]byte, []int) {
-	return file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListDNSNamesRequest) GetNames() []string {
@@ -905,7 +1006,7 @@ type ListDNSNamesResponse struct {
 
 func (x *ListDNSNamesResponse) Reset() {
 	*x = ListDNSNamesResponse{}
-	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[11]
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1018,7 @@ func (x *ListDNSNamesResponse) String() string {
 func (*ListDNSNamesResponse) ProtoMessage() {}
 
 func (x *ListDNSNamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[11]
+	mi := &file_damask_egress_v1_egress_network_policy_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1031,7 @@ func (x *ListDNSNamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDNSNamesResponse.ProtoReflect.Descriptor instead.
 func (*ListDNSNamesResponse) Descriptor() ([]byte, []int) {
-	return file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDNSNamesResponse) GetDnsNames() []*DNSName {
@@ -1000,7 +1101,12 @@ const file_damask_egress_v1_egress_network_policy_service_proto_rawDesc = "" +
 	"!ListEgressNetworkPoliciesResponse\x12]\n" +
 	"\x17egress_network_policies\x18\x01 \x03(\v2%.damask.egress.v1.EgressNetworkPolicyR\x15egressNetworkPolicies\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"g\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\">\n" +
+	"\x12ReportNamesRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"1\n" +
+	"\x13ReportNamesResponse\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\rR\baccepted\"g\n" +
 	"\x13ListDNSNamesRequest\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -1023,14 +1129,16 @@ const file_damask_egress_v1_egress_network_policy_service_proto_rawDesc = "" +
 	"\x16NAME_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13NAME_STATE_RESOLVED\x10\x01\x12\x19\n" +
 	"\x15NAME_STATE_UNRESOLVED\x10\x02\x12\x14\n" +
-	"\x10NAME_STATE_STALE\x10\x032\xad\x04\n" +
+	"\x10NAME_STATE_STALE\x10\x032\x98\x05\n" +
 	"\x1aEgressNetworkPolicyService\x12\x84\x01\n" +
 	"\x16PutEgressNetworkPolicy\x12/.damask.egress.v1.PutEgressNetworkPolicyRequest\x1a0.damask.egress.v1.PutEgressNetworkPolicyResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12\x8d\x01\n" +
 	"\x19DeleteEgressNetworkPolicy\x122.damask.egress.v1.DeleteEgressNetworkPolicyRequest\x1a3.damask.egress.v1.DeleteEgressNetworkPolicyResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12\x8e\x01\n" +
 	"\x19ListEgressNetworkPolicies\x122.damask.egress.v1.ListEgressNetworkPoliciesRequest\x1a3.damask.egress.v1.ListEgressNetworkPoliciesResponse\"\b\xaa\xbb\x18\x04\n" +
-	"\x02\x01\x02\x12g\n" +
+	"\x02\x01\x02\x12i\n" +
+	"\vReportNames\x12$.damask.egress.v1.ReportNamesRequest\x1a%.damask.egress.v1.ReportNamesResponse\"\r\xaa\xbb\x18\t\n" +
+	"\x01\x02\x12\x04node\x12g\n" +
 	"\fListDNSNames\x12%.damask.egress.v1.ListDNSNamesRequest\x1a&.damask.egress.v1.ListDNSNamesResponse\"\b\xaa\xbb\x18\x04\n" +
 	"\x02\x01\x02B>Z<github.com/damask-sdn/damask/proto/damask/egress/v1;egressv1b\x06proto3"
 
@@ -1047,7 +1155,7 @@ func file_damask_egress_v1_egress_network_policy_service_proto_rawDescGZIP() []b
 }
 
 var file_damask_egress_v1_egress_network_policy_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_damask_egress_v1_egress_network_policy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_damask_egress_v1_egress_network_policy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_damask_egress_v1_egress_network_policy_service_proto_goTypes = []any{
 	(RuleType)(0),                             // 0: damask.egress.v1.RuleType
 	(Protocol)(0),                             // 1: damask.egress.v1.Protocol
@@ -1062,9 +1170,11 @@ var file_damask_egress_v1_egress_network_policy_service_proto_goTypes = []any{
 	(*DeleteEgressNetworkPolicyResponse)(nil), // 10: damask.egress.v1.DeleteEgressNetworkPolicyResponse
 	(*ListEgressNetworkPoliciesRequest)(nil),  // 11: damask.egress.v1.ListEgressNetworkPoliciesRequest
 	(*ListEgressNetworkPoliciesResponse)(nil), // 12: damask.egress.v1.ListEgressNetworkPoliciesResponse
-	(*ListDNSNamesRequest)(nil),               // 13: damask.egress.v1.ListDNSNamesRequest
-	(*ListDNSNamesResponse)(nil),              // 14: damask.egress.v1.ListDNSNamesResponse
-	(*timestamppb.Timestamp)(nil),             // 15: google.protobuf.Timestamp
+	(*ReportNamesRequest)(nil),                // 13: damask.egress.v1.ReportNamesRequest
+	(*ReportNamesResponse)(nil),               // 14: damask.egress.v1.ReportNamesResponse
+	(*ListDNSNamesRequest)(nil),               // 15: damask.egress.v1.ListDNSNamesRequest
+	(*ListDNSNamesResponse)(nil),              // 16: damask.egress.v1.ListDNSNamesResponse
+	(*timestamppb.Timestamp)(nil),             // 17: google.protobuf.Timestamp
 }
 var file_damask_egress_v1_egress_network_policy_service_proto_depIdxs = []int32{
 	1,  // 0: damask.egress.v1.RulePort.protocol:type_name -> damask.egress.v1.Protocol
@@ -1072,7 +1182,7 @@ var file_damask_egress_v1_egress_network_policy_service_proto_depIdxs = []int32{
 	3,  // 2: damask.egress.v1.EgressRule.ports:type_name -> damask.egress.v1.RulePort
 	4,  // 3: damask.egress.v1.EgressNetworkPolicy.rules:type_name -> damask.egress.v1.EgressRule
 	2,  // 4: damask.egress.v1.DNSName.state:type_name -> damask.egress.v1.NameState
-	15, // 5: damask.egress.v1.DNSName.since:type_name -> google.protobuf.Timestamp
+	17, // 5: damask.egress.v1.DNSName.since:type_name -> google.protobuf.Timestamp
 	5,  // 6: damask.egress.v1.PutEgressNetworkPolicyRequest.egress_network_policy:type_name -> damask.egress.v1.EgressNetworkPolicy
 	5,  // 7: damask.egress.v1.PutEgressNetworkPolicyResponse.egress_network_policy:type_name -> damask.egress.v1.EgressNetworkPolicy
 	5,  // 8: damask.egress.v1.ListEgressNetworkPoliciesResponse.egress_network_policies:type_name -> damask.egress.v1.EgressNetworkPolicy
@@ -1080,13 +1190,15 @@ var file_damask_egress_v1_egress_network_policy_service_proto_depIdxs = []int32{
 	7,  // 10: damask.egress.v1.EgressNetworkPolicyService.PutEgressNetworkPolicy:input_type -> damask.egress.v1.PutEgressNetworkPolicyRequest
 	9,  // 11: damask.egress.v1.EgressNetworkPolicyService.DeleteEgressNetworkPolicy:input_type -> damask.egress.v1.DeleteEgressNetworkPolicyRequest
 	11, // 12: damask.egress.v1.EgressNetworkPolicyService.ListEgressNetworkPolicies:input_type -> damask.egress.v1.ListEgressNetworkPoliciesRequest
-	13, // 13: damask.egress.v1.EgressNetworkPolicyService.ListDNSNames:input_type -> damask.egress.v1.ListDNSNamesRequest
-	8,  // 14: damask.egress.v1.EgressNetworkPolicyService.PutEgressNetworkPolicy:output_type -> damask.egress.v1.PutEgressNetworkPolicyResponse
-	10, // 15: damask.egress.v1.EgressNetworkPolicyService.DeleteEgressNetworkPolicy:output_type -> damask.egress.v1.DeleteEgressNetworkPolicyResponse
-	12, // 16: damask.egress.v1.EgressNetworkPolicyService.ListEgressNetworkPolicies:output_type -> damask.egress.v1.ListEgressNetworkPoliciesResponse
-	14, // 17: damask.egress.v1.EgressNetworkPolicyService.ListDNSNames:output_type -> damask.egress.v1.ListDNSNamesResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
+	13, // 13: damask.egress.v1.EgressNetworkPolicyService.ReportNames:input_type -> damask.egress.v1.ReportNamesRequest
+	15, // 14: damask.egress.v1.EgressNetworkPolicyService.ListDNSNames:input_type -> damask.egress.v1.ListDNSNamesRequest
+	8,  // 15: damask.egress.v1.EgressNetworkPolicyService.PutEgressNetworkPolicy:output_type -> damask.egress.v1.PutEgressNetworkPolicyResponse
+	10, // 16: damask.egress.v1.EgressNetworkPolicyService.DeleteEgressNetworkPolicy:output_type -> damask.egress.v1.DeleteEgressNetworkPolicyResponse
+	12, // 17: damask.egress.v1.EgressNetworkPolicyService.ListEgressNetworkPolicies:output_type -> damask.egress.v1.ListEgressNetworkPoliciesResponse
+	14, // 18: damask.egress.v1.EgressNetworkPolicyService.ReportNames:output_type -> damask.egress.v1.ReportNamesResponse
+	16, // 19: damask.egress.v1.EgressNetworkPolicyService.ListDNSNames:output_type -> damask.egress.v1.ListDNSNamesResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1103,7 +1215,7 @@ func file_damask_egress_v1_egress_network_policy_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_egress_v1_egress_network_policy_service_proto_rawDesc), len(file_damask_egress_v1_egress_network_policy_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

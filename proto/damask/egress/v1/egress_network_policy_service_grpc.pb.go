@@ -22,6 +22,7 @@ const (
 	EgressNetworkPolicyService_PutEgressNetworkPolicy_FullMethodName    = "/damask.egress.v1.EgressNetworkPolicyService/PutEgressNetworkPolicy"
 	EgressNetworkPolicyService_DeleteEgressNetworkPolicy_FullMethodName = "/damask.egress.v1.EgressNetworkPolicyService/DeleteEgressNetworkPolicy"
 	EgressNetworkPolicyService_ListEgressNetworkPolicies_FullMethodName = "/damask.egress.v1.EgressNetworkPolicyService/ListEgressNetworkPolicies"
+	EgressNetworkPolicyService_ReportNames_FullMethodName               = "/damask.egress.v1.EgressNetworkPolicyService/ReportNames"
 	EgressNetworkPolicyService_ListDNSNames_FullMethodName              = "/damask.egress.v1.EgressNetworkPolicyService/ListDNSNames"
 )
 
@@ -41,6 +42,14 @@ type EgressNetworkPolicyServiceClient interface {
 	// ListEgressNetworkPolicies answers all, or those of some namespaces, by
 	// namespace and name, in pages.
 	ListEgressNetworkPolicies(ctx context.Context, in *ListEgressNetworkPoliciesRequest, opts ...grpc.CallOption) (*ListEgressNetworkPoliciesResponse, error)
+	// ReportNames says which names pods of a node looked up, as far as a wildcard
+	// that is followed has them. The service looks each up itself, and adds its
+	// addresses to those of the wildcard. A name that is not reported for an hour
+	// is forgotten; a node reports it again while pods look it up, at most every
+	// ten minutes. Names that no policy's wildcard has are ignored, and so are
+	// those beyond 1000 a wildcard. Idempotent. INVALID_ARGUMENT with every
+	// violation.
+	ReportNames(ctx context.Context, in *ReportNamesRequest, opts ...grpc.CallOption) (*ReportNamesResponse, error)
 	// ListDNSNames answers all, or those named that exist, by name, in pages.
 	ListDNSNames(ctx context.Context, in *ListDNSNamesRequest, opts ...grpc.CallOption) (*ListDNSNamesResponse, error)
 }
@@ -83,6 +92,16 @@ func (c *egressNetworkPolicyServiceClient) ListEgressNetworkPolicies(ctx context
 	return out, nil
 }
 
+func (c *egressNetworkPolicyServiceClient) ReportNames(ctx context.Context, in *ReportNamesRequest, opts ...grpc.CallOption) (*ReportNamesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportNamesResponse)
+	err := c.cc.Invoke(ctx, EgressNetworkPolicyService_ReportNames_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *egressNetworkPolicyServiceClient) ListDNSNames(ctx context.Context, in *ListDNSNamesRequest, opts ...grpc.CallOption) (*ListDNSNamesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListDNSNamesResponse)
@@ -109,6 +128,14 @@ type EgressNetworkPolicyServiceServer interface {
 	// ListEgressNetworkPolicies answers all, or those of some namespaces, by
 	// namespace and name, in pages.
 	ListEgressNetworkPolicies(context.Context, *ListEgressNetworkPoliciesRequest) (*ListEgressNetworkPoliciesResponse, error)
+	// ReportNames says which names pods of a node looked up, as far as a wildcard
+	// that is followed has them. The service looks each up itself, and adds its
+	// addresses to those of the wildcard. A name that is not reported for an hour
+	// is forgotten; a node reports it again while pods look it up, at most every
+	// ten minutes. Names that no policy's wildcard has are ignored, and so are
+	// those beyond 1000 a wildcard. Idempotent. INVALID_ARGUMENT with every
+	// violation.
+	ReportNames(context.Context, *ReportNamesRequest) (*ReportNamesResponse, error)
 	// ListDNSNames answers all, or those named that exist, by name, in pages.
 	ListDNSNames(context.Context, *ListDNSNamesRequest) (*ListDNSNamesResponse, error)
 	mustEmbedUnimplementedEgressNetworkPolicyServiceServer()
@@ -129,6 +156,9 @@ func (UnimplementedEgressNetworkPolicyServiceServer) DeleteEgressNetworkPolicy(c
 }
 func (UnimplementedEgressNetworkPolicyServiceServer) ListEgressNetworkPolicies(context.Context, *ListEgressNetworkPoliciesRequest) (*ListEgressNetworkPoliciesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListEgressNetworkPolicies not implemented")
+}
+func (UnimplementedEgressNetworkPolicyServiceServer) ReportNames(context.Context, *ReportNamesRequest) (*ReportNamesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportNames not implemented")
 }
 func (UnimplementedEgressNetworkPolicyServiceServer) ListDNSNames(context.Context, *ListDNSNamesRequest) (*ListDNSNamesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDNSNames not implemented")
@@ -209,6 +239,24 @@ func _EgressNetworkPolicyService_ListEgressNetworkPolicies_Handler(srv interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EgressNetworkPolicyService_ReportNames_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportNamesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EgressNetworkPolicyServiceServer).ReportNames(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EgressNetworkPolicyService_ReportNames_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EgressNetworkPolicyServiceServer).ReportNames(ctx, req.(*ReportNamesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _EgressNetworkPolicyService_ListDNSNames_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListDNSNamesRequest)
 	if err := dec(in); err != nil {
@@ -245,6 +293,10 @@ var EgressNetworkPolicyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListEgressNetworkPolicies",
 			Handler:    _EgressNetworkPolicyService_ListEgressNetworkPolicies_Handler,
+		},
+		{
+			MethodName: "ReportNames",
+			Handler:    _EgressNetworkPolicyService_ReportNames_Handler,
 		},
 		{
 			MethodName: "ListDNSNames",

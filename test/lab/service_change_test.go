@@ -37,8 +37,8 @@ func (c *cluster) backend(i int, conditions ...string) string {
 
 // loads starts rate connections a second in all, from a pod on each node, from a
 // node and from outside. The answer ends them and wants that none failed, and that
-// no packet had to be repeated.
-func (c *cluster) loads(t *testing.T) (end func(t *testing.T) map[string]int) {
+// none took longer than slowest.
+func (c *cluster) loads(t *testing.T, slowest time.Duration) (end func(t *testing.T) map[string]int) {
 	t.Helper()
 	from := map[place]string{
 		inPod("red/client"): "172.30.0.20:80", inPod("red/far"): "172.30.0.20:80",
@@ -56,7 +56,7 @@ func (c *cluster) loads(t *testing.T) (end func(t *testing.T) map[string]int) {
 			if len(got.Errors) > 0 {
 				t.Errorf("%s: connections failed: %v, answered: %v", at, got.Errors, got.by())
 			}
-			if took := time.Duration(got.Slowest) * time.Microsecond; took > unrepeated {
+			if took := time.Duration(got.Slowest) * time.Microsecond; took > slowest {
 				t.Errorf("%s: the slowest connection took %s", at, took)
 			}
 			for server, n := range got.by() {
@@ -68,16 +68,21 @@ func (c *cluster) loads(t *testing.T) (end func(t *testing.T) map[string]int) {
 	}
 }
 
-// unrepeated is less than the second after which TCP repeats a packet that nobody
-// answers: none went astray.
-const unrepeated = 900 * time.Millisecond
+const (
+	// unrepeated is less than the second after which TCP repeats a packet that nobody
+	// answers: none went astray.
+	unrepeated = 900 * time.Millisecond
+	// repeatedOnce allows one packet to be lost: a userspace switch may lose one while
+	// an agent starts and the processors are busy. A second would be no chance.
+	repeatedOnce = 1900 * time.Millisecond
+)
 
 // wantNoneFails replaces the endpoints again and again, by hand and by pods that
 // come and go. Who is no endpoint any more goes on serving for a moment, as a
 // pod does that is told to end.
 func (c *cluster) wantNoneFails(t *testing.T) {
 	c.apply(t, slice("red/hand", 8080, c.backend(0)))
-	end := c.loads(t)
+	end := c.loads(t, unrepeated)
 	for i := range 12 {
 		var list []string
 		for j := range 1 + i%3 {
@@ -172,7 +177,8 @@ func (c *cluster) wantEngineSwitch(t *testing.T) {
 		"ports: [{name: tcp, port: 70, targetPort: 7070}, {name: udp, port: 70, targetPort: 7070, protocol: UDP}]}\n")
 	c.settled(t, "red/echo", 1)
 	stream := c.start(inPod("red/client"), "flow", "172.30.0.21:70", "2ms")
-	end := c.loads(t)
+	end := c.loads(t, repeatedOnce)
+	watch := c.watchFlows("node1")
 	c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
 	pause(300 * time.Millisecond)
 	c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
@@ -182,6 +188,9 @@ func (c *cluster) wantEngineSwitch(t *testing.T) {
 		c.eventually(t, "the rules of node1 are those of "+engine+" alone", func() bool { return c.engineOf("node1") == engine })
 	}
 	end(t)
+	if events := watch.stop(); events != "" {
+		t.Errorf("flows of node1 were changed:\n%s", events)
+	}
 	var seen traffic
 	if err := json.Unmarshal(stream.end(t), &seen); err != nil {
 		t.Fatal(err)

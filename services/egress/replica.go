@@ -74,8 +74,14 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		if b.Ready(ctx) != nil {
 			return nil
 		}
+		hub.Begin()
 		r.server.SetReady(true)
-		return hub.Run(ctx)
+		select {
+		case <-known:
+			return hub.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
 	})
 	group.Go(func() error {
 		defer close(leaderGone)

@@ -59,6 +59,14 @@ func (d *desk) writeHosting(node string) []write {
 // later leader begins from there.
 func (d *desk) writeHealth(node string) []write {
 	n := d.book.Node(node)
+	if n.Report != nil && n.HostSubnet == nil && n.Departed {
+		return []write{{key: store.Nodes().Key(node), stage: func(tx *bucket.Tx) {
+			// It may have come back at this moment, and said so.
+			if stored, exists, err := store.Nodes().Get(tx, node); err == nil && exists && stored.GetRevision() == n.Report.GetRevision() {
+				store.Nodes().Delete(tx, node)
+			}
+		}}}
+	}
 	if n.Report == nil || n.Health.Health == liveness.Health(n.Report.GetHealth()) && n.Health.Failures == n.Report.GetFailures() {
 		return nil
 	}

@@ -34,6 +34,7 @@ type Book struct {
 	podLists    map[string]map[string]*egressv1.EgressPods
 	hostings    map[string]*egressv1.EgressHosting
 	hostSubnets map[string]*ipamv1.HostSubnet
+	departed    map[string]bool // had a subnet once
 	reserved    []netip.Prefix
 	netids      map[string]uint32
 	sharing     map[uint32]map[string]bool // namespaces by VNID
@@ -58,6 +59,7 @@ type Pod struct {
 func New() *Book {
 	b := &Book{wake: make(chan struct{}, 1)}
 	b.resetStored()
+	b.departed = map[string]bool{}
 	b.hostSubnets, b.netids, b.sharing = map[string]*ipamv1.HostSubnet{}, map[string]uint32{}, map[uint32]map[string]bool{}
 	b.pods, b.health, b.confirmed = map[string]map[string]Pod{}, map[string]liveness.Verdict{}, map[string]uint64{}
 	b.dirtyNamespaces, b.dirtyNodes = map[string]bool{}, map[string]bool{}
@@ -114,7 +116,11 @@ func (b *Book) take(c bucket.Change) {
 		put(b.offers, names[0], read[egressv1.HostSubnetEgress](c))
 		b.dirtyNodes[names[0]] = true
 	} else if names, ok := store.NamesOf(c.Key, store.KindNode); ok {
-		put(b.nodes, names[0], read[egressv1.EgressNode](c))
+		node := read[egressv1.EgressNode](c)
+		if node != nil {
+			node.Revision = c.Revision
+		}
+		put(b.nodes, names[0], node)
 		b.dirtyNodes[names[0]] = true
 	} else if names, ok := store.NamesOf(c.Key, store.KindAssignment); ok && len(names) == 2 {
 		putNested(b.assignments, names, read[egressv1.EgressAssignment](c))

@@ -14,6 +14,11 @@ import (
 func (b *Book) SetHostSubnet(name string, h *ipamv1.HostSubnet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if h != nil {
+		delete(b.departed, name)
+	} else if b.hostSubnets[name] != nil {
+		b.departed[name] = true
+	}
 	put(b.hostSubnets, name, h)
 	b.dirtyNodes[name] = true
 	b.signal()

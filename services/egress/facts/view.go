@@ -48,6 +48,8 @@ func (b *Book) Pods(namespace string) map[string]Pod {
 type Node struct {
 	// HostSubnet is its registration with ipam, nil if it has none.
 	HostSubnet *ipamv1.HostSubnet
+	// Departed says that it had one, and was released since.
+	Departed bool
 	// Offer is what it may host, nil for nothing.
 	Offer *egressv1.HostSubnetEgress
 	// Report is where it is, nil if it never said.
@@ -69,7 +71,7 @@ func (b *Book) Node(name string) Node {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Node{
-		HostSubnet: b.hostSubnets[name], Offer: b.offers[name], Report: b.nodes[name], Hosting: b.hostings[name],
+		HostSubnet: b.hostSubnets[name], Departed: b.departed[name], Offer: b.offers[name], Report: b.nodes[name], Hosting: b.hostings[name],
 		Health: b.health[name], Confirmed: b.confirmed[name],
 	}
 }

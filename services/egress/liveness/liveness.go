@@ -2,8 +2,8 @@
 //
 // It promises: a node is down only when most of those who watch it, and report
 // right now, say so, and there are two of them at least; a watcher that falls
-// silent has no vote, so a lost observer is no dead node; without two votes
-// nothing changes; and a node that went down is up again only after it answered
+// silent has no vote, so a lost observer is no dead node; and a node that went
+// down is up again only after it answered most of those who watch it, be it one,
 // without interruption for a while, which grows with each relapse.
 //
 // It is pure: the caller brings the time. A Judge is for one goroutine.
@@ -42,7 +42,8 @@ func DefaultRules() Rules {
 	}
 }
 
-// quorum is how many votes a decision needs.
+// quorum is how many votes it takes to call a node down. One is enough to hear
+// it answer.
 const quorum = 2
 
 // Health is what is decided about a node.
@@ -139,6 +140,9 @@ func (j *Judge) retract(observer string) {
 // Forget drops what was decided about a node that is gone.
 func (j *Judge) Forget(node string) { delete(j.verdicts, node) }
 
+// Nodes answers those about which anything is decided, in order.
+func (j *Judge) Nodes() []string { return slices.Sorted(maps.Keys(j.verdicts)) }
+
 // Verdict answers what is decided about a node.
 func (j *Judge) Verdict(node string) Verdict {
 	v := j.verdicts[node]
@@ -195,14 +199,14 @@ func (j *Judge) decide(now time.Time, target string, v Verdict) Verdict {
 			return Verdict{Node: target, Health: Up, Since: now}
 		}
 	case Down:
-		if enough && up > down {
+		if up > down {
 			v.Health, v.Since = Returning, now
 		}
 	case Returning:
 		switch {
 		case dead:
 			return Verdict{Node: target, Health: Down, Since: now, Failures: v.Failures + 1}
-		case !enough || up <= down:
+		case up <= down:
 			v.Health, v.Since = Down, now // it was interrupted: that is no further failure
 		case now.Sub(v.Since) >= j.rules.hold(v.Failures):
 			v.Health, v.Since = Up, now

@@ -155,6 +155,18 @@ func TestAReturnThatIsInterruptedBeginsAgain(t *testing.T) {
 	s.want(t, Up)
 }
 
+func TestOneWatcherIsEnoughToReturn(t *testing.T) {
+	s := newStage()
+	s.see("n", false, false)
+	s.pass(step)
+	s.want(t, Down)
+	s.judge.Leave("w1")
+	delete(s.sees, "w1")
+	s.see("n", true)
+	s.pass(11 * time.Second)
+	s.want(t, Up)
+}
+
 func TestAnHeirTrustsNoNodeThatWasDown(t *testing.T) {
 	s := newStage()
 	s.judge.Inherit(Verdict{Node: "n", Health: Down, Since: s.now.Add(-time.Hour), Failures: 2})
@@ -212,7 +224,7 @@ func TestRandomVotesDecideAsCounted(t *testing.T) {
 					down++
 				}
 			}
-			if up+down < 2 || up <= down {
+			if up <= down {
 				goodSince = time.Time{}
 			} else if goodSince.IsZero() {
 				goodSince = s.now

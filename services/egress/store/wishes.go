@@ -143,7 +143,9 @@ func (s *Store) SetNetworks(ctx context.Context, node string, networks []string)
 			return nil, err
 		}
 		if exists && slices.Equal(stored.GetNetworks(), networks) {
-			return stored, nil
+			// Whoever is about to forget the node must notice that it is there.
+			Nodes().Touch(tx, node)
+			return bare(stored), nil
 		}
 		next := &egressv1.EgressNode{Node: node}
 		if exists {

@@ -47,6 +47,7 @@ type Hub struct {
 	judge    *liveness.Judge
 	sessions map[string]*Session
 	stale    bool // who watches whom must be planned anew
+	begun    bool // what is stored of nodes was taken over
 }
 
 // New returns a hub without streams.
@@ -98,7 +99,7 @@ func (s *Session) Targets() []Target {
 func (s *Session) Report(answers map[string]bool, revision uint64) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	if s.hub.sessions[s.node] != s {
+	if s.hub.sessions[s.node] != s || !s.hub.begun {
 		return
 	}
 	now := time.Now()
@@ -128,10 +129,22 @@ func (h *Hub) decide(now time.Time) {
 	}
 }
 
-// Run judges and plans until ctx ends. What is stored of nodes is known when it
-// is called.
+// Begin takes over what an earlier replica decided. What is stored of nodes is
+// known when it is called; reports before it do not count.
+func (h *Hub) Begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, n := range h.book.EgressNodes() {
+		h.judge.Inherit(liveness.Verdict{
+			Node: name, Health: liveness.Health(n.GetHealth()), Since: n.GetSince().AsTime(), Failures: n.GetFailures(),
+		})
+		h.book.SetHealth(h.judge.Verdict(name))
+	}
+	h.begun = true
+}
+
+// Run judges and plans until ctx ends. All facts are known when it is called.
 func (h *Hub) Run(ctx context.Context) error {
-	h.inherit()
 	judge, replan := time.NewTicker(judgeEvery), time.NewTicker(replanEvery)
 	defer judge.Stop()
 	defer replan.Stop()
@@ -147,6 +160,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-replan.C:
 			targets := h.targets()
 			h.mu.Lock()
+			h.forget()
 			if h.stale || !slices.Equal(targets, planned) {
 				h.plan(targets)
 				planned, h.stale = targets, false
@@ -156,15 +170,14 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// inherit begins from what an earlier replica decided.
-func (h *Hub) inherit() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for name, n := range h.book.EgressNodes() {
-		h.judge.Inherit(liveness.Verdict{
-			Node: name, Health: liveness.Health(n.GetHealth()), Since: n.GetSince().AsTime(), Failures: n.GetFailures(),
-		})
-		h.book.SetHealth(h.judge.Verdict(name))
+// forget drops what was decided about nodes that are gone. The lock is held.
+func (h *Hub) forget() {
+	subnets := h.book.HostSubnets()
+	for _, name := range h.judge.Nodes() {
+		if subnets[name] == nil {
+			h.judge.Forget(name)
+			h.book.SetHealth(h.judge.Verdict(name))
+		}
 	}
 }
 

@@ -97,11 +97,16 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 			r.log.Info("this replica decides")
 			deciding.Set(1)
 			defer deciding.Set(0)
-			deciders, ctx := errgroup.WithContext(ctx)
-			deciders.Go(func() error { return assign.Lead(ctx, book, lease, r.log) })
-			deciders.Go(func() error { return names.Keep(ctx, namesBook, r.resolver, lease, r.log) })
-			return deciders.Wait()
+			return r.decide(ctx, book, namesBook, lease)
 		})
 	})
+	return group.Wait()
+}
+
+// decide decides until ctx ends, or the lease is lost.
+func (r *replica) decide(ctx context.Context, book *facts.Book, namesBook *names.Book, lease *store.Lease) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return assign.Lead(ctx, book, lease, r.log) })
+	group.Go(func() error { return names.Keep(ctx, namesBook, r.resolver, lease, r.log) })
 	return group.Wait()
 }

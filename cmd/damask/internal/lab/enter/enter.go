@@ -52,6 +52,13 @@ func Do(ns Namespaces, f func() error) error {
 		// Never unlocked: the runtime ends the thread with the goroutine, so that no
 		// other goroutine can find itself in a foreign namespace.
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The process's first thread is what others see as the process: its root in
+			// /proc must stay where it is. While it is held, another one is taken.
+			defer runtime.UnlockOSThread()
+			result <- Do(ns, f)
+			return
+		}
 		result <- doHere(ns, f)
 	}()
 	return <-result

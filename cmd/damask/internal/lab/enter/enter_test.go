@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/enter"
@@ -123,5 +125,28 @@ func TestRunPassesArgumentsAndTheExitCode(t *testing.T) {
 	// The lifeline must not leak into the program.
 	if got := out.String(); got != "zero a b\n" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestTheFirstThreadStaysWhereItIs(t *testing.T) {
+	// Each waits in its place for all the others, so that many threads are needed.
+	const places = 64
+	var inside sync.WaitGroup
+	inside.Add(places)
+	var group errgroup.Group
+	for range places {
+		group.Go(func() error {
+			return enter.Do(enter.Namespaces{}, func() error {
+				inside.Done()
+				inside.Wait()
+				if unix.Gettid() == unix.Getpid() {
+					return errors.New("the first thread was moved")
+				}
+				return nil
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -21,7 +21,7 @@ type Walk struct {
 	On             string // The node that answered.
 	Pods           map[string]Pod
 	Services       map[string]Service // By "namespace/name".
-	Egress         yaml.Node
+	Egress         *Egress
 	Ask            string // The question to ofproto/trace; empty: only single flows were seen.
 	Steps          []Step
 	Ends           string
@@ -46,6 +46,13 @@ type Service struct {
 	ClusterIP netip.Addr `yaml:"cluster_ip"`
 	Port      uint16
 	Endpoints []netip.AddrPort
+}
+
+// Egress is a namespace's egress IP and the node that has it.
+type Egress struct {
+	Namespace string
+	IP        netip.Addr
+	Node      string
 }
 
 // Step is one flow on the way of a packet.

@@ -12,10 +12,7 @@ import (
 
 // later names the walks that need what does not exist yet, and what that is. A walk
 // is in this list, or it is judged: nothing is left out by silence.
-var later = map[string]string{
-	"egress IP, pod on another node than the egress IP": "egress: the flows of egress IPs in table 100",
-	"egress IP, on the node that hosts it":              "egress: the flows of egress IPs in table 100",
-}
+var later = map[string]string{}
 
 // onePort is the walk of a tenant to a service. A pod of VNID 0 goes another way since
 // the walk was seen: "pod-to-service", which is of a newer release.
@@ -24,13 +21,15 @@ const onePort = "pod-to-service, one rule a service port"
 // judged names the walks that must hold now. Site is given where the document tells
 // the node only in prose.
 var judged = map[string]*Site{
-	"pod-to-local-pod":                                nil,
-	"pod-to-remote-pod, leaving":                      nil,
-	"pod-to-remote-pod, arriving":                     nil,
-	"tunnel packet from an unknown sender is dropped": nil,
-	"pod-to-external":                                 nil,
-	"pod-to-service":                                  nil, // What follows in the kernel is judged by the services' own tests.
-	"reply to the gateway":                            proseSite("10.130.8.1/23"),
+	"pod-to-local-pod": nil,
+	"egress IP, pod on another node than the egress IP": nil,
+	"egress IP, on the node that hosts it":              nil,
+	"pod-to-remote-pod, leaving":                        nil,
+	"pod-to-remote-pod, arriving":                       nil,
+	"tunnel packet from an unknown sender is dropped":   nil,
+	"pod-to-external":                                   nil,
+	"pod-to-service":                                    nil, // What follows in the kernel is judged by the services' own tests.
+	"reply to the gateway":                              proseSite("10.130.8.1/23"),
 	// Of the same document as the one above, which tells the service in its flow alone.
 	onePort: proseSite("10.130.8.1/23").with("observed/one", Service{
 		ClusterIP: netip.MustParseAddr("172.30.107.57"), Port: 8080,
@@ -47,7 +46,11 @@ type Site struct {
 	Remotes        map[string]Node // The other nodes.
 	Pods           map[string]Pod  // With the VNIDs of the setting.
 	Services       map[string]Service
+	Egress         *Egress // Of the pods' VNID.
 }
+
+// egressVNID is the VNID that all walks with an egress IP were seen with.
+const egressVNID = 0x82f8b2
 
 // with is a site with one service more.
 func (s *Site) with(name string, service Service) *Site {
@@ -99,7 +102,7 @@ func Judged(walks []Walk) ([]Walk, error) {
 
 // Site is the node on which the walk is asked, with the setting's VNID for all pods.
 func (w Walk) Site(s Setting) (Site, error) {
-	site := Site{ClusterNetwork: w.ClusterNetwork, ServiceNetwork: w.ServiceNetwork, Node: w.Nodes[w.On], Services: w.Services}
+	site := Site{ClusterNetwork: w.ClusterNetwork, ServiceNetwork: w.ServiceNetwork, Node: w.Nodes[w.On], Services: w.Services, Egress: w.Egress}
 	if prose := judged[w.Name]; prose != nil {
 		site = *prose
 	} else if w.On == "" || !site.Node.Subnet.IsValid() {
@@ -113,11 +116,19 @@ func (w Walk) Site(s Setting) (Site, error) {
 	}
 	site.Pods = map[string]Pod{}
 	for name, pod := range w.Pods {
-		if pod.VNID != 0 {
-			return Site{}, fmt.Errorf("walk %q: pod %s has VNID %d; only walks of VNID 0 can be told for others", w.Name, name, pod.VNID)
+		if seen := w.seenVNID(); pod.VNID != seen {
+			return Site{}, fmt.Errorf("walk %q: pod %s has VNID %d; this walk can be told for others only from %d", w.Name, name, pod.VNID, seen)
 		}
 		pod.VNID = s.VNID
 		site.Pods[name] = pod
 	}
 	return site, nil
+}
+
+// seenVNID is the VNID with which the walk was seen.
+func (w Walk) seenVNID() uint32 {
+	if w.Egress != nil {
+		return egressVNID
+	}
+	return 0
 }

@@ -14,6 +14,8 @@ type Setting struct {
 	Multitenant bool
 	// VNID is that of all pods of the walk, 0 in subnet mode.
 	VNID uint32
+	// Userspace: the datapath is netdev, where the mark of an egress IP is in the MAC.
+	Userspace bool
 }
 
 // Question is something to ask a node, and the answer that must come.
@@ -32,6 +34,9 @@ func (w Walk) NotAsked(s Setting) string {
 	if w.Name == onePort && s.VNID == 0 {
 		return "VNID 0 reaches services by the flow of the walk pod-to-service"
 	}
+	if w.Egress != nil && !s.Multitenant {
+		return "there are no egress IPs in subnet mode"
+	}
 	return ""
 }
 
@@ -41,6 +46,10 @@ func (w Walk) NotAsked(s Setting) string {
 func (w Walk) Questions(s Setting) ([]Question, error) {
 	if why := w.NotAsked(s); why != "" {
 		return nil, fmt.Errorf("walk %q: %s", w.Name, why)
+	}
+	w, err := w.ofEgress(s)
+	if err != nil {
+		return nil, err
 	}
 	if w.Ask == "" {
 		var all []Question
@@ -142,6 +151,9 @@ func runArgs(run []Step, s Setting) []string {
 	fields := map[string]string{}
 	for _, step := range run {
 		maps.Copy(fields, matchMeaning(step.Match))
+	}
+	if run[0].Table == tableLeave {
+		fields["ct_state"] = "trk" // As whole walks are asked.
 	}
 	if fields["in_port"] == "" {
 		fields["in_port"] = "2"

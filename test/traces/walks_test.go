@@ -60,7 +60,7 @@ func TestObservedWalksHoldOnAProgrammedBridge(t *testing.T) {
 // TestObservedWalksHoldOnTheUserspaceDatapath asks where tunnels are the switch's own
 // and a second bridge has the underlay, as on a node of a lab.
 func TestObservedWalksHoldOnTheUserspaceDatapath(t *testing.T) {
-	setting := traces.Setting{Multitenant: true, VNID: 272037}
+	setting := traces.Setting{Multitenant: true, VNID: 272037, Userspace: true}
 	for _, walk := range load(t) {
 		t.Run(walk.Name, func(t *testing.T) {
 			site, err := walk.Site(setting)
@@ -178,5 +178,20 @@ func compile(site traces.Site, setting traces.Setting, userspace bool) []pipelin
 			Ports: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: service.Port}},
 		}))
 	}
+	if site.Egress != nil {
+		all = append(all, egress(node, site, setting))
+	}
 	return all
+}
+
+// egress is what the node agent does of one egress IP of the setting's VNID.
+func egress(node pipeline.Node, site traces.Site, setting traces.Setting) pipeline.Fragment {
+	e := pipeline.Egress{VNID: setting.VNID}
+	if remote, there := site.Remotes[site.Egress.Node]; there {
+		e.Whole = &pipeline.EgressWay{{Node: remote.IP}}
+	} else {
+		e.Whole = &pipeline.EgressWay{{}}
+		e.Hosted = []pipeline.EgressHosted{{}}
+	}
+	return pipeline.EgressFragment(node, e)
 }

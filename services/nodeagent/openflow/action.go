@@ -3,6 +3,7 @@ package openflow
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 )
@@ -48,6 +49,7 @@ const (
 	nxMove          = 6
 	nxLoad          = 7
 	nxNote          = 8
+	nxMultipath     = 10
 	nxResubmitTable = 14
 	nxOutputReg     = 15
 	nxConjunction   = 34
@@ -60,6 +62,12 @@ const (
 const (
 	instructionGoto  = 1
 	instructionApply = 4
+)
+
+// What Multipath hashes, and how it picks a link: by the highest random weight.
+const (
+	hashL3L4UDP  = 3
+	multipathHRW = 2
 )
 
 // tableNone says "no table" to resubmit and ct.
@@ -186,6 +194,24 @@ func Conjunction(id uint32, clause, dimensions uint8) Action {
 	}
 	b := append(nicira(nxConjunction, 16), clause-1, dimensions)
 	return Action{wire: string(binary.BigEndian.AppendUint32(b, id))}
+}
+
+// Multipath writes one of 0 to links-1 to register n, 1 to 65536 links: the same for all packets of a connection, either
+// way, by a hash of addresses, protocol and ports. One link more or less moves few connections to another.
+func Multipath(links, n int) Action {
+	if links < 1 || links > math.MaxUint16+1 {
+		return wrongAction("multipath of %d links", links)
+	}
+	if a := checkRegister(n); a.kind == invalid {
+		return a
+	}
+	b := binary.BigEndian.AppendUint16(nicira(nxMultipath, 32), hashL3L4UDP)
+	b = append(b, 0, 0, 0, 0) // Basis 0, padding.
+	b = binary.BigEndian.AppendUint16(b, multipathHRW)
+	b = binary.BigEndian.AppendUint16(b, uint16(links-1))
+	b = append(b, 0, 0, 0, 0, 0, 0) // No argument, padding.
+	b = binary.BigEndian.AppendUint16(b, bitRange(0, 32))
+	return Action{wire: string(binary.BigEndian.AppendUint32(b, uint32(nxmReg(n))))}
 }
 
 // nicira starts an Open vSwitch extension action that is length bytes long in all.

@@ -128,6 +128,8 @@ func niciraText(wire string) string {
 		return prefixed("output:", partText(oxm(number(body[2:6])), number(body[:2])))
 	case nxConjunction:
 		return fmt.Sprintf("conjunction(%d,%d/%d)", number(body[2:6]), body[0]+1, body[1])
+	case nxMultipath:
+		return multipathText(body)
 	case nxCT:
 		return ctText(body)
 	case nxCTClear:
@@ -156,6 +158,18 @@ func loadText(body string) string {
 		return ""
 	}
 	return prefixed("load:"+hexText(body[6:14])+"->", partText(oxm(number(body[2:6])), number(body[:2])))
+}
+
+// multipathText knows only what Multipath writes.
+func multipathText(body string) string {
+	if len(body) != 22 || number(body[:2]) != hashL3L4UDP || number(body[6:8]) != multipathHRW {
+		return ""
+	}
+	to := partText(oxm(number(body[18:22])), number(body[16:18]))
+	if to == "" {
+		return ""
+	}
+	return fmt.Sprintf("multipath(symmetric_l3l4+udp,%d,hrw,%d,%d,%s)", number(body[2:4]), number(body[8:10])+1, number(body[10:14]), to)
 }
 
 func noteText(body string) string {

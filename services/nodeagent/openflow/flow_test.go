@@ -72,6 +72,9 @@ func samples() map[string]Flow {
 		"table=80, priority=6,conj_id=7,ip actions=load:0x5->NXM_NX_TUN_ID[0..31],move:NXM_NX_REG1[]->NXM_NX_REG3[]": {Table: 80, Priority: 6,
 			Match: IP().ConjID(7), Actions: []Action{LoadTunID(5), MoveReg(1, 3)}},
 		"table=253, priority=0 actions=note:02.0d.00.00.00.00": {Table: 253, Actions: []Action{Note([]byte{2, 13})}},
+		"table=100, priority=140,ct_state=-trk,ip,dl_src=0a:59:00:00:00:00/ff:ff:00:00:00:00 actions=multipath(symmetric_l3l4+udp,0,hrw,3,0,NXM_NX_REG3[]),ct(table=30)": {Table: 100, Priority: 140,
+			Match:   IP().CTState(0, CTTracked).EthSrcMasked(mac, net.HardwareAddr{255, 255, 0, 0, 0, 0}),
+			Actions: []Action{Multipath(3, 3), CT(Conntrack{Table: &table30})}},
 		"table=253, priority=1 actions=note:01.02.03.04.05.06.07.00.00.00.00.00.00.00": {Table: 253, Priority: 1,
 			Actions: []Action{Note([]byte{1, 2, 3, 4, 5, 6, 7})}},
 	}
@@ -111,6 +114,7 @@ func TestWhatBuildersCannotExpressIsRefusedByName(t *testing.T) {
 		"invalid tunnel address":              {Actions: []Action{SetTunDst(netip.Addr{})}},
 		"goto_table is not the last action":   {Actions: []Action{Goto(5), Output(1)}},
 		"goto_table:5 does not lead forward":  {Table: 5, Actions: []Action{Goto(5)}},
+		"multipath of 0 links":                {Actions: []Action{Multipath(0, 3)}},
 		"conjunction clause 3/2":              {Actions: []Action{Conjunction(1, 3, 2)}},
 		"nat of both":                         {Actions: []Action{CT(Conntrack{NAT: &NAT{Source: true, Destination: true}})}},
 		"do not fit in a message":             {Actions: []Action{Note(make([]byte, 40_000)), Note(make([]byte, 40_000))}},

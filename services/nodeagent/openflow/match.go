@@ -80,6 +80,11 @@ func (m Match) InPort(p uint32) Match { return m.with32(oxmInPort, p, math.MaxUi
 // EthSrc matches the source MAC.
 func (m Match) EthSrc(mac net.HardwareAddr) Match { return m.withMAC(oxmEthSrc, mac, nil) }
 
+// EthSrcMasked matches those bits of the source MAC that are set in mask.
+func (m Match) EthSrcMasked(mac, mask net.HardwareAddr) Match {
+	return m.withMAC(oxmEthSrc, mac, orInvalid(mask))
+}
+
 // EthDst matches the destination MAC.
 func (m Match) EthDst(mac net.HardwareAddr) Match { return m.withMAC(oxmEthDst, mac, nil) }
 

@@ -15,6 +15,8 @@ type nodeCase struct {
 	vnids   []uint32
 	// services are of every node that keeps tenants apart.
 	services []pipeline.Service
+	// egress is of every node that keeps tenants apart, too.
+	egress []pipeline.Egress
 }
 
 // fragments compiles all of the case.
@@ -31,6 +33,9 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 	}
 	for _, service := range c.services {
 		all = append(all, pipeline.ServiceFragment(c.node, service))
+	}
+	for _, e := range c.egress {
+		all = append(all, pipeline.EgressFragment(c.node, e))
 	}
 	return all
 }
@@ -62,6 +67,16 @@ func nodeCases() []nodeCase {
 		{Namespace: "shop", Name: "db", IP: netip.MustParseAddr("10.130.0.6"), Port: 4, VNID: 0x82f8b2},
 		{Namespace: "bank", Name: "web", IP: netip.MustParseAddr("10.130.0.7"), Port: 5, VNID: 272037},
 		{Namespace: "default", Name: "router", IP: netip.MustParseAddr("10.130.0.8"), Port: 6, VNID: 0},
+		{Namespace: "bank", Name: "new", IP: netip.MustParseAddr("10.130.0.9"), Port: 7, VNID: 272037, Inside: true},
+		{Namespace: "remote", Name: "a", IP: netip.MustParseAddr("10.130.0.11"), Port: 8, VNID: 1001},
+		{Namespace: "spread", Name: "a", IP: netip.MustParseAddr("10.130.0.12"), Port: 9, VNID: 1002},
+		{Namespace: "nowhere", Name: "a", IP: netip.MustParseAddr("10.130.0.13"), Port: 10, VNID: 1003},
+		{Namespace: "here", Name: "a", IP: netip.MustParseAddr("10.130.0.14"), Port: 11, VNID: 1004},
+		{Namespace: "some", Name: "a", IP: netip.MustParseAddr("10.130.0.20"), Port: 12, VNID: 1005},
+		{Namespace: "some", Name: "b", IP: netip.MustParseAddr("10.130.0.21"), Port: 13, VNID: 1005},
+		{Namespace: "some", Name: "c", IP: netip.MustParseAddr("10.130.0.22"), Port: 14, VNID: 1005},
+		{Namespace: "some", Name: "d", IP: netip.MustParseAddr("10.130.0.23"), Port: 15, VNID: 1005},
+		{Namespace: "joined", Name: "e", IP: netip.MustParseAddr("10.130.0.24"), Port: 16, VNID: 1005},
 	}
 	remotes := []pipeline.Remote{
 		{Name: "node1", HostIP: netip.MustParseAddr("192.168.108.111"), Subnets: prefixes("10.131.0.0/23")},
@@ -80,13 +95,33 @@ func nodeCases() []nodeCase {
 			Ports: []pipeline.ServicePort{{Protocol: pipeline.UDP, Port: 53}, {Protocol: pipeline.TCP, Port: 53}}},
 	}
 	return []nodeCase{
-		{"subnet", node, pods, remotes, vnids, services},
-		{"multitenant", multitenant, pods, remotes, vnids, services},
-		{"subnet-netdev", flat, pods, remotes, vnids, services},
-		{"multitenant-netdev", userspace, pods, remotes, vnids, services},
-		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services},
-		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil},
-		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil},
+		{"subnet", node, pods, remotes, vnids, services, egress()},
+		{"multitenant", multitenant, pods, remotes, vnids, services, egress()},
+		{"subnet-netdev", flat, pods, remotes, vnids, services, egress()},
+		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress()},
+		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress()},
+		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil},
+		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil},
+	}
+}
+
+// egress has a VNID for each way to leave.
+func egress() []pipeline.Egress {
+	infra := pipeline.EgressPlace{Node: netip.MustParseAddr("192.168.108.113")}
+	node1 := pipeline.EgressPlace{Node: netip.MustParseAddr("192.168.108.111")}
+	here, second := pipeline.EgressPlace{}, pipeline.EgressPlace{Slot: 1}
+	pod := netip.MustParseAddr
+	return []pipeline.Egress{
+		{VNID: 1001, Whole: &pipeline.EgressWay{infra}},
+		{VNID: 1002, Whole: &pipeline.EgressWay{infra, here, node1}, Hosted: []pipeline.EgressHosted{{}}},
+		{VNID: 1003, Whole: &pipeline.EgressWay{}},
+		{VNID: 1004, Whole: &pipeline.EgressWay{here}},
+		{VNID: 1005, Pods: map[netip.Addr]pipeline.EgressWay{
+			pod("10.130.0.20"): {infra}, pod("10.130.0.21"): {second, infra}, pod("10.130.0.22"): {second}, pod("10.130.0.23"): {},
+		}, Hosted: []pipeline.EgressHosted{
+			{Slot: 0, MatchPods: true, Pods: addresses("10.131.0.20", "10.131.0.21")},
+			{Slot: 1, MatchPods: true, Pods: addresses("10.131.0.21", "10.131.0.22")},
+		}},
 	}
 }
 

@@ -52,13 +52,13 @@ var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
 // which no later table makes a tracked packet untracked again, as a ct without a
 // table does.
 func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
-	const lookup = 30 // The table that looks up.
+	const lookup = 30 // The first table that looks up; 100 is the other.
 	text := f.String()
 	found := recirculation.FindStringSubmatch(text)
 	switch {
 	case strings.Contains(text, "resubmit"):
 		return "looks into a table and comes back"
-	case found != nil && (found[1] != strconv.Itoa(lookup) || f.Table != lookup || !ends[lookup]):
+	case found != nil && (found[1] != strconv.Itoa(int(f.Table)) || f.Table != lookup && f.Table != 100 || !ends[f.Table]):
 		return "looks up for another table"
 	case found != nil && !strings.Contains(text, "ct_state=-trk,"):
 		return "looks up what has been looked up"

@@ -28,7 +28,7 @@ const (
 	tableLocal     = 70  // IP to pods of this node.
 	tableAdmission = 80  // May the source's VNID reach the destination's?
 	tableRemote    = 90  // IP to pods of other nodes.
-	tableLeave     = 100 // Leaving the cluster: egress IPs will hook in here.
+	tableLeave     = 100 // Leaving the cluster: egress IPs.
 	tableLast      = 101 // Leaving the cluster: last step, out by tun0.
 	tableMarker    = 253 // Who set this bridge up.
 )
@@ -38,6 +38,7 @@ const (
 	regSource = 0 // VNID of the source.
 	regDest   = 1 // VNID of the destination.
 	regPort   = 2 // Port of the destination.
+	regPlace  = 3 // Which of several places a packet leaves at.
 )
 
 // Mode is the isolation mode of the cluster.
@@ -97,7 +98,7 @@ func (n Node) vnid(of uint32) uint32 {
 // Fragment is the flows of one object. An object's change concerns its fragment alone.
 type Fragment struct {
 	// Owner names the object in words: "base", "pod shop/web", "hostsubnet node2", "vnid 42",
-	// "service shop/web".
+	// "service shop/web", "egress vnid 42".
 	Owner string
 	// Flows are the object's flows, without cookies; possibly none.
 	Flows []openflow.Flow
@@ -108,7 +109,7 @@ func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
 		ingress(n), tunnelBase(), podBase(n), passage(), returnBase(), route(n),
-		deliveryBase(), serviceBase(), admission(n), leave(n), marker(n),
+		deliveryBase(), serviceBase(), admission(n), leaveBase(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}

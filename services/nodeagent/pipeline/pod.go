@@ -17,6 +17,9 @@ type Pod struct {
 	Port uint32
 	// VNID is its namespace's, 0 to 16777215.
 	VNID uint32
+	// Inside closes the pod towards the world outside: whether it has egress IPs is not
+	// known, or they cannot be used here.
+	Inside bool
 }
 
 // protoGRE is GRE's IP protocol number (RFC 2784).
@@ -34,7 +37,7 @@ func (p Pod) safe(n Node) bool {
 
 // PodFragment is the flows of a pod: pin its addresses to its port (table 20), know it
 // again when the kernel sends its packets to services back (25), and deliver ARP (40)
-// and IP (70) to it. A pod with the gateway's address, a port below
+// and IP (70) to it, and perhaps keep it from leaving (100). A pod with the gateway's address, a port below
 // FirstPodPort or a VNID above MaxVNID has no flows, so nothing passes.
 func PodFragment(n Node, p Pod) Fragment {
 	owner := "pod " + p.Namespace + "/" + p.Name
@@ -57,6 +60,9 @@ func PodFragment(n Node, p Pod) Fragment {
 	if n.Userspace {
 		flows = append(flows, replyToKernel(n, address, vnid))
 	}
+	if p.Inside {
+		flows = append(flows, inside(address))
+	}
 	return Fragment{Owner: owner, Flows: flows}
 }
 
@@ -74,10 +80,9 @@ func podBase(n Node) []openflow.Flow {
 	if n.TunnelPort == 0 {
 		tunnel = openflow.IP().Proto(protoGRE)
 	}
-	return []openflow.Flow{
+	return append(markForgery(n),
 		flow(tablePod, 300, tunnel),
-		flow(tablePod, 0, openflow.Any()),
-	}
+		flow(tablePod, 0, openflow.Any()))
 }
 
 // deliveryBase drops what is for a pod of this node that does not exist.

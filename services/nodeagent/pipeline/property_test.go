@@ -40,7 +40,7 @@ func anyNode() *rapid.Generator[nodeCase] {
 		for i, offset := range rapid.SliceOfNDistinct(rapid.Uint32Range(2, 510), 0, 20, rapid.ID[uint32]).Draw(t, "addresses") {
 			c.pods = append(c.pods, pipeline.Pod{
 				Namespace: "ns", Name: "p" + string(rune('a'+i)), IP: address(base + offset),
-				Port: pipeline.FirstPodPort + uint32(i), VNID: vnids.Draw(t, "vnid"),
+				Port: pipeline.FirstPodPort + uint32(i), VNID: vnids.Draw(t, "vnid"), Inside: rapid.Bool().Draw(t, "inside"),
 			})
 			c.vnids = append(c.vnids, c.pods[i].VNID)
 		}
@@ -58,7 +58,45 @@ func anyNode() *rapid.Generator[nodeCase] {
 		}
 		slices.Sort(c.vnids)
 		c.vnids = slices.Compact(c.vnids)
+		for _, vnid := range c.vnids {
+			c.egress = append(c.egress, anyEgress(vnid, c.pods).Draw(t, "egress"))
+		}
 		return c
+	})
+}
+
+// anyEgress draws how a VNID leaves, with claims that contradict one another and with
+// pods that are none of the node's.
+func anyEgress(vnid uint32, pods []pipeline.Pod) *rapid.Generator[pipeline.Egress] {
+	pod := rapid.Custom(func(t *rapid.T) netip.Addr {
+		if len(pods) > 0 && rapid.Bool().Draw(t, "local") {
+			return rapid.SampledFrom(pods).Draw(t, "pod").IP
+		}
+		return address(0x0a800000 + rapid.Uint32Range(2, 9).Draw(t, "remote pod"))
+	})
+	place := rapid.Custom(func(t *rapid.T) pipeline.EgressPlace {
+		if rapid.Bool().Draw(t, "here") {
+			return pipeline.EgressPlace{Slot: rapid.Uint32Range(0, 70).Draw(t, "slot")}
+		}
+		return pipeline.EgressPlace{Node: address(0xc0a80002 + rapid.Uint32Range(0, 5).Draw(t, "node"))}
+	})
+	way := rapid.Custom(func(t *rapid.T) pipeline.EgressWay {
+		return rapid.SliceOfN(place, 0, 4).Draw(t, "places")
+	})
+	return rapid.Custom(func(t *rapid.T) pipeline.Egress {
+		e := pipeline.Egress{VNID: vnid, Pods: rapid.MapOfN(pod, way, 0, 3).Draw(t, "pods")}
+		e.Reserved.Masquerade = rapid.SampledFrom([]uint8{0, 14, 20}).Draw(t, "masquerade bit")
+		if rapid.Bool().Draw(t, "whole") {
+			whole := way.Draw(t, "way")
+			e.Whole = &whole
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "hosted") {
+			e.Hosted = append(e.Hosted, pipeline.EgressHosted{
+				Slot: rapid.Uint32Range(0, 3).Draw(t, "slot"), MatchPods: rapid.Bool().Draw(t, "match pods"),
+				Pods: rapid.SliceOfN(pod, 0, 3).Draw(t, "hosted pods"),
+			})
+		}
+		return e
 	})
 }
 

@@ -1,0 +1,233 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/damask-sdn/damask/internal/egressmark"
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+)
+
+// portDNS is DNS's port (RFC 1035).
+const portDNS = 53
+
+// ZoneEgress is the conntrack zone that table 100 looks up in on the userspace
+// datapath, where zone 0 means nothing. The number is that of the table.
+const ZoneEgress uint16 = tableLeave
+
+// Egress is how packets of one VNID leave the cluster, as this node sees it. VNIDs
+// can be shared and namespaces can name some of their pods, so there is one for a
+// VNID and not for a namespace: no two can want the same flow.
+type Egress struct {
+	// VNID is 0 to 16777215.
+	VNID uint32
+	// Reserved are the bits that marks must leave alone on this node.
+	Reserved egressmark.Reserved
+	// Hosted is what this node sends out for pods of other nodes.
+	Hosted []EgressHosted
+	// Whole is how this node's pods of the VNID leave that Pods does not have; nil: as
+	// the node.
+	Whole *EgressWay
+	// Pods are pods of this node that leave in a way of their own, by address.
+	Pods map[netip.Addr]EgressWay
+}
+
+// EgressHosted is an egress IP that this node holds, ready to be used.
+type EgressHosted struct {
+	// Slot tells addresses of one VNID on this node apart; package egressmark has its range.
+	Slot uint32
+	// MatchPods says that only packets from Pods may leave by it; else all of the VNID.
+	MatchPods bool
+	// Pods are addresses of pods of the cluster.
+	Pods []netip.Addr
+}
+
+// EgressWay is where packets leave: at one of several places, each connection always
+// at the same. A way without places is closed.
+type EgressWay []EgressPlace
+
+// EgressPlace is where packets of a VNID leave.
+type EgressPlace struct {
+	// Node is the address of the node that holds the egress IP; invalid: this node.
+	Node netip.Addr
+	// Slot is that of the egress IP when it is this node.
+	Slot uint32
+}
+
+func (p EgressPlace) compare(other EgressPlace) int {
+	return cmp.Or(p.Node.Compare(other.Node), cmp.Compare(p.Slot, other.Slot))
+}
+
+// EgressFragment leads packets of a VNID to where they leave (table 100). A packet of
+// the VNID that comes through the tunnel leaves only by an egress IP that this node
+// holds, and else is dropped by the base. There is none in subnet mode, where VNIDs do
+// not tell whose packet it is: pods are closed there by Pod.Inside. A VNID above
+// MaxVNID has no flows, and a place with a slot out of range is closed.
+func EgressFragment(n Node, e Egress) Fragment {
+	f := Fragment{Owner: fmt.Sprintf("egress vnid %d", e.VNID)}
+	if e.VNID > MaxVNID || n.Mode == Subnet {
+		return f
+	}
+	f.Flows = e.hosted(n)
+	f.Flows = append(f.Flows, e.lookups(n)...)
+	for _, pod := range e.sorted() {
+		f.Flows = append(f.Flows, e.leave(n, 110, e.from().IPSrc(host(pod)), e.Pods[pod])...)
+	}
+	if e.Whole != nil {
+		f.Flows = append(f.Flows, e.leave(n, 100, e.from(), *e.Whole)...)
+	}
+	return f
+}
+
+// from is every IP packet of the VNID.
+func (e Egress) from() openflow.Match { return openflow.IP().Reg(regSource, e.VNID) }
+
+func (e Egress) sorted() []netip.Addr {
+	return slices.SortedFunc(maps.Keys(e.Pods), netip.Addr.Compare)
+}
+
+// hosted lets packets from other nodes leave by the egress IPs of this one. Their own
+// nodes have picked the place, and have seen to replies. A packet that two addresses
+// claim, as can be for a moment while namespaces join, leaves by none.
+func (e Egress) hosted(n Node) []openflow.Flow {
+	var flows []openflow.Flow
+	tunnel := e.from().InPort(PortTunnel)
+	if len(e.Hosted) == 1 && !e.Hosted[0].MatchPods {
+		if actions := e.out(n, EgressPlace{Slot: e.Hosted[0].Slot}); len(actions) > 0 {
+			flows = append(flows, flow(tableLeave, 160, tunnel, actions...))
+		}
+		return flows
+	}
+	slots := map[netip.Addr][]uint32{}
+	for _, h := range e.Hosted {
+		if !h.MatchPods {
+			continue
+		}
+		for _, pod := range h.Pods {
+			if !slices.Contains(slots[pod], h.Slot) {
+				slots[pod] = append(slots[pod], h.Slot)
+			}
+		}
+	}
+	for _, pod := range slices.SortedFunc(maps.Keys(slots), netip.Addr.Compare) {
+		var actions []openflow.Action
+		if len(slots[pod]) == 1 {
+			actions = e.out(n, EgressPlace{Slot: slots[pod][0]})
+		}
+		flows = append(flows, flow(tableLeave, 170, tunnel.IPSrc(host(pod)), actions...))
+	}
+	return flows
+}
+
+// lookups pick the place of a connection, where there are several, and find out which
+// packets answer a connection from outside: these must leave by the node at which that
+// came in, and never by an egress IP. The kernel module knows it, since it shares zone
+// 0 with the node. In userspace nobody notes connections from outside yet.
+func (e Egress) lookups(n Node) []openflow.Flow {
+	again := uint8(tableLeave)
+	lookup := openflow.Conntrack{Table: &again}
+	if n.Userspace {
+		lookup.Zone = ZoneEgress
+	}
+	untracked := e.from().CTState(0, openflow.CTTracked)
+	var flows []openflow.Flow
+	if e.Whole == nil && len(e.Pods) == 0 {
+		return nil
+	}
+	for _, pod := range e.sorted() {
+		if places := len(e.usable(e.Pods[pod])); places > 1 {
+			flows = append(flows, flow(tableLeave, 145, untracked.IPSrc(host(pod)), openflow.Multipath(places, regPlace), openflow.CT(lookup)))
+		}
+	}
+	whole := 0
+	if e.Whole != nil {
+		whole = len(e.usable(*e.Whole))
+	}
+	switch {
+	case whole > 1:
+		flows = append(flows, flow(tableLeave, 140, untracked, openflow.Multipath(whole, regPlace), openflow.CT(lookup)))
+	case !n.Userspace:
+		flows = append(flows, flow(tableLeave, 140, untracked, openflow.CT(lookup)))
+	}
+	if !n.Userspace {
+		answer := openflow.CTTracked | openflow.CTReply
+		flows = append(flows, flow(tableLeave, 130, e.from().CTState(answer, answer), openflow.Goto(tableLast)))
+	}
+	return flows
+}
+
+// leave sends what matches to the place that was picked.
+func (e Egress) leave(n Node, priority uint16, match openflow.Match, way EgressWay) []openflow.Flow {
+	places := e.usable(way)
+	if len(places) == 0 {
+		return []openflow.Flow{flow(tableLeave, priority, match)}
+	}
+	if len(places) == 1 {
+		return []openflow.Flow{flow(tableLeave, priority, match, e.out(n, places[0])...)}
+	}
+	var flows []openflow.Flow
+	for i, place := range places {
+		flows = append(flows, flow(tableLeave, priority, match.Reg(regPlace, uint32(i)), e.out(n, place)...)) //nolint:gosec // few
+	}
+	return flows
+}
+
+// usable are the places of a way, each once and in order, that have a mark if they need one.
+func (e Egress) usable(way EgressWay) []EgressPlace {
+	places := slices.Compact(slices.SortedFunc(slices.Values(way), EgressPlace.compare))
+	return slices.DeleteFunc(places, func(p EgressPlace) bool {
+		_, err := egressmark.Of(e.VNID, p.Slot, e.Reserved)
+		return err != nil && !p.Node.IsValid()
+	})
+}
+
+// out is the way to one place; without a mark there is none.
+func (e Egress) out(n Node, place EgressPlace) []openflow.Action {
+	if place.Node.IsValid() {
+		return []openflow.Action{openflow.MoveRegToTunID(regSource), openflow.SetTunDst(place.Node), openflow.Output(PortTunnel)}
+	}
+	mark, err := egressmark.Of(e.VNID, place.Slot, e.Reserved)
+	if err != nil {
+		return nil
+	}
+	carry := openflow.SetPktMark(mark)
+	if n.Userspace {
+		carry = openflow.SetEthSrc(egressmark.MAC(mark))
+	}
+	return []openflow.Action{openflow.SetEthDst(n.GatewayMAC()), carry, openflow.Goto(tableLast)}
+}
+
+// leaveBase is what tables 100 and 101 have without egress IPs: packets for the world
+// outside go out by tun0, where the kernel routes and masquerades them.
+func leaveBase(n Node) []openflow.Flow {
+	node := host(n.HostIP)
+	return []openflow.Flow{
+		// The node's own resolver, whatever egress IP or firewall a namespace has.
+		flow(tableLeave, 200, openflow.TCP().IPDst(node).DstPort(portDNS), openflow.Output(PortGateway)),
+		flow(tableLeave, 200, openflow.UDP().IPDst(node).DstPort(portDNS), openflow.Output(PortGateway)),
+		// This node is not outside.
+		flow(tableLeave, 190, openflow.IP().IPDst(node), openflow.Goto(tableLast)),
+		flow(tableLeave, 150, openflow.IP().InPort(PortTunnel)),
+		flow(tableLeave, 0, openflow.Any(), openflow.Goto(tableLast)),
+		flow(tableLast, 0, openflow.Any(), openflow.Output(PortGateway)),
+	}
+}
+
+// markForgery drops what a pod sends from a MAC address that carries a mark, by which
+// it would leave as somebody else. The kernel's own marks a pod cannot write.
+func markForgery(n Node) []openflow.Flow {
+	if !n.Userspace {
+		return nil
+	}
+	mac := egressmark.MAC(0)
+	return []openflow.Flow{flow(tablePod, 250, openflow.IP().EthSrcMasked(mac, net.HardwareAddr{0xff, 0xff, 0, 0, 0, 0}))}
+}
+
+// inside closes a pod towards the world outside, while nobody knows how it leaves.
+func inside(pod netip.Prefix) openflow.Flow {
+	return flow(tableLeave, 180, openflow.IP().IPSrc(pod))
+}

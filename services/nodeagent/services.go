@@ -73,7 +73,7 @@ func engines(chosen string) svcsync.Engines {
 func engineView(cfg Config, state *intent.State) (proxy.Node, bool) {
 	network, known := state.Network()
 	return proxy.Node{
-		ClusterNetworks: network.Node.ClusterNetworks, MasqueradeBit: uint8(cfg.MasqueradeBit),
+		ClusterNetworks: network.Node.ClusterNetworks, Pods: network.Node.Subnet, MasqueradeBit: uint8(cfg.MasqueradeBit),
 		NodePortNetworks: cfg.Services.NodePortNetworks,
 	}, known
 }

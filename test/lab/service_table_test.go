@@ -155,8 +155,8 @@ func (c *cluster) expected(s sort, q question) map[string]string {
 	// By an address for the outside, clients inside are served from everywhere.
 	local := s.policy == "Local" && (internal || !q.inside && !q.own)
 	// The answer must come back by the entry node: clients that the policy lets go to
-	// other nodes are masqueraded, unless they are pods on their way inside.
-	masquerade := !internal && !local && (s.policy == "Cluster" || !q.inside)
+	// other nodes are masqueraded, unless they are the entry node's own pods.
+	masquerade := !internal && !local && !q.inside
 	for backend, node := range backendNodes {
 		if local && node != q.entry {
 			continue

@@ -124,15 +124,17 @@ func (c *cluster) wantPodsReachServices(t *testing.T, mode string) {
 			c.wantAnswers(t, inPod(pod), protocol, "172.30.0.10:80", "web1 "+c.podIP(pod), "web2 "+c.podIP(pod))
 		})
 	}
-	if mode == "multitenant" {
-		c.wantUnanswered(t, inPod("blue/client"), silence, "172.30.0.10:80")
-	} else {
+	// By whatever address it asks, its own node knows whose the pod is.
+	for _, addr := range []string{"172.30.0.10:80", c.nodeIP("node1") + ":30080", c.gateway("node1") + ":30080", "203.0.113.7:80", "198.51.100.7:80"} {
+		c.wantAnswers(t, inPod("red/client"), "tcp", addr, "web1 "+c.podIP("red/client"), "web2 "+c.podIP("red/client"))
+		if mode == "multitenant" {
+			c.wantUnanswered(t, inPod("blue/client"), silence, addr)
+			continue
+		}
 		both(func(protocol string) {
-			c.wantAnswers(t, inPod("blue/client"), protocol, "172.30.0.10:80", "web1 "+c.podIP("blue/client"), "web2 "+c.podIP("blue/client"))
+			c.wantAnswers(t, inPod("blue/client"), protocol, addr, "web1 "+c.podIP("blue/client"), "web2 "+c.podIP("blue/client"))
 		})
 	}
-	// By a node port a pod is as good as outside: the backend sees the node.
-	c.wantAnswers(t, inPod("red/client"), "tcp", c.nodeIP("node1")+":30080", "web1 "+c.gateway("node1"), "web2 "+c.gateway("node1"))
 }
 
 // wantHairpin wants a backend to reach itself and the other. From itself it is seen as

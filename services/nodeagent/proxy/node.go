@@ -18,6 +18,11 @@ type Node struct {
 	// ClusterNetworks are the networks of all pods. At least one, IPv4. What does not
 	// come from them to a cluster IP is masqueraded, as observed: "! -s 10.128.0.0/14".
 	ClusterNetworks []netip.Prefix
+	// Pods is the network of this node's own pods, in ClusterNetworks. They keep their
+	// address by whatever address they reach a service, so that the switch can tell
+	// whose they are. Unset: by other addresses than cluster IPs they are masqueraded,
+	// as kube-proxy does it, and as the pods of other nodes are.
+	Pods netip.Prefix
 	// Gateway is the device between the pods and the node. Empty: tun0.
 	Gateway string
 	// MasqueradeBit is the number, 0 to 31, of the mark bit by which a packet is to be
@@ -49,6 +54,9 @@ func (n Node) Check() error {
 		if !p.IsValid() || !p.Addr().Is4() || p != p.Masked() {
 			problems = append(problems, fmt.Sprintf("network %v is no IPv4 network", p))
 		}
+	}
+	if p := n.Pods; p != (netip.Prefix{}) && (!p.IsValid() || !p.Addr().Is4() || p != p.Masked()) {
+		problems = append(problems, fmt.Sprintf("pods' network %v is no IPv4 network", p))
 	}
 	if n.MasqueradeBit > maxMarkBit {
 		problems = append(problems, fmt.Sprintf("masquerade bit %d is not 0 to %d", n.MasqueradeBit, maxMarkBit))

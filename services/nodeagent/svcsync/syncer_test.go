@@ -213,7 +213,8 @@ func TestASwitchThatIsAwayHoldsUpNobodyElse(t *testing.T) {
 func TestNoPacketIsLedWhereNothingIs(t *testing.T) {
 	proctest.Need(t, "nft")
 	r := newRig(t, "nftables")
-	r.start().settled()
+	r.start()
+	<-r.Begun() // what the agent begins with is open in the switch before that
 	var seen []string
 	r.board.before = func(opened []Opening, gone []serviceview.Name) {
 		there := strings.Contains(r.ns.Run(t, "nft", "list", "ruleset"), "172.30.0.1")

@@ -160,13 +160,17 @@ func (t *target) balance(name string, backends []netip.AddrPort) {
 	t.chain(name, rules...)
 }
 
-// externalChain makes the chain for what comes to external addresses. With a local
-// policy pods and the node itself are not bound to this node's backends.
+// externalChain makes the chain for what comes to external addresses. This node's pods
+// keep their address, as with cluster IPs. With a local policy pods and the node itself
+// are not bound to this node's backends.
 func (t *target) externalChain() {
 	name := serviceChain(prefixExternal, t.s.Key)
 	what := title(t.s.Key) + " external destinations"
 	var rules []string
 	if !t.s.ExternalLocal {
+		if t.node.Pods.IsValid() {
+			rules = append(rules, rule(t.toWorld, source(t.node.Pods), note("pod traffic for %s", what)))
+		}
 		rules = append(rules, rule(chainMarkMasq, note("masquerade traffic for %s", what)))
 	} else {
 		for _, network := range t.node.ClusterNetworks {

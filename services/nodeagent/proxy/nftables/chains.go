@@ -63,7 +63,7 @@ func when(about string, parts ...expressions) rule {
 func standing(node proxy.Node) []chain {
 	all := []chain{
 		{name: chainMark, rules: []rule{when("to be masqueraded", setMark(node.Mark(), true))}},
-		clusterWay(node), externalWay(), ownWay(), externalLocalWay(node),
+		clusterWay(node), externalWay(node), ownWay(), externalLocalWay(node),
 		{name: chainSources, rules: sourceRules()},
 		limitedWay(limited, external), limitedWay(limitedLocal, externalLocal),
 		services(node),
@@ -148,11 +148,15 @@ func clusterWay(node proxy.Node) chain {
 }
 
 // externalWay is the way to external addresses, with externalTrafficPolicy Cluster.
-func externalWay() chain {
-	return chain{name: string(external), rules: []rule{
-		{"everybody gets the node's address", expressions{jump(chainMark)}},
-		{"to a backend", expressions{goTo(externalScope.balance())}},
-	}}
+func externalWay(node proxy.Node) chain {
+	c := chain{name: string(external)}
+	if node.Pods.IsValid() {
+		c.rules = append(c.rules, when("this node's pods keep their address", within(offsetSource, node.Pods, expr.CmpOpEq), expressions{goTo(externalScope.balance())}))
+	}
+	c.rules = append(c.rules,
+		rule{"others get the node's address", expressions{jump(chainMark)}},
+		rule{"to a backend", expressions{goTo(externalScope.balance())}})
+	return c
 }
 
 // ownWay is the way of the node's own connections to external addresses, with

@@ -62,14 +62,14 @@ func addresses(t *testing.T, r *rig) {
 		{r.fromPod(), onCluster, clientAddr},
 		{r.fromNode(), onCluster, nodeOnTun0},
 		{r.fromOutside(), onCluster, nodeOnTun0},
-		{r.fromPod(), onNodePort, nodeOnTun0},
-		{r.fromPod(), onTun0Port, nodeOnTun0},
+		{r.fromPod(), onNodePort, clientAddr},
+		{r.fromPod(), onTun0Port, clientAddr},
 		{r.fromNode(), onNodePort, nodeOnTun0},
 		{r.fromOutside(), onNodePort, nodeOnTun0},
-		{r.fromPod(), onExternal, nodeOnTun0},
+		{r.fromPod(), onExternal, clientAddr},
 		{r.fromNode(), onExternal, nodeOnTun0},
 		{r.fromOutside(), onExternal, nodeOnTun0},
-		{r.fromPod(), onBalancer, nodeOnTun0},
+		{r.fromPod(), onBalancer, clientAddr},
 		{r.fromNode(), onBalancer, nodeOnTun0},
 		{r.fromOutside(), onBalancer, nodeOnTun0},
 	} {
@@ -202,7 +202,7 @@ func refuses(t *testing.T, r *rig) {
 	r.apply(t, empty)
 	everywhere(refused)
 	r.fromOutside().wantAnswer(t, clusterIP+":81", "api", nodeOnTun0)
-	r.fromPod().wantAnswer(t, externalIP+":81", "api", nodeOnTun0)
+	r.fromPod().wantAnswer(t, externalIP+":81", "api", clientAddr)
 
 	udp := service(proxy.UDP)
 	r.apply(t, udp)

@@ -39,7 +39,7 @@ type rig struct {
 
 // settings are those of the node that the rig models.
 func settings() proxy.Node {
-	return proxy.Node{ClusterNetworks: []netip.Prefix{netip.MustParsePrefix("10.128.0.0/14")}}
+	return proxy.Node{ClusterNetworks: []netip.Prefix{netip.MustParsePrefix("10.128.0.0/14")}, Pods: netip.MustParsePrefix("10.130.0.0/23")}
 }
 
 // newRig makes the network and an engine that has done nothing yet.

@@ -40,6 +40,7 @@ test: packages build test-unit test-lab ## Everything that must pass: unit, real
 test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
 	go test -race -p 2 -timeout 15m $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
 	go test -race -timeout 5m ./test/traces/... ./test/repocheck/...
+	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
 
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
@@ -83,6 +84,7 @@ check-format: ## gofmt has nothing to say
 
 check-vet: ## go vet over every module
 	go vet work
+	cd test/policyoracle && GOWORK=off go vet ./...
 
 check-lint: $(TOOLS)/staticcheck ## staticcheck over every module
 	@set -e; for m in $(MODULES); do (cd $$m && staticcheck ./...); done

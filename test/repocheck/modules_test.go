@@ -15,7 +15,7 @@ type requirement struct{ module, path, version string }
 func modules(t *testing.T) []string {
 	t.Helper()
 	var dirs []string
-	for _, pattern := range []string{"*/go.mod", "services/*/go.mod"} {
+	for _, pattern := range []string{"*/go.mod", "services/*/go.mod", "test/*/go.mod"} {
 		files, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -50,8 +50,8 @@ func requirements(t *testing.T, dir string) []requirement {
 func TestModulesAgreeOnVersions(t *testing.T) {
 	seen := map[string]requirement{}
 	for _, dir := range modules(t) {
-		if filepath.Base(dir) == "tools" {
-			continue // tools are not part of the product
+		if base := filepath.Base(dir); base == "tools" || base == "policyoracle" {
+			continue // neither tools nor oracles are part of the product
 		}
 		for _, r := range requirements(t, dir) {
 			if first, ok := seen[r.path]; ok && first.version != r.version {
@@ -74,6 +74,7 @@ var mayUse = map[string][]string{
 	"services/egress":    {"proto", "internal"},
 	"services/nodeagent": {"proto", "internal"},
 	"test":               {"proto", "internal", "services/nodeagent"},
+	"test/policyoracle":  {"internal", "services/tenancy"},
 	"tools":              {},
 }
 

@@ -1,0 +1,1 @@
+// Empty: lets engine.go declare a function whose body is elsewhere.

@@ -31,7 +31,7 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 			return nil
 		}
 		return pipeline.PodFragment(node, pipeline.Pod{
-			Namespace: pod.Namespace, Name: pod.Name, IP: pod.IP, Port: pod.Port, VNID: vnid,
+			Namespace: pod.Namespace, Name: pod.Name, IP: pod.IP, Port: pod.Port, VNID: vnid, Inside: s.inside(pod),
 		}).Flows
 	}
 	if name, ok := strings.CutPrefix(owner, hostSubnetOwner("")); ok {
@@ -43,6 +43,9 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 	}
 	if service, ok := s.services.of(owner); ok {
 		return s.compileService(node, service)
+	}
+	if vnid, ok := egressVNID(owner); ok {
+		return s.compileEgress(node, vnid)
 	}
 	if text, ok := strings.CutPrefix(owner, "vnid "); ok {
 		vnid, err := strconv.ParseUint(text, 10, 32)
@@ -81,6 +84,10 @@ func (s *State) CompileAll() map[string][]openflow.Flow {
 	}
 	for vnid := range s.users {
 		owners = append(owners, vnidOwner(vnid))
+		owners = append(owners, s.egressOf(vnid)...)
+	}
+	for _, h := range s.egress.hosted {
+		owners = append(owners, egressOwner(h.vnid))
 	}
 	all := make(map[string][]openflow.Flow, len(owners))
 	for _, owner := range owners {

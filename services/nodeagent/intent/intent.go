@@ -2,15 +2,16 @@
 //
 // It owns the state that flows are compiled from: the followed objects
 // (ClusterNetwork, HostSubnets, isolation mode, NetNamespaces of the
-// namespaces that run here) and the local pods. A change of an object
+// namespaces that run here, how these leave the cluster) and the local pods. A change of an object
 // recompiles only the fragments that depend on it; the difference goes to the
 // switch in one bundle. For every object it knows which revision is wanted,
 // which is programmed, and why they differ.
 //
 // It promises that fragments of one owner reach the switch in the order in
 // which the state changed, that a namespace that moves to another VNID moves
-// with all its pods at once, and that nothing is removed from the switch
-// before the state is known to be complete.
+// with all its pods at once, that nothing is removed from the switch
+// before the state is known to be complete, and that a pod is closed towards the
+// world outside until it is known how its namespace leaves (State.FollowEgress).
 //
 // It must not touch links, addresses, iptables or OVSDB, and it never waits on
 // time, only on revisions.

@@ -26,6 +26,7 @@ type State struct {
 	namespaces map[string]uint32
 	pods       map[string]Pod // by owner
 	services   services
+	egress     egress
 	users      map[uint32]int // local pods by VNID
 	revisions  map[Object]uint64
 	changed    chan struct{} // closed and replaced when a namespace becomes known
@@ -50,6 +51,7 @@ func NewState(node string, userspace bool) *State {
 		namespaces: map[string]uint32{},
 		pods:       map[string]Pod{},
 		services:   newServices(),
+		egress:     newEgress(),
 		users:      map[uint32]int{},
 		revisions:  map[Object]uint64{},
 		changed:    make(chan struct{}),

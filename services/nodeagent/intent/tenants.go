@@ -17,6 +17,7 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 	object := Object{KindNetNamespace, name}
 	s.revisions[object] = nn.GetRevision()
 	was, known := s.namespaces[name]
+	before := s.egressIn(name)
 	s.namespaces[name] = nn.GetNetid()
 	if !known {
 		close(s.changed)
@@ -42,7 +43,7 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 			change.Owners = append(change.Owners, vnidOwner(was))
 		}
 	}
-	change.Owners = append(change.Owners, s.servicesIn(name)...)
+	change.Owners = union(change.Owners, before, s.egressIn(name), s.servicesIn(name))
 	return change
 }
 
@@ -55,6 +56,7 @@ func (s *State) DeleteNetNamespace(name string) Change {
 	if !known {
 		return Change{}
 	}
+	before := s.egressIn(name)
 	delete(s.namespaces, name)
 	delete(s.revisions, Object{KindNetNamespace, name})
 	var change Change
@@ -67,7 +69,7 @@ func (s *State) DeleteNetNamespace(name string) Change {
 	if len(change.Owners) > 0 {
 		change.Owners = append(change.Owners, vnidOwner(vnid))
 	}
-	change.Owners = append(change.Owners, s.servicesIn(name)...)
+	change.Owners = union(change.Owners, before, s.servicesIn(name))
 	return change
 }
 
@@ -92,6 +94,7 @@ func (s *State) AddPod(p Pod) Change {
 	s.pods[owner] = p
 	if known {
 		change.Owners = append(change.Owners, vnidOwner(vnid))
+		change.Owners = append(change.Owners, s.egressOf(vnid)...)
 	}
 	return change
 }
@@ -109,6 +112,7 @@ func (s *State) RemovePod(p Pod) Change {
 	if vnid, known := s.namespaces[p.Namespace]; known {
 		s.leave(vnid)
 		change.Owners = append(change.Owners, vnidOwner(vnid))
+		change.Owners = append(change.Owners, s.egressOf(vnid)...)
 	}
 	return change
 }

@@ -1,0 +1,107 @@
+package intent
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+)
+
+// compileEgress answers how a VNID leaves. The caller holds the lock.
+func (s *State) compileEgress(node pipeline.Node, vnid uint32) []openflow.Flow {
+	e := pipeline.Egress{VNID: vnid, Reserved: s.egress.reserved, Pods: map[netip.Addr]pipeline.EgressWay{}}
+	for _, h := range s.egress.hosted {
+		if h.vnid == vnid {
+			e.Hosted = append(e.Hosted, pipeline.EgressHosted{Slot: h.slot, MatchPods: h.matchPods, Pods: s.egress.pods[h.selectionKey]})
+		}
+	}
+	alike := true
+	for _, pod := range s.pods {
+		if of, known := s.namespaces[pod.Namespace]; !known || of != vnid {
+			continue
+		}
+		way, decided := s.way(pod)
+		switch {
+		case !decided:
+			// It has a flow of its own that keeps it inside.
+		case way == nil:
+			alike = false
+		default:
+			e.Pods[pod.IP] = *way
+			e.Whole = way
+		}
+	}
+	for _, way := range e.Pods {
+		alike = alike && slices.Equal(way, *e.Whole)
+	}
+	if alike && e.Whole != nil {
+		e.Pods = nil
+	} else {
+		e.Whole = nil
+	}
+	return pipeline.EgressFragment(node, e).Flows
+}
+
+// inside says whether a pod must be closed towards the world outside. The caller
+// holds the lock.
+func (s *State) inside(pod Pod) bool {
+	if !s.egress.followed {
+		return false
+	}
+	way, decided := s.way(pod)
+	return !decided || way != nil && s.mode == pipeline.Subnet
+}
+
+// way answers where a pod leaves: nil is as its node does. It is not decided when
+// it is not known whether the namespace has egress IPs, or which of its
+// selections takes the pod: labels are not known here, so a pod waits until it is
+// named in a list, if any selection but the default one exists. The caller holds
+// the lock.
+func (s *State) way(pod Pod) (way *pipeline.EgressWay, decided bool) {
+	selections, known := s.egress.namespaces[pod.Namespace]
+	vnid, hasVNID := s.namespaces[pod.Namespace]
+	switch {
+	case !known || !hasVNID:
+		return nil, false
+	case len(selections) == 0:
+		return nil, true
+	case len(selections) == 1 && selections[0].name == defaultSelection:
+		return s.places(pod.Namespace, selections[0], vnid), true
+	}
+	taken := -1
+	for i, sel := range selections {
+		if _, named := slices.BinarySearchFunc(s.egress.pods[selectionKey{pod.Namespace, sel.name}], pod.IP, netip.Addr.Compare); !named {
+			continue
+		}
+		if taken >= 0 {
+			return nil, false
+		}
+		taken = i
+	}
+	if taken < 0 {
+		return nil, false
+	}
+	return s.places(pod.Namespace, selections[taken], vnid), true
+}
+
+// places answers where a selection leaves: at other nodes, as it was told, and at
+// this one if the address is ready here. There is none while it was assigned for
+// another VNID than the namespace has: the hosting nodes would not know it.
+func (s *State) places(namespace string, sel selection, vnid uint32) *pipeline.EgressWay {
+	way := pipeline.EgressWay{}
+	if !sel.hasVNID || sel.vnid != vnid {
+		return &way
+	}
+	for _, a := range sel.addresses {
+		if a.node != s.self {
+			way = append(way, pipeline.EgressPlace{Node: a.at})
+			continue
+		}
+		h, ready := s.egress.hosted[a.ip]
+		if ready && h.selectionKey == (selectionKey{namespace, sel.name}) && h.vnid == vnid {
+			way = append(way, pipeline.EgressPlace{Slot: h.slot})
+		}
+	}
+	return &way
+}

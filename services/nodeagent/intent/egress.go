@@ -1,0 +1,253 @@
+package intent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/damask-sdn/damask/internal/egressmark"
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
+)
+
+// KindEgress is how the pods of a namespace leave the cluster: all its
+// EgressAssignments together. The object's name is the namespace's.
+const KindEgress = "egress"
+
+// defaultSelection is the assignment of all pods that no other selection takes.
+const defaultSelection = "default"
+
+const egressOwnerPrefix = "egress vnid "
+
+func egressOwner(vnid uint32) string { return egressOwnerPrefix + strconv.FormatUint(uint64(vnid), 10) }
+
+// egress is what is known of leaving the cluster.
+//
+// "Known to have no egress IPs" and "not known" are told apart by the map of
+// namespaces: one that is known is there, with no selections when it has no
+// egress IPs. A pod of one that is not there stays inside.
+type egress struct {
+	followed   bool
+	reserved   egressmark.Reserved
+	namespaces map[string][]selection
+	pods       map[selectionKey][]netip.Addr // EgressPods, sorted
+	hosted     map[netip.Addr]hosted
+}
+
+type selectionKey struct{ namespace, name string }
+
+// selection is an assignment: where its pods leave.
+type selection struct {
+	name      string
+	vnid      uint32
+	hasVNID   bool
+	addresses []assigned
+}
+
+// assigned is an address that some node has.
+type assigned struct {
+	ip   netip.Addr
+	node string
+	at   netip.Addr // The node's.
+}
+
+// hosted is an address that this node has, ready to be used.
+type hosted struct {
+	selectionKey
+	vnid      uint32
+	slot      uint32
+	matchPods bool
+}
+
+func newEgress() egress {
+	return egress{namespaces: map[string][]selection{}, pods: map[selectionKey][]netip.Addr{}, hosted: map[netip.Addr]hosted{}}
+}
+
+// FollowEgress says that somebody tells this state how namespaces leave. From
+// then on the pods of a namespace of which that is not known are closed towards
+// the world outside. Without it every pod leaves as its node does. It is called
+// before there are pods. Reserved are the bits that marks must not have here.
+func (s *State) FollowEgress(reserved egressmark.Reserved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.egress.followed, s.egress.reserved = true, reserved
+}
+
+// SetEgress takes all EgressAssignments of a namespace. None: it is known to have
+// no egress IPs, and its pods leave as their node does. An error leaves the state
+// as it was.
+func (s *State) SetEgress(namespace string, assignments []*egressv1.EgressAssignment) (Change, error) {
+	object := Object{KindEgress, namespace}
+	var revision uint64
+	for _, a := range assignments {
+		revision = max(revision, a.GetRevision())
+	}
+	selections, err := parseAssignments(namespace, assignments)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revisions[object] = revision
+	if err != nil {
+		return Change{Objects: []Object{object}}, err
+	}
+	owners := s.egressIn(namespace)
+	s.egress.namespaces[namespace] = selections
+	return Change{Owners: union(owners, s.egressIn(namespace), s.podsIn(namespace)), Objects: []Object{object}}, nil
+}
+
+// ForgetEgress says that it is not known any more how a namespace leaves. Its
+// pods, if there are any, are closed.
+func (s *State) ForgetEgress(namespace string) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.egress.namespaces[namespace]; !known {
+		return Change{}
+	}
+	owners := s.egressIn(namespace)
+	delete(s.egress.namespaces, namespace)
+	delete(s.revisions, Object{KindEgress, namespace})
+	return Change{Owners: union(owners, s.podsIn(namespace))}
+}
+
+// SetEgressPods takes the addresses of the pods of a selection; one without
+// addresses is as one that is gone. An error leaves the state as it was.
+func (s *State) SetEgressPods(list *egressv1.EgressPods) (Change, error) {
+	key := selectionKey{list.GetNamespace(), list.GetSelection()}
+	var pods []netip.Addr
+	for _, text := range list.GetPodIps() {
+		ip, err := netip.ParseAddr(text)
+		if err != nil {
+			return Change{}, fmt.Errorf("EgressPods %s/%s: %w", key.namespace, key.name, err)
+		}
+		pods = append(pods, ip)
+	}
+	slices.SortFunc(pods, netip.Addr.Compare)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(s.egress.pods[key], pods) {
+		return Change{}, nil
+	}
+	if len(pods) == 0 {
+		delete(s.egress.pods, key)
+	} else {
+		s.egress.pods[key] = pods
+	}
+	owners := union(s.egressIn(key.namespace), s.podsIn(key.namespace))
+	for _, h := range s.egress.hosted {
+		if h.selectionKey == key {
+			owners = union(owners, []string{egressOwner(h.vnid)})
+		}
+	}
+	return Change{Owners: owners}, nil
+}
+
+// SetEgressHosting takes the addresses that this node has. Only those may be told
+// that are ready: there, announced, and translated to by iptables. What
+// is not told any more must stay ready until the change is in the switch.
+func (s *State) SetEgressHosting(addresses []*egressv1.HostedAddress) (Change, error) {
+	all := map[netip.Addr]hosted{}
+	for _, a := range addresses {
+		ip, err := netip.ParseAddr(a.GetIp())
+		if err != nil {
+			return Change{}, fmt.Errorf("hosted egress IP: %w", err)
+		}
+		all[ip] = hosted{selectionKey{a.GetNamespace(), a.GetSelection()}, a.GetNetid(), a.GetSlot(), a.GetMatchPods()}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var owners []string
+	for ip, was := range s.egress.hosted {
+		if all[ip] != was {
+			owners = union(owners, []string{egressOwner(was.vnid)}, s.egressIn(was.namespace))
+		}
+	}
+	for ip, is := range all {
+		if was, had := s.egress.hosted[ip]; !had || was != is {
+			owners = union(owners, []string{egressOwner(is.vnid)}, s.egressIn(is.namespace))
+		}
+	}
+	s.egress.hosted = all
+	return Change{Owners: owners}, nil
+}
+
+// parseAssignments answers the selections, in the order in which a pod is matched,
+// with the addresses that can be used.
+func parseAssignments(namespace string, assignments []*egressv1.EgressAssignment) ([]selection, error) {
+	ordered := slices.SortedFunc(slices.Values(assignments), func(a, b *egressv1.EgressAssignment) int {
+		return int(a.GetOrder()) - int(b.GetOrder())
+	})
+	var all []selection
+	for _, a := range ordered {
+		sel := selection{name: a.GetSelection(), vnid: a.GetNetid(), hasVNID: a.Netid != nil}
+		for _, address := range a.GetAddresses() {
+			if address.GetState() != egressv1.AddressState_ADDRESS_STATE_HOSTED {
+				continue
+			}
+			ip, err := netip.ParseAddr(address.GetIp())
+			if err != nil {
+				return nil, fmt.Errorf("egress IP of namespace %s: %w", namespace, err)
+			}
+			at, err := netip.ParseAddr(address.GetNodeIp())
+			if err != nil {
+				return nil, fmt.Errorf("node of egress IP %s of namespace %s: %w", ip, namespace, err)
+			}
+			sel.addresses = append(sel.addresses, assigned{ip: ip, node: address.GetNode(), at: at})
+		}
+		all = append(all, sel)
+	}
+	return all, nil
+}
+
+// podsIn are the owners of a namespace's pods. The caller holds the lock.
+func (s *State) podsIn(namespace string) []string {
+	var owners []string
+	for owner, pod := range s.pods {
+		if pod.Namespace == namespace {
+			owners = append(owners, owner)
+		}
+	}
+	return owners
+}
+
+// egressIn is the owner of a namespace's egress, if there are such flows. The
+// caller holds the lock.
+func (s *State) egressIn(namespace string) []string {
+	vnid, known := s.namespaces[namespace]
+	if !known {
+		return nil
+	}
+	return s.egressOf(vnid)
+}
+
+// egressOf is the owner of a VNID's egress, if there are such flows: most VNIDs
+// have none, and their pods must not wait for one another because of it. The
+// caller holds the lock.
+func (s *State) egressOf(vnid uint32) []string {
+	for namespace, selections := range s.egress.namespaces {
+		if of, known := s.namespaces[namespace]; known && of == vnid && len(selections) > 0 {
+			return []string{egressOwner(vnid)}
+		}
+	}
+	for _, h := range s.egress.hosted {
+		if h.vnid == vnid {
+			return []string{egressOwner(vnid)}
+		}
+	}
+	return nil
+}
+
+// egressVNID reads the VNID out of an owner's name.
+func egressVNID(owner string) (uint32, bool) {
+	text, ok := strings.CutPrefix(owner, egressOwnerPrefix)
+	if !ok {
+		return 0, false
+	}
+	vnid, err := strconv.ParseUint(text, 10, 32)
+	return uint32(vnid), err == nil
+}
+
+func union(lists ...[]string) []string {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}

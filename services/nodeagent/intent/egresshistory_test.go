@@ -1,0 +1,257 @@
+package intent
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/damask-sdn/damask/internal/egressmark"
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+)
+
+// world is the other side of a random history: plain facts, and where each pod must
+// leave by them. It knows nothing of flows.
+type world struct {
+	vnids       map[string]uint32
+	pods        map[string]Pod
+	assignments map[string][]*egressv1.EgressAssignment // There: known.
+	lists       map[[2]string][]string
+	hosted      []*egressv1.HostedAddress
+}
+
+// want is where a pod must leave: "drop", "node", or the places.
+func (w *world) want(t *testing.T, pod Pod) []string {
+	vnid, hasVNID := w.vnids[pod.Namespace]
+	assignments, known := w.assignments[pod.Namespace]
+	if !hasVNID || !known {
+		return []string{"drop"}
+	}
+	if len(assignments) == 0 {
+		return []string{"node"}
+	}
+	var mine []*egressv1.EgressAssignment
+	for _, a := range assignments {
+		alone := len(assignments) == 1 && a.GetSelection() == "default"
+		if alone || slices.Contains(w.lists[[2]string{pod.Namespace, a.GetSelection()}], pod.IP.String()) {
+			mine = append(mine, a)
+		}
+	}
+	if len(mine) != 1 || mine[0].GetNetid() != vnid {
+		return []string{"drop"}
+	}
+	places := map[string]bool{}
+	for _, address := range mine[0].GetAddresses() {
+		switch address.GetNode() {
+		case "":
+		case "self":
+			for _, h := range w.hosted {
+				if h.GetIp() == address.GetIp() && h.GetNamespace() == pod.Namespace && h.GetSelection() == mine[0].GetSelection() && h.GetNetid() == vnid {
+					places[mac(t, vnid, h.GetSlot())] = true
+				}
+			}
+		default:
+			places[nodeIPs[address.GetNode()]] = true
+		}
+	}
+	var all []string
+	for place := range places {
+		all = append(all, place)
+	}
+	if slices.Sort(all); len(all) == 0 {
+		return []string{"drop"}
+	}
+	return all
+}
+
+// wantFromTunnel is where a packet of another node's pod must leave.
+func (w *world) wantFromTunnel(t *testing.T, vnid uint32, ip string) []string {
+	claims := map[uint32]bool{}
+	whole, entries := false, 0
+	for _, h := range w.hosted {
+		if h.GetNetid() != vnid {
+			continue
+		}
+		entries++
+		whole = whole || !h.GetMatchPods()
+		if !h.GetMatchPods() || slices.Contains(w.lists[[2]string{h.GetNamespace(), h.GetSelection()}], ip) {
+			claims[h.GetSlot()] = true
+		}
+	}
+	if entries > 1 && whole {
+		// The VNID alone cannot tell then; only what is named counts.
+		clear(claims)
+		for _, h := range w.hosted {
+			if h.GetNetid() == vnid && h.GetMatchPods() && slices.Contains(w.lists[[2]string{h.GetNamespace(), h.GetSelection()}], ip) {
+				claims[h.GetSlot()] = true
+			}
+		}
+	}
+	if len(claims) != 1 {
+		return []string{"drop"}
+	}
+	for slot := range claims {
+		return []string{mac(t, vnid, slot)}
+	}
+	return nil
+}
+
+// step changes the world and the state alike.
+func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
+	t.Helper()
+	names := []string{"red", "blue", "green"}
+	selections := []string{"default", "db", "web"}
+	ns := names[random.IntN(len(names))]
+	var change Change
+	var err error
+	switch random.IntN(9) {
+	case 0, 1:
+		w.vnids[ns] = uint32(40 + random.IntN(2))
+		change = s.SetNetNamespace(namespace(ns, w.vnids[ns], 1))
+	case 2:
+		if random.IntN(3) == 0 {
+			delete(w.vnids, ns)
+			change = s.DeleteNetNamespace(ns)
+		}
+	case 3, 4:
+		var all []*egressv1.EgressAssignment
+		for i, name := range selections {
+			if random.IntN(3) > 0 {
+				continue
+			}
+			var addresses []string
+			for j := range random.IntN(4) {
+				addresses = append(addresses, fmt.Sprintf("192.0.2.%d@%s", 100+10*slices.Index(names, ns)+3*i+j, []string{"self", "n2", "n3", ""}[random.IntN(4)]))
+			}
+			all = append(all, assignment(ns, name, uint32(40+random.IntN(2)), uint32(i), addresses...))
+		}
+		w.assignments[ns] = all
+		change, err = s.SetEgress(ns, all)
+	case 5:
+		if random.IntN(3) == 0 {
+			delete(w.assignments, ns)
+			change = s.ForgetEgress(ns)
+		}
+	case 6:
+		selection := selections[random.IntN(len(selections))]
+		var ips []string
+		for i := range 6 {
+			if random.IntN(2) == 0 {
+				ips = append(ips, podNumber(i, ns).IP.String())
+			}
+		}
+		w.lists[[2]string{ns, selection}] = ips
+		change, err = s.SetEgressPods(&egressv1.EgressPods{Namespace: ns, Selection: selection, PodIps: ips})
+	case 7:
+		w.hosted = nil
+		for i := range random.IntN(5) {
+			w.hosted = append(w.hosted, &egressv1.HostedAddress{
+				Ip: fmt.Sprintf("192.0.2.%d", 100+10*random.IntN(3)+i*2), Namespace: names[random.IntN(3)], Selection: selections[random.IntN(3)],
+				Netid: uint32(40 + random.IntN(2)), Slot: uint32(i), MatchPods: random.IntN(3) > 0,
+			})
+		}
+		slices.SortFunc(w.hosted, func(a, b *egressv1.HostedAddress) int { return int(a.GetSlot()) - int(b.GetSlot()) })
+		w.hosted = slices.CompactFunc(w.hosted, func(a, b *egressv1.HostedAddress) bool { return a.GetIp() == b.GetIp() })
+		change, err = s.SetEgressHosting(w.hosted)
+	default:
+		pod := podNumber(random.IntN(6), ns)
+		for _, other := range w.pods {
+			if other.IP == pod.IP && other.Namespace != ns {
+				return Change{} // Somebody has the address.
+			}
+		}
+		if _, there := w.pods[pod.Owner()]; there && random.IntN(2) == 0 {
+			delete(w.pods, pod.Owner())
+			change = s.RemovePod(pod)
+		} else {
+			w.pods[pod.Owner()] = pod
+			change = s.AddPod(pod)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return change
+}
+
+// TestRandomHistoriesLeaveByTheRightPlace changes everything at random, applies only what
+// each change names, and asks an independent model where packets must go.
+func TestRandomHistoriesLeaveByTheRightPlace(t *testing.T) {
+	seen := map[string]int{}
+	for seed := range uint64(40) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		s := known(t, true)
+		s.FollowEgress(egressmark.Reserved{})
+		w := &world{vnids: map[string]uint32{}, pods: map[string]Pod{}, assignments: map[string][]*egressv1.EgressAssignment{}, lists: map[[2]string][]string{}}
+		sw := s.CompileAll()
+		for step := range 120 {
+			for _, owner := range w.step(t, random, s).Owners {
+				sw[owner] = s.compile(owner)
+			}
+			where := fmt.Sprintf("seed %d, step %d", seed, step)
+			flows := installed(t, where, sw, s.CompileAll())
+			for _, pod := range w.pods {
+				vnid, known := w.vnids[pod.Namespace]
+				if !known {
+					continue // It has no flows at all.
+				}
+				got, want := leaves(flows, int(pod.Port), pod.IP, vnid), w.want(t, pod)
+				if !slices.Equal(got, want) {
+					t.Fatalf("%s: %s leaves by %q, want %q", where, pod.Owner(), got, want)
+				}
+				seen[fmt.Sprintf("%d places, %t %t", len(want), want[0] == "drop", want[0] == "node")]++
+			}
+			for vnid := range uint32(2) {
+				ip := podNumber(random.IntN(6), "").IP
+				got, want := leaves(flows, 1, ip, 40+vnid), w.wantFromTunnel(t, 40+vnid, ip.String())
+				// A pod that is closed here cannot come from elsewhere.
+				if !slices.Equal(got, want) && !w.has(ip) {
+					t.Fatalf("%s: from the tunnel %s of VNID %d leaves by %q, want %q", where, ip, 40+vnid, got, want)
+				}
+				seen["tunnel "+want[0][:4]]++
+			}
+		}
+	}
+	for _, must := range []string{"1 places, true false", "1 places, false true", "1 places, false false", "2 places, false false", "tunnel drop", "tunnel mark"} {
+		if seen[must] < 20 {
+			t.Errorf("the histories had %q %d times: %v", must, seen[must], seen)
+		}
+	}
+}
+
+func (w *world) has(ip netip.Addr) bool {
+	for _, pod := range w.pods {
+		if pod.IP == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// installed answers all flows, and fails if the applied changes did not make what a
+// comparison of everything would, or if two owners want one flow.
+func installed(t *testing.T, where string, sw, whole map[string][]openflow.Flow) []openflow.Flow {
+	t.Helper()
+	var all []openflow.Flow
+	owners := map[openflow.Key]string{}
+	for owner, flows := range sw {
+		if !slices.EqualFunc(flows, whole[owner], openflow.Flow.Equal) {
+			t.Fatalf("%s: %s has\n%v, and should have\n%v", where, owner, flows, whole[owner])
+		}
+		for _, f := range flows {
+			if other := owners[f.Key()]; other != "" {
+				t.Fatalf("%s: %s and %s both have %s", where, other, owner, f)
+			}
+			owners[f.Key()] = owner
+		}
+		all = append(all, flows...)
+	}
+	for owner := range whole {
+		if _, has := sw[owner]; !has {
+			t.Fatalf("%s: nobody was told of %s", where, owner)
+		}
+	}
+	return all
+}

@@ -90,7 +90,7 @@ func (c *cluster) trafficWhile(t *testing.T, happens func()) (lost int64) {
 	targets := []string{"red/near", "red/far"}
 	var flows []*background
 	for _, target := range targets {
-		flows = append(flows, c.start(inPod("red/client"), "flow", c.podIP(target)+":"+port, "1ms"))
+		flows = append(flows, c.start(inPod("red/client"), "flow", c.podIP(target)+":"+port, pace()))
 	}
 	happens()
 	for i, f := range flows {

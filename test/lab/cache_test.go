@@ -20,7 +20,7 @@ func TestALongConnectionStaysInTheDatapathsCache(t *testing.T) {
 			c.start(inPod(target), "reply", port)
 			line := fmt.Sprintf("table=20,in_port=%d,ip", c.ofports("node1")["red/client"])
 			before := c.flowPackets(t, "node1", line)
-			stream := c.start(inPod("red/client"), "stream", c.podIP(target)+":"+port, "1ms")
+			stream := c.start(inPod("red/client"), "stream", c.podIP(target)+":"+port, pace())
 			c.wantQuietWindow(t, "node1", target)
 			var seen traffic
 			if err := json.Unmarshal(stream.end(t), &seen); err != nil {

@@ -72,6 +72,11 @@ func datapath() string { return cmp.Or(os.Getenv("DAMASK_DATAPATH"), "netdev") }
 // userspace tells whether this run's labs have the userspace datapath.
 func userspace() bool { return datapath() == "netdev" }
 
+// pace is the pause between two packets of a probe's traffic. Where the processor is
+// emulated, DAMASK_PACE asks for longer ones, so that the switch and the agents get
+// their share of it.
+func pace() string { return cmp.Or(os.Getenv("DAMASK_PACE"), "1ms") }
+
 // cluster is a running lab.
 type cluster struct {
 	t    *testing.T

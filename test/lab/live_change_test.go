@@ -11,7 +11,7 @@ func TestConnectionsThatStayAllowedStayOpenWhileTenantsChange(t *testing.T) {
 	pairs := [][2]string{{"red/a", "red/b"}, {"red/a", "red/c"}, {"blue/a", "default/b"}}
 	for _, pair := range pairs {
 		c.start(inPod(pair[1]), "reply", port)
-		flows = append(flows, c.start(inPod(pair[0]), "flow", c.podIP(pair[1])+":"+port, "1ms"))
+		flows = append(flows, c.start(inPod(pair[0]), "flow", c.podIP(pair[1])+":"+port, pace()))
 	}
 	for _, change := range [][]string{
 		{"pod-network", "join-projects", "--to", "red", "blue"},

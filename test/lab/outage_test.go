@@ -25,7 +25,7 @@ func TestNodesGoOnWithoutTheControlServicesAndCatchUp(t *testing.T) {
 	c := up(t, replicated)
 	c.start(inPod("red/far"), "reply", port)
 	c.start(inPod("blue/a"), "serve", "9999", "blue/a")
-	load := c.start(inPod("red/client"), "flow", c.podIP("red/far")+":"+port, "1ms")
+	load := c.start(inPod("red/client"), "flow", c.podIP("red/far")+":"+port, pace())
 	watch := c.watchFlows("node1")
 	for _, service := range []string{"tenancy", "ipam", "servicelb", "nats"} {
 		c.run("lab", "kill", "--name", c.name, service)

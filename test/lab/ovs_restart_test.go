@@ -15,7 +15,7 @@ func TestConnectionsAndPortNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 	before := c.ofports("node1")
 	for _, end := range [][2]string{{"ovs-vswitchd", "KILL"}, {"ovs-vswitchd", "TERM"}, {"ovsdb-server", "KILL"}, {"ovsdb-server", "TERM"}} {
 		process, signal := end[0], end[1]
-		load := c.start(inPod("red/client"), "flow", c.podIP("red/far")+":"+port, "1ms")
+		load := c.start(inPod("red/client"), "flow", c.podIP("red/far")+":"+port, pace())
 		c.run("lab", "kill", "--name", c.name, "node1", process, "--signal", signal)
 		c.run("lab", "start", "--name", c.name, "node1", process)
 		c.eventually(t, "pods talk after a restart of "+process, func() bool {

@@ -49,7 +49,7 @@ test-lab: build ## Whole clusters in network namespaces, driven through bin/dama
 KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection
 VM            := $(CURDIR)/.cache/kernel/test
 # A machine without the kernel's module runs the tests on it in a virtual machine.
-IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_PACE,DAMASK_REQUIRE_REAL
+IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
 LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run '$(or $(RUN),$(KERNEL_SUITES))'
 BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
@@ -59,13 +59,13 @@ $(VM)/lab.test: FORCE
 	@go build -o $(VM)/run ./test/kernel && CGO_ENABLED=0 go build -o $(VM)/probe ./test/probe && go test -c -o $@ ./test/lab
 
 test-kernel: build $(VM)/lab.test ## Whole clusters on the kernel's datapath, in a virtual machine (RUN=regexp picks some)
-	@cd test/lab && export DAMASK_DATAPATH=system DAMASK_PACE=5ms DAMASK_PROBE=$(VM)/probe && \
+	@cd test/lab && export DAMASK_DATAPATH=system DAMASK_PACE=5ms DAMASK_PATIENCE=3s DAMASK_PROBE=$(VM)/probe && \
 	  $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); exit $${PIPESTATUS[0]}
 
 test-datapaths: build $(VM)/lab.test ## The same on both datapaths, and one table of the results
 	@cd test/lab && export DAMASK_PROBE=$(VM)/probe && \
 	  { DAMASK_DATAPATH=netdev $(LAB_TEST) 2>&1 | tee $(VM)/netdev.log | $(BRIEFLY); \
-	    DAMASK_DATAPATH=system DAMASK_PACE=5ms $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); true; }
+	    DAMASK_DATAPATH=system DAMASK_PACE=5ms DAMASK_PATIENCE=3s $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); true; }
 	@go run ./test/kernel/compare netdev=$(VM)/netdev.log system=$(VM)/system.log
 
 .PHONY: FORCE

@@ -77,12 +77,12 @@ func one(id int, line string) result {
 
 // dialTCP connects, sends size bytes and wants them back.
 func dialTCP(addr string, size int) (server, source string, err error) {
-	conn, err := net.DialTimeout("tcp4", addr, answerWithin)
+	conn, err := net.DialTimeout("tcp4", addr, answerWithin())
 	if err != nil {
 		return "", "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(4 * answerWithin))
+	conn.SetDeadline(time.Now().Add(4 * answerWithin()))
 	payload := bytes.Repeat([]byte("d"), size)
 	go conn.Write(payload)
 	r := bufio.NewReader(conn)
@@ -159,7 +159,7 @@ func echo(id int, addr string, size int) error {
 
 // repeatedly sends until an answer comes or it is time to give up.
 func repeatedly(conn interface{ SetReadDeadline(time.Time) error }, send, receive func() error) error {
-	for until := time.Now().Add(answerWithin); ; {
+	for until := time.Now().Add(answerWithin()); ; {
 		if err := send(); err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func flow(addr, every string) error {
 	if err != nil {
 		return err
 	}
-	stream, err := net.DialTimeout("tcp4", addr, answerWithin)
+	stream, err := net.DialTimeout("tcp4", addr, answerWithin())
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func stream(addr, every string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := net.DialTimeout("tcp4", addr, answerWithin)
+	conn, err := net.DialTimeout("tcp4", addr, answerWithin())
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func datagrams(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen
 				seen.UDPSent++
 			}
 		case <-stop:
-			conn.SetReadDeadline(time.Now().Add(answerWithin))
+			conn.SetReadDeadline(time.Now().Add(answerWithin()))
 			<-done
 			seen.LongestGap = longest.Load()
 			return
@@ -149,7 +149,7 @@ func records(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen *
 			seen.StreamSent++
 		case <-stop:
 			conn.(*net.TCPConn).CloseWrite()
-			conn.SetReadDeadline(time.Now().Add(4 * answerWithin))
+			conn.SetReadDeadline(time.Now().Add(4 * answerWithin()))
 			if err := <-done; !errors.Is(err, io.EOF) {
 				seen.StreamError = err.Error()
 			}
@@ -179,12 +179,12 @@ func connections(addr string, every time.Duration, stop <-chan struct{}, seen *t
 }
 
 func connectOnce(addr string) error {
-	conn, err := net.DialTimeout("tcp4", addr, answerWithin)
+	conn, err := net.DialTimeout("tcp4", addr, answerWithin())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(answerWithin))
+	conn.SetDeadline(time.Now().Add(answerWithin()))
 	// A reset instead of TIME_WAIT: thousands of connections must not run out
 	// of local ports.
 	conn.(*net.TCPConn).SetLinger(0)

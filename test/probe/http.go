@@ -9,7 +9,7 @@ import (
 
 // fetch asks a web server, and answers its status code in the place of a name.
 func fetch(addr string) (status string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin())
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/healthz", nil)
 	if err != nil {

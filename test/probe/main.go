@@ -27,12 +27,18 @@ probe hear PORT                  report each UDP packet that arrives until stand
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
 
+// answerWithin is how long a check waits for an answer before it says "no". It bounds
+// only the negative case: a packet that may pass arrives in under a millisecond here.
+// It is longer than the second after which TCP and ARP repeat what was lost. Where the
+// processor is emulated, DAMASK_PATIENCE asks for more.
+func answerWithin() time.Duration {
+	if patience, err := time.ParseDuration(os.Getenv("DAMASK_PATIENCE")); err == nil {
+		return patience
+	}
+	return 1500 * time.Millisecond
+}
+
 const (
-	// answerWithin is how long a check waits for an answer before it says "no".
-	// It bounds only the negative case: a packet that may pass arrives in under
-	// a millisecond here. It is longer than the second after which TCP and ARP
-	// repeat what was lost.
-	answerWithin = 1500 * time.Millisecond
 	// repeatAfter is when a check by ICMP or UDP sends its packet again. A check
 	// asks whether packets can pass; that one may be lost to a full queue is
 	// another question, which flow answers.

@@ -27,11 +27,10 @@ type serviceFlows struct {
 // Open is svcsync's call.
 func (f *serviceFlows) Open(ctx context.Context, opened []svcsync.Opening, gone []serviceview.Name) error {
 	for _, o := range opened {
-		service := intent.Service{Namespace: o.Service.Namespace, Name: o.Service.Service, ClusterIPs: o.ClusterIPs}
-		for _, p := range o.Ports {
-			service.Ports = append(service.Ports, pipeline.ServicePort{Protocol: pipeline.Protocol(p.Protocol), Port: p.Port})
-		}
-		f.note(f.state.SetService(service))
+		f.note(f.state.SetService(intent.Service{
+			Namespace: o.Service.Namespace, Name: o.Service.Service,
+			ClusterIPs: o.ClusterIPs, Ports: switchPorts(o.Ports), NodePorts: switchPorts(o.NodePorts),
+		}))
 	}
 	for _, name := range gone {
 		f.note(f.state.DeleteService(name.Namespace, name.Service))
@@ -50,6 +49,14 @@ func (f *serviceFlows) Open(ctx context.Context, opened []svcsync.Opening, gone 
 		clear(f.unsent)
 	}
 	return err
+}
+
+func switchPorts(ports []svcsync.OpenPort) []pipeline.ServicePort {
+	var all []pipeline.ServicePort
+	for _, p := range ports {
+		all = append(all, pipeline.ServicePort{Protocol: pipeline.Protocol(p.Protocol), Port: p.Port})
+	}
+	return all
 }
 
 func (f *serviceFlows) note(c intent.Change) {

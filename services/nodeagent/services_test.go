@@ -88,6 +88,7 @@ func TestFlowsThatTheSwitchDidNotTakeAreSentAgain(t *testing.T) {
 	web := serviceview.Name{Namespace: "shop", Service: "web"}
 	opened := []svcsync.Opening{{
 		Service: web, ClusterIPs: []netip.Addr{netip.MustParseAddr("172.30.0.1")}, Ports: []svcsync.OpenPort{{Protocol: proxy.TCP, Port: 80}},
+		NodePorts: []svcsync.OpenPort{{Protocol: proxy.TCP, Port: 30080}},
 	}}
 	if err := f.Open(t.Context(), opened, nil); !errors.Is(err, answer) {
 		t.Errorf("got %v", err)
@@ -105,8 +106,8 @@ func TestFlowsThatTheSwitchDidNotTakeAreSentAgain(t *testing.T) {
 	if want := [][]string{{"service shop/web"}, {"service shop/web"}, {"service shop/web"}}; !slices.EqualFunc(sent, want, slices.Equal) {
 		t.Errorf("sent %q, want %q", sent, want)
 	}
-	if n := state.ServiceFlows("shop", "web"); n == 0 {
-		t.Errorf("the service has %d flows", n)
+	if n := state.ServiceFlows("shop", "web"); n != 3 {
+		t.Errorf("the service has %d flows, want its port, fragments, and its node port", n)
 	}
 	if err := f.Open(t.Context(), nil, []serviceview.Name{web}); err != nil || len(sent) != 4 || state.ServiceFlows("shop", "web") != 0 {
 		t.Errorf("a service that goes: error %v, sent %q", err, sent)

@@ -60,10 +60,11 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 func (s *State) compileService(node pipeline.Node, service Service) []openflow.Flow {
 	vnid, known := s.namespaces[service.Namespace]
 	if !known {
-		return nil
+		vnid = pipeline.UnknownVNID
 	}
 	return pipeline.ServiceFragment(node, pipeline.Service{
-		Namespace: service.Namespace, Name: service.Name, VNID: vnid, ClusterIPs: service.ClusterIPs, Ports: service.Ports,
+		Namespace: service.Namespace, Name: service.Name, VNID: vnid,
+		ClusterIPs: service.ClusterIPs, Ports: service.Ports, NodePorts: service.NodePorts,
 	}).Flows
 }
 

@@ -207,7 +207,7 @@ func TestAnObjectThatCannotBeUnderstoodIsRememberedAndStopsNobody(t *testing.T) 
 				t.Errorf("the bad one's status is %+v", s)
 			}
 		case "node2":
-			if s.Err != nil || s.Programmed != 21 || s.Flows != 3 {
+			if s.Err != nil || s.Programmed != 21 || s.Flows != 4 {
 				t.Errorf("the good one's status is %+v", s)
 			}
 		}

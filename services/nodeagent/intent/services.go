@@ -16,6 +16,8 @@ type Service struct {
 	ClusterIPs []netip.Addr
 	// Ports are where it listens on them.
 	Ports []pipeline.ServicePort
+	// NodePorts are where it listens on every node.
+	NodePorts []pipeline.ServicePort
 }
 
 // Owner is the name of the service's fragment.
@@ -24,22 +26,41 @@ func (s Service) Owner() string { return serviceOwner(s.Namespace, s.Name) }
 func serviceOwner(namespace, name string) string { return "service " + namespace + "/" + name }
 
 func (s Service) equal(other Service) bool {
-	return slices.Equal(s.ClusterIPs, other.ClusterIPs) && slices.Equal(s.Ports, other.Ports)
+	return slices.Equal(s.ClusterIPs, other.ClusterIPs) && slices.Equal(s.Ports, other.Ports) &&
+		slices.Equal(s.NodePorts, other.NodePorts)
 }
 
-// services is what is known of services. Two that claim one cluster IP, as can be for
-// a moment when one takes over another's, must not both have flows for it: the first
-// by name has them.
+// frontend is where one service alone can be asked: a cluster IP, or a node port.
+type frontend struct {
+	clusterIP netip.Addr
+	nodePort  pipeline.ServicePort
+}
+
+// frontends are all that the service claims.
+func (s Service) frontends() []frontend {
+	var all []frontend
+	for _, ip := range s.ClusterIPs {
+		all = append(all, frontend{clusterIP: ip})
+	}
+	for _, port := range s.NodePorts {
+		all = append(all, frontend{nodePort: port})
+	}
+	return all
+}
+
+// services is what is known of services. Two that claim one cluster IP or node port, as
+// can be for a moment when one takes over another's, must not both have flows for it:
+// the first by name has them.
 type services struct {
 	all        map[string]Service             // by owner
 	namespaces map[string]map[string]struct{} // owners by namespace
-	claims     map[netip.Addr][]string        // owners by cluster IP, sorted
+	claims     map[frontend][]string          // owners by what they claim, sorted
 	changed    chan struct{}                  // holds one when ServiceNamespaces answers something else
 }
 
 func newServices() services {
 	return services{
-		all: map[string]Service{}, namespaces: map[string]map[string]struct{}{}, claims: map[netip.Addr][]string{},
+		all: map[string]Service{}, namespaces: map[string]map[string]struct{}{}, claims: map[frontend][]string{},
 		changed: make(chan struct{}, 1),
 	}
 }
@@ -55,8 +76,8 @@ func (s *State) SetService(service Service) Change {
 		return Change{}
 	}
 	touched := map[string]struct{}{owner: {}}
-	s.services.release(owner, was.ClusterIPs, touched)
-	s.services.claim(owner, service.ClusterIPs, touched)
+	s.services.release(owner, was.frontends(), touched)
+	s.services.claim(owner, service.frontends(), touched)
 	s.services.all[owner] = service
 	owners := s.services.namespaces[service.Namespace]
 	if owners == nil {
@@ -78,7 +99,7 @@ func (s *State) DeleteService(namespace, name string) Change {
 		return Change{}
 	}
 	touched := map[string]struct{}{owner: {}}
-	s.services.release(owner, was.ClusterIPs, touched)
+	s.services.release(owner, was.frontends(), touched)
 	delete(s.services.all, owner)
 	owners := s.services.namespaces[namespace]
 	if delete(owners, owner); len(owners) == 0 {
@@ -129,10 +150,10 @@ func (s *State) tellServiceNamespaces() {
 	}
 }
 
-// claim notes an owner at its addresses; whoever had them before is touched.
-func (v *services) claim(owner string, addresses []netip.Addr, touched map[string]struct{}) {
-	for _, ip := range addresses {
-		owners := v.claims[ip]
+// claim notes an owner at its frontends; whoever had them before is touched.
+func (v *services) claim(owner string, frontends []frontend, touched map[string]struct{}) {
+	for _, f := range frontends {
+		owners := v.claims[f]
 		at, there := slices.BinarySearch(owners, owner)
 		if there {
 			continue
@@ -140,36 +161,36 @@ func (v *services) claim(owner string, addresses []netip.Addr, touched map[strin
 		if at == 0 && len(owners) > 0 {
 			touched[owners[0]] = struct{}{}
 		}
-		v.claims[ip] = slices.Insert(owners, at, owner)
+		v.claims[f] = slices.Insert(owners, at, owner)
 	}
 }
 
-// release takes an owner off its addresses; whoever has them then is touched.
-func (v *services) release(owner string, addresses []netip.Addr, touched map[string]struct{}) {
-	for _, ip := range addresses {
-		owners := v.claims[ip]
+// release takes an owner off its frontends; whoever has them then is touched.
+func (v *services) release(owner string, frontends []frontend, touched map[string]struct{}) {
+	for _, f := range frontends {
+		owners := v.claims[f]
 		at, there := slices.BinarySearch(owners, owner)
 		if !there {
 			continue
 		}
 		owners = slices.Delete(owners, at, at+1)
 		if len(owners) == 0 {
-			delete(v.claims, ip)
+			delete(v.claims, f)
 			continue
 		}
-		v.claims[ip] = owners
+		v.claims[f] = owners
 		if at == 0 {
 			touched[owners[0]] = struct{}{}
 		}
 	}
 }
 
-// of is the service as its flows are to be: without addresses that another has.
+// of is the service as its flows are to be: without what another has.
 func (v *services) of(owner string) (Service, bool) {
 	service, there := v.all[owner]
-	service.ClusterIPs = slices.DeleteFunc(slices.Clone(service.ClusterIPs), func(ip netip.Addr) bool {
-		return v.claims[ip][0] != owner
-	})
+	lost := func(f frontend) bool { return v.claims[f][0] != owner }
+	service.ClusterIPs = slices.DeleteFunc(slices.Clone(service.ClusterIPs), func(ip netip.Addr) bool { return lost(frontend{clusterIP: ip}) })
+	service.NodePorts = slices.DeleteFunc(slices.Clone(service.NodePorts), func(p pipeline.ServicePort) bool { return lost(frontend{nodePort: p}) })
 	return service, there
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
-// anyService draws a service with cluster IPs that another may claim too.
+// anyService draws a service with cluster IPs and node ports that another may claim too.
 func anyService(random *rand.Rand, namespaces []string) Service {
 	s := Service{Namespace: namespaces[random.IntN(len(namespaces))], Name: string(rune('a' + random.IntN(3)))}
 	for range random.IntN(3) {
@@ -19,6 +19,9 @@ func anyService(random *rand.Rand, namespaces []string) Service {
 	}
 	for range random.IntN(3) {
 		s.Ports = append(s.Ports, pipeline.ServicePort{Protocol: pipeline.UDP, Port: uint16(1 + random.IntN(3))})
+	}
+	for range random.IntN(3) {
+		s.NodePorts = append(s.NodePorts, pipeline.ServicePort{Protocol: pipeline.UDP, Port: uint16(30001 + random.IntN(3))})
 	}
 	return s
 }
@@ -47,7 +50,12 @@ func known(t *testing.T, multitenant bool) *State {
 	return s
 }
 
-// shown are the flows of table 60 that a service has.
+// atNodePort is a service that is asked at a node port alone.
+func atNodePort(namespace, name string, port uint16) Service {
+	return Service{Namespace: namespace, Name: name, NodePorts: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: port}}}
+}
+
+// shown are the flows that a service has.
 func shown(s *State, namespace, name string) string {
 	var all []string
 	for _, f := range s.compile(serviceOwner(namespace, name)) {
@@ -90,21 +98,50 @@ func TestAServiceIsOpenToTenantsOnceItsNamespaceIsKnown(t *testing.T) {
 	}
 }
 
-func TestOneOfTwoServicesHasAClusterIP(t *testing.T) {
+func TestANodePortIsClosedToTenantsUntilItsNamespaceIsKnown(t *testing.T) {
 	s := known(t, true)
+	has := func(vnid string) {
+		t.Helper()
+		want := "table=61, priority=100,tcp,tp_dst=30080 actions=load:" + vnid + "->NXM_NX_REG1[]"
+		if got := shown(s, "red", "web"); !strings.HasPrefix(got, want) {
+			t.Errorf("it has %q, want %s", got, want)
+		}
+	}
+	if change := s.SetService(atNodePort("red", "web", 30080)); !slices.Equal(change.Owners, []string{"service red/web"}) {
+		t.Errorf("the change touches %q", change.Owners)
+	}
+	has("0x1000000")
 	s.SetNetNamespace(namespace("red", 42, 4))
-	s.SetNetNamespace(namespace("blue", 43, 5))
-	s.SetService(service("red", "b", "172.30.0.9", 80))
-	change := s.SetService(service("blue", "a", "172.30.0.9", 80))
-	if !slices.Equal(change.Owners, []string{"service blue/a", "service red/b"}) {
-		t.Errorf("the second claim touches %q, want both", change.Owners)
+	has("0x2a")
+	s.DeleteNetNamespace("red")
+	has("0x1000000")
+	if change := s.SetService(atNodePort("red", "web", 30081)); change.empty() || strings.Contains(shown(s, "red", "web"), "30080") {
+		t.Errorf("after another port, which touches %q, it has %s", change.Owners, shown(s, "red", "web"))
 	}
-	if shown(s, "blue", "a") == "" || shown(s, "red", "b") != "" {
-		t.Errorf("both claim: %s\nand %s", shown(s, "blue", "a"), shown(s, "red", "b"))
-	}
-	change = s.DeleteService("blue", "a")
-	if !slices.Equal(change.Owners, []string{"service blue/a", "service red/b"}) || shown(s, "red", "b") == "" {
-		t.Errorf("after the first is gone, which touches %q, the other has %q", change.Owners, shown(s, "red", "b"))
+}
+
+func TestOneOfTwoServicesHasWhatBothClaim(t *testing.T) {
+	for what, claim := range map[string]func(namespace, name string) Service{
+		"a cluster IP": func(namespace, name string) Service { return service(namespace, name, "172.30.0.9", 80) },
+		"a node port":  func(namespace, name string) Service { return atNodePort(namespace, name, 30080) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := known(t, true)
+			s.SetNetNamespace(namespace("red", 42, 4))
+			s.SetNetNamespace(namespace("blue", 43, 5))
+			s.SetService(claim("red", "b"))
+			change := s.SetService(claim("blue", "a"))
+			if !slices.Equal(change.Owners, []string{"service blue/a", "service red/b"}) {
+				t.Errorf("the second claim touches %q, want both", change.Owners)
+			}
+			if shown(s, "blue", "a") == "" || shown(s, "red", "b") != "" {
+				t.Errorf("both claim: %s\nand %s", shown(s, "blue", "a"), shown(s, "red", "b"))
+			}
+			change = s.DeleteService("blue", "a")
+			if !slices.Equal(change.Owners, []string{"service blue/a", "service red/b"}) || shown(s, "red", "b") == "" {
+				t.Errorf("after the first is gone, which touches %q, the other has %q", change.Owners, shown(s, "red", "b"))
+			}
+		})
 	}
 }
 

@@ -60,6 +60,7 @@ func samples() map[string]Flow {
 		"table=70, priority=200,ct_state=+rpl+trk,ip,nw_dst=10.130.0.5 actions=load:0x82f8b2->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:0a:59:00:82:f8:b2->eth_dst,goto_table:80": {Table: 70, Priority: 200,
 			Match: IP().CTState(CTReply|CTTracked, CTReply|CTTracked).IPDst(host), Actions: []Action{LoadReg(1, 0x82f8b2), LoadReg(2, 2), SetEthDst(mac), Goto(80)}},
 		"table=60, priority=100,ip,nw_dst=10.130.0.5,nw_frag=later actions=drop": {Table: 60, Priority: 100, Match: IP().IPDst(host).LaterFragment()},
+		"table=61, priority=90,tcp,nw_frag=first,tp_dst=0 actions=drop":          {Table: 61, Priority: 90, Match: TCP().FirstFragment().DstPort(0)},
 		"table=25, priority=9,ct_state=-new+est,ip actions=ct(table=80,nat)": {Table: 25, Priority: 9,
 			Match: IP().CTState(CTEstablished, CTNew|CTEstablished), Actions: []Action{CT(Conntrack{Table: &table80, NAT: &NAT{}})}},
 		"table=25, priority=8,ip actions=ct(commit,force,nat(dst=10.0.0.9:80)),resubmit(,80)": {Table: 25, Priority: 8,

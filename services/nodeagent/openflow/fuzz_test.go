@@ -162,7 +162,9 @@ func drawMatch(t *rapid.T) Match {
 				// What is invalid has no mark that an action could set: the switch refuses both in one.
 				m = m.CTState(rapid.Uint32Range(0, 255).Draw(t, "state")&^CTInvalid, rapid.Uint32Range(0, 255).Draw(t, "states"))
 			})
-		if proto == "" { // A fragment without ports cannot be asked for one.
+		if proto != "" {
+			steps = append(steps, func() { m = m.FirstFragment() })
+		} else { // A fragment without ports cannot be asked for one.
 			steps = append(steps, func() { m = m.LaterFragment() })
 		}
 	case kind == "\x08\x06":

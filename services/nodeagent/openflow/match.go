@@ -147,6 +147,10 @@ func (m Match) DstPortMasked(p, mask uint16) Match {
 // LaterFragment matches all fragments of an IP packet but the first. They have no ports, so the switch refuses a match of both.
 func (m Match) LaterFragment() Match { return m.with(nxmIPFrag, "\x03", "") }
 
+// FirstFragment matches the first fragment of an IP packet that has more. One that is too short for all of its
+// transport header has port 0 for the switch, whatever it says.
+func (m Match) FirstFragment() Match { return m.with(nxmIPFrag, "\x01", "") }
+
 // Reg matches register n (0 to 15).
 func (m Match) Reg(n int, v uint32) Match { return m.RegMasked(n, v, math.MaxUint32) }
 

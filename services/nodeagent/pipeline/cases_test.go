@@ -88,11 +88,17 @@ func nodeCases() []nodeCase {
 	vnids := []uint32{0, 0x82f8b2, 272037}
 	services := []pipeline.Service{
 		{Namespace: "default", Name: "kubernetes", VNID: 0, ClusterIPs: addresses("172.30.0.1"),
-			Ports: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 443}}},
+			Ports:     []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 443}},
+			NodePorts: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 30443}}},
 		{Namespace: "shop", Name: "web", VNID: 0x82f8b2, ClusterIPs: addresses("172.30.1.1"),
-			Ports: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 80}, {Protocol: pipeline.SCTP, Port: 80}}},
+			Ports:     []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 80}, {Protocol: pipeline.SCTP, Port: 80}},
+			NodePorts: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 30080}, {Protocol: pipeline.SCTP, Port: 30080}}},
 		{Namespace: "bank", Name: "dns", VNID: 272037, ClusterIPs: addresses("172.30.1.2"),
-			Ports: []pipeline.ServicePort{{Protocol: pipeline.UDP, Port: 53}, {Protocol: pipeline.TCP, Port: 53}}},
+			Ports:     []pipeline.ServicePort{{Protocol: pipeline.UDP, Port: 53}, {Protocol: pipeline.TCP, Port: 53}},
+			NodePorts: []pipeline.ServicePort{{Protocol: pipeline.UDP, Port: 30053}}},
+		{Namespace: "new", Name: "web", VNID: pipeline.UnknownVNID, ClusterIPs: addresses("172.30.1.3"),
+			Ports:     []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 80}},
+			NodePorts: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 30999}}},
 	}
 	return []nodeCase{
 		{"subnet", node, pods, remotes, vnids, services, egress()},

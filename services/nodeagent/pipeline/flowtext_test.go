@@ -50,7 +50,7 @@ var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
 // mayCircle says why a packet could pass the flow without end, "" if it cannot. A
 // packet goes back by a lookup only: one that takes untracked packets alone, before
 // which no later table makes a tracked packet untracked again, as a ct without a
-// table does.
+// table does. On the way to table 90, which sends it to another node, it may.
 func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 	const lookup = 30 // The first table that looks up; 100 is the other.
 	text := f.String()
@@ -62,7 +62,7 @@ func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 		return "looks up for another table"
 	case found != nil && !strings.Contains(text, "ct_state=-trk,"):
 		return "looks up what has been looked up"
-	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup:
+	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup && !strings.HasSuffix(text, ",goto_table:90"):
 		return "forgets that a packet has been looked up"
 	}
 	return ""

@@ -25,6 +25,7 @@ const (
 	tableARPLocal  = 40  // ARP for pods of this node.
 	tableARPRemote = 50  // ARP for pods of other nodes.
 	tableService   = 60  // Service addresses.
+	tableNodePort  = 61  // Node ports of other nodes, and this node's for their pods.
 	tableLocal     = 70  // IP to pods of this node.
 	tableAdmission = 80  // May the source's VNID reach the destination's?
 	tableRemote    = 90  // IP to pods of other nodes.
@@ -109,7 +110,7 @@ func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
 		ingress(n), tunnelBase(), podBase(n), passage(), returnBase(), route(n),
-		deliveryBase(), serviceBase(), admission(n), leaveBase(n), marker(n),
+		deliveryBase(), serviceBase(), nodePortBase(n), admission(n), leaveBase(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}

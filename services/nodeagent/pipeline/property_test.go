@@ -36,7 +36,7 @@ func anyNode() *rapid.Generator[nodeCase] {
 			})
 		}
 		base := binary.BigEndian.Uint32(c.node.Subnet.Addr().AsSlice())
-		vnids := rapid.SampledFrom([]uint32{0, 10, 272037, 1<<24 - 1})
+		vnids := rapid.SampledFrom([]uint32{0, 10, 272037, pipeline.MaxVNID})
 		for i, offset := range rapid.SliceOfNDistinct(rapid.Uint32Range(2, 510), 0, 20, rapid.ID[uint32]).Draw(t, "addresses") {
 			c.pods = append(c.pods, pipeline.Pod{
 				Namespace: "ns", Name: "p" + string(rune('a'+i)), IP: address(base + offset),
@@ -46,13 +46,19 @@ func anyNode() *rapid.Generator[nodeCase] {
 		}
 		protocols := rapid.SampledFrom([]pipeline.Protocol{pipeline.TCP, pipeline.UDP, pipeline.SCTP})
 		for i := range rapid.IntRange(0, 5).Draw(t, "services") {
-			s := pipeline.Service{Namespace: "ns", Name: "s" + string(rune('a'+i)), VNID: vnids.Draw(t, "vnid")}
+			s := pipeline.Service{Namespace: "ns", Name: "s" + string(rune('a'+i)), VNID: rapid.OneOf(vnids, rapid.Just(pipeline.UnknownVNID)).Draw(t, "vnid")}
 			for j := range rapid.IntRange(0, 2).Draw(t, "cluster IPs") {
 				// Some are outside of the service networks.
 				s.ClusterIPs = append(s.ClusterIPs, address(0xac1dfffd+uint32(2*i+j)))
 			}
 			for range rapid.IntRange(0, 4).Draw(t, "ports") {
 				s.Ports = append(s.Ports, pipeline.ServicePort{Protocol: protocols.Draw(t, "protocol"), Port: rapid.Uint16Range(0, 3).Draw(t, "port")})
+			}
+			for _, protocol := range []pipeline.Protocol{pipeline.TCP, pipeline.UDP, pipeline.SCTP} {
+				// Each of no other service, but perhaps there twice.
+				for range rapid.IntRange(0, 2).Draw(t, "node ports") {
+					s.NodePorts = append(s.NodePorts, pipeline.ServicePort{Protocol: protocol, Port: uint16(30000 + i)})
+				}
 			}
 			c.services = append(c.services, s)
 		}

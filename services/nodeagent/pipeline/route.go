@@ -13,6 +13,7 @@ func route(n Node) []openflow.Flow {
 		flow(tableRoute, 300, openflow.ARP().ARPTarget(host(n.Gateway)), openflow.Output(PortGateway)),
 		flow(tableRoute, 300, openflow.IP().IPDst(host(n.Gateway)), openflow.Output(PortGateway)),
 	}
+	flows = append(flows, fromNodes(n)...)
 	flows = append(flows, track(n)...)
 	flows = append(flows,
 		flow(tableRoute, 200, openflow.ARP().ARPTarget(n.Subnet), openflow.Goto(tableARPLocal)),

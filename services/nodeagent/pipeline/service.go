@@ -18,57 +18,80 @@ const (
 	SCTP Protocol = "SCTP"
 )
 
-// ServicePort is where a service listens on its cluster IPs.
+// ServicePort is a port at which a service is asked.
 type ServicePort struct {
 	Protocol Protocol
 	// Port is 1 to 65535.
 	Port uint16
 }
 
+// UnknownVNID is for a service whose namespace's VNID is not known. Nobody has it.
+const UnknownVNID uint32 = MaxVNID + 1
+
 // Service is what a tenant must be told apart by when it asks for a service.
 type Service struct {
 	// Namespace and Name are the service's.
 	Namespace, Name string
-	// VNID is its namespace's, 0 to 16777215.
+	// VNID is its namespace's, 0 to 16777215. Any other counts as UnknownVNID.
 	VNID uint32
 	// ClusterIPs are its addresses inside of the cluster, each of no other service.
 	// Those outside of the service networks never come here and have no flows.
 	ClusterIPs []netip.Addr
-	// Ports are where it listens. One that is there twice counts once.
+	// Ports are where it listens on them. One that is there twice counts once.
 	Ports []ServicePort
+	// NodePorts are where it listens on every node, each of no other service.
+	NodePorts []ServicePort
 }
 
-// ServiceFragment lets tenants ask for a service of theirs, or of VNID 0 (table 60).
-// There is none in subnet mode, where everybody is VNID 0 and may ask for all. A
-// service with a VNID above MaxVNID, and a port that does not exist, have no flows.
+// ServiceFragment lets tenants ask for a service of theirs, or of VNID 0: at its cluster
+// IPs (table 60), and at node ports (61). There is none in subnet mode, where everybody
+// is VNID 0 and may ask for all. A service of UnknownVNID is closed for tenants: it has
+// no flows in table 60, and those in table 61 lead nobody but VNID 0 on. A port that
+// does not exist has no flows.
 func ServiceFragment(n Node, s Service) Fragment {
 	f := Fragment{Owner: "service " + s.Namespace + "/" + s.Name}
-	if n.Mode == Subnet || s.VNID > MaxVNID {
+	if n.Mode == Subnet {
 		return f
 	}
-	ports := slices.DeleteFunc(slices.Clone(s.Ports), func(p ServicePort) bool { return !p.exists() })
-	slices.SortFunc(ports, ServicePort.compare)
-	ports = slices.Compact(ports)
-	if len(ports) == 0 {
-		return f
+	f.Flows = append(f.Flows, clusterIPs(n, s)...)
+	s.VNID = min(s.VNID, UnknownVNID)
+	for _, port := range existing(s.NodePorts) {
+		f.Flows = append(f.Flows, ask(tableNodePort, port.match().DstPort(port.Port), s.VNID))
 	}
+	return f
+}
+
+// clusterIPs is the part of table 60 that a service has.
+func clusterIPs(n Node, s Service) []openflow.Flow {
+	ports := existing(s.Ports)
+	if len(ports) == 0 || s.VNID > MaxVNID {
+		return nil
+	}
+	var flows []openflow.Flow
 	for _, ip := range slices.Compact(slices.SortedFunc(slices.Values(s.ClusterIPs), netip.Addr.Compare)) {
 		if !contains(n.ServiceNetworks, ip) {
 			continue
 		}
 		for _, port := range ports {
-			f.Flows = append(f.Flows, ask(port.match().IPDst(host(ip)).DstPort(port.Port), s.VNID))
+			flows = append(flows, ask(tableService, port.match().IPDst(host(ip)).DstPort(port.Port), s.VNID))
 		}
 		// They have no port. Without their first one, which has, they come to nothing.
-		f.Flows = append(f.Flows, ask(openflow.IP().IPDst(host(ip)).LaterFragment(), s.VNID))
+		flows = append(flows, ask(tableService, openflow.IP().IPDst(host(ip)).LaterFragment(), s.VNID))
 	}
-	return f
+	return flows
+}
+
+// existing are the ports that can be, sorted, each once.
+func existing(ports []ServicePort) []ServicePort {
+	all := slices.DeleteFunc(slices.Clone(ports), func(p ServicePort) bool { return !p.exists() })
+	slices.SortFunc(all, ServicePort.compare)
+	return slices.Compact(all)
 }
 
 // ask leads a packet to the kernel if the VNIDs let its sender reach the service: the
 // same check as for a pod, with tun0 in the place of the pod's port.
-func ask(match openflow.Match, vnid uint32) openflow.Flow {
-	return flow(tableService, 100, match,
+func ask(table uint8, match openflow.Match, vnid uint32) openflow.Flow {
+	return flow(table, 100, match,
 		openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway), openflow.Goto(tableAdmission))
 }
 

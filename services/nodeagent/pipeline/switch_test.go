@@ -23,6 +23,7 @@ func startNode(t *testing.T, c nodeCase) *ovstest.Switch {
 		name := fmt.Sprintf("veth%08x", pod.Port)
 		sw.Vsctl(t, "add-port", "br0", name, "--", "set", "Interface", name, "type=dummy", fmt.Sprintf("ofport_request=%d", pod.Port))
 	}
+	sw.Ofctl(t, "set-frags", "br0", "nx-match") // As the agent has it: first fragments have ports.
 	sw.Ofctl(t, "add-flows", "br0", filepath.Join("testdata", c.name, "flows.txt"))
 	return sw
 }
@@ -77,6 +78,20 @@ func walks() []walk {
 		{"pod to a service of another tenant, later fragment", fromPod + "udp,nw_src=10.130.0.5,nw_dst=172.30.1.2,nw_frag=later", out, drop},
 		{"pod to a service that does not exist", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=172.30.9.9,tcp_dst=80", out, drop},
 		{"pod of VNID 0 to a service", "in_port=6,tcp,nw_src=10.130.0.8,nw_dst=172.30.0.1", out, ""},
+		{"pod to its node's node port of another tenant", fromPod + "udp,nw_src=10.130.0.5,nw_dst=192.168.108.112,udp_dst=30053", out, ""},
+		{"pod to another node", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=22", out, ""},
+		{"pod to another node's node port of its tenant", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=30080", out, ""},
+		{"pod to another node's node port of its tenant by SCTP", fromPod + "sctp,nw_src=10.130.0.5,nw_dst=192.168.108.111,sctp_dst=30080", out, ""},
+		{"pod to another node's node port of VNID 0", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=30443", out, ""},
+		{"pod to another node's node port of another tenant", fromPod + "udp,nw_src=10.130.0.5,nw_dst=192.168.108.113,udp_dst=30053", out, drop},
+		{"pod to another node's node port of another tenant by another protocol", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.113,tcp_dst=30053", out, ""},
+		{"pod to another node's node port of nobody knows whom", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.113,tcp_dst=30999", out, drop},
+		{"pod to a node port of a machine that is no node", fromPod + "udp,nw_src=10.130.0.5,nw_dst=192.168.108.200,udp_dst=30053", out, ""},
+		{"pod of VNID 0 to another node's node port", "in_port=6,udp,nw_src=10.130.0.8,nw_dst=192.168.108.111,udp_dst=30053", out, ""},
+		{"pod of VNID 0 to another node's node port of nobody knows whom", "in_port=6,tcp,nw_src=10.130.0.8,nw_dst=192.168.108.111,tcp_dst=30999", out, ""},
+		{"pod to another node, later fragment", fromPod + "udp,nw_src=10.130.0.5,nw_dst=192.168.108.111,nw_frag=later", out, ""},
+		{"pod to another node, first fragment", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=22,nw_frag=first", out, ""},
+		{"pod to another node, first fragment without a port", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=0,nw_frag=first", out, drop},
 		{"pod to a multicast group", fromPod + "udp,nw_src=10.130.0.5,nw_dst=224.0.0.251", drop, ""},
 		{"pod with another pod's address", fromPod + "tcp,nw_src=10.130.0.6,nw_dst=10.130.0.7", drop, ""},
 		{"pod with an address from outside", fromPod + "tcp,nw_src=8.8.8.8,nw_dst=10.130.0.6", drop, ""},
@@ -116,6 +131,13 @@ func walks() []walk {
 		{"tunnel to a pod of another tenant", fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.5", "3", drop},
 		{"tunnel with VNID 0", fromTunnel + "tun_id=0,tcp,nw_src=10.131.0.1,nw_dst=10.130.0.5", "3", ""},
 		{"tunnel to a pod of VNID 0", fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.8", "6", ""},
+		{"tunnel to the node", fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.1,tcp_dst=22", out, ""},
+		{"tunnel to a node port of the sender's tenant", fromTunnel + "tun_id=0x82f8b2,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.1,tcp_dst=30080", out, ""},
+		{"tunnel to a node port of another tenant", fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.1,tcp_dst=30080", out, drop},
+		{"tunnel to another node's node port of the sender's tenant", fromTunnel + "tun_id=0x82f8b2,tcp,nw_src=10.131.0.4,nw_dst=192.168.108.111,tcp_dst=30081", drop, ""},
+		{"tunnel to a node port of VNID 0", fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.1,tcp_dst=30443", out, ""},
+		{"tunnel with VNID 0 to a node port", fromTunnel + "tun_id=0,tcp,nw_src=10.131.0.1,nw_dst=10.130.0.1,tcp_dst=30080", out, ""},
+		{"tunnel to another node's node port of another tenant", fromTunnel + "tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=192.168.108.111,tcp_dst=30080", drop, ""},
 		{"tunnel from a stranger", "in_port=1,tun_src=192.168.108.200,tun_id=0,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.5", drop, ""},
 		{"tunnel from this node's own address", "in_port=1,tun_src=192.168.108.112,tun_id=0,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.5", drop, ""},
 		{"tunnel from outside to outside", fromTunnel + "tcp,nw_src=8.8.8.8,nw_dst=9.9.9.9", drop, ""},
@@ -192,6 +214,21 @@ func TestAnswersComeFromTheServicesAddress(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestAnswersToTheNodeAreNoQuestionsToItsNodePorts traces what a pod of another node and
+// tenant answers the node, whose masqueraded connection happens to have the number of a
+// node port.
+func TestAnswersToTheNodeAreNoQuestionsToItsNodePorts(t *testing.T) {
+	for _, c := range nodeCases()[:4] {
+		t.Run(c.name, func(t *testing.T) {
+			answer := startNode(t, c).Appctl(t, "ofproto/trace", "--ct-next", "trk,est,rpl", "br0",
+				fromTunnel+"tun_id=0x426a5,tcp,nw_src=10.131.0.4,nw_dst=10.130.0.1,tcp_dst=30080")
+			if got := end(answer); got != "2" {
+				t.Errorf("got %s, want 2:\n%s", got, answer)
+			}
+		})
 	}
 }
 

@@ -16,8 +16,8 @@ type Remote struct {
 	Subnets []netip.Prefix
 }
 
-// RemoteFragment is the flows of another node: accept what it sends (table 10), and
-// send it ARP (50) and IP (90) for its pods. A remote with the address of this node
+// RemoteFragment is the flows of another node: accept what it sends (table 10), send it
+// ARP (50) and IP (90) for its pods, and keep tenants apart at its node ports (30). A remote with the address of this node
 // has no flows: nothing may come from there, and a tunnel to oneself is a loop.
 func RemoteFragment(n Node, r Remote) Fragment {
 	f := Fragment{Owner: "hostsubnet " + r.Name}
@@ -26,6 +26,9 @@ func RemoteFragment(n Node, r Remote) Fragment {
 	}
 	f.Flows = append(f.Flows,
 		flow(tableTunnel, 100, openflow.Any().TunSrc(r.HostIP), openflow.Goto(tableRoute)))
+	if n.Mode == Multitenant {
+		f.Flows = append(f.Flows, flow(tableRoute, 60, openflow.IP().IPDst(host(r.HostIP)), openflow.Goto(tableNodePort)))
+	}
 	send := []openflow.Action{
 		openflow.MoveRegToTunID(regSource), openflow.SetTunDst(r.HostIP), openflow.Output(PortTunnel),
 	}

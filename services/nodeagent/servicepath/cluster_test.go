@@ -107,7 +107,7 @@ func newCluster(t testing.TB, engine string, multitenant bool) []*node {
 		n.open(t)
 		n.learn(t, fmt.Sprintf("node%d", i), multitenant)
 		n.plumb(t)
-		n.ns.Do(t, func() { n.engine = engines[engine](t, proxy.Node{ClusterNetworks: clusterNetworks}) })
+		n.ns.Do(t, func() { n.engine = engines[engine](t, proxy.Node{ClusterNetworks: clusterNetworks, Pods: n.subnet}) })
 		n.sync(t)
 	}
 	for i, n := range nodes {

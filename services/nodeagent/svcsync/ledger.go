@@ -201,7 +201,7 @@ func compareNames(a, b serviceview.Name) int {
 }
 
 // Opening is what the switch has to know of a service: what pods send there goes to
-// the node's kernel, if their tenant may.
+// the node's kernel, or to another node, if their tenant may.
 type Opening struct {
 	// Service is whose it is.
 	Service serviceview.Name
@@ -209,6 +209,8 @@ type Opening struct {
 	ClusterIPs []netip.Addr
 	// Ports are what it offers there.
 	Ports []OpenPort
+	// NodePorts are its node ports, without those that another service has.
+	NodePorts []OpenPort
 }
 
 // OpenPort is one port of an opening.
@@ -219,9 +221,13 @@ type OpenPort struct {
 	Port uint16
 }
 
-// add opens an entry's cluster IPs. All ports of a service have the same, but where
-// one of them has lost an address none of them is opened there by it.
+// add opens an entry's node port and cluster IPs. All ports of a service have the same
+// cluster IPs, but where one of them has lost an address none of them is opened there by
+// it.
 func (o *Opening) add(e proxy.Service) {
+	if e.NodePort != 0 {
+		o.NodePorts = append(o.NodePorts, OpenPort{e.Protocol, e.NodePort})
+	}
 	if len(e.ClusterIPs) == 0 {
 		return
 	}
@@ -234,9 +240,10 @@ func (o *Opening) add(e proxy.Service) {
 }
 
 // empty says that there is nothing to open.
-func (o Opening) empty() bool { return len(o.Ports) == 0 }
+func (o Opening) empty() bool { return len(o.Ports)+len(o.NodePorts) == 0 }
 
 // equal says that two openings are the same.
 func (o Opening) equal(other Opening) bool {
-	return slices.Equal(o.ClusterIPs, other.ClusterIPs) && slices.Equal(o.Ports, other.Ports)
+	return slices.Equal(o.ClusterIPs, other.ClusterIPs) && slices.Equal(o.Ports, other.Ports) &&
+		slices.Equal(o.NodePorts, other.NodePorts)
 }

@@ -10,8 +10,12 @@
 //
 // It must not masquerade between pods, nor between pods and service addresses.
 //
-// Not here yet: the SNAT rules and host rules of egress IPs, and the block on the
-// ports of the machine config server (22623, 22624), which come with those features.
+// The rules of egress IPs are in the same chains, since their order matters: what has
+// an egress IP's mark gets that address before anything is masqueraded. While nobody
+// has said which there are (SetEgress), those that are found stay as they are: an agent
+// that starts must not send by the node's address what an egress IP was for.
+//
+// Not here yet: the block on the ports of the machine config server (22623, 22624).
 //
 // The rules go to whichever of the two iptables backends (nft, legacy) the node's
 // iptables command is, in the network namespace that the calling thread is in.
@@ -50,6 +54,12 @@ type Config struct {
 	// MasqueradeBit is the number, 0 to 31, of the mark bit by which the service proxy
 	// says that it masquerades a packet itself. OpenShift's is 0.
 	MasqueradeBit uint8
+	// Userspace says that the switch's datapath is netdev, from which the mark of an
+	// egress IP comes in the source MAC. Then there is one chain more.
+	Userspace bool
+
+	egress      []EgressIP
+	egressKnown bool
 }
 
 func (c Config) validate() error {
@@ -85,6 +95,10 @@ type command interface {
 type Rules struct {
 	mu      sync.Mutex // one repair at a time: rules are counted, then changed
 	command command
+
+	last        *Config // Of the last Ensure.
+	egress      []EgressIP
+	egressKnown bool
 }
 
 // New finds the node's iptables. A node without iptables is an error that says so.
@@ -108,6 +122,13 @@ func (r *Rules) Ensure(ctx context.Context, config Config) (repairs []string, er
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.last = &config
+	return r.ensure(ctx, config)
+}
+
+// ensure does what Ensure says. The caller holds the lock.
+func (r *Rules) ensure(ctx context.Context, config Config) (repairs []string, err error) {
+	config.egress, config.egressKnown = r.egress, r.egressKnown
 	// Leaves first, jumps last: no packet ever enters a chain that is not complete.
 	there := map[string][]string{}
 	for _, chain := range chains(config) {
@@ -120,6 +141,9 @@ func (r *Rules) Ensure(ctx context.Context, config Config) (repairs []string, er
 		}
 		if err := ctx.Err(); err != nil {
 			return repairs, err
+		}
+		if !config.egressKnown {
+			chain.spare = isEgress
 		}
 		lines, err := r.ensureChain(ctx, chain, slices.Contains(there[chain.table], chain.name))
 		repairs = append(repairs, lines...)

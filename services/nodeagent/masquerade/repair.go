@@ -142,7 +142,8 @@ func (r *Rules) ensureChain(ctx context.Context, c chain, there bool) (repairs [
 			return nil, err
 		}
 	}
-	for _, s := range plan(has, c.rules, func(rule) bool { return true }) {
+	mine := func(r rule) bool { return c.spare == nil || !c.spare(r) }
+	for _, s := range plan(has, c.rules, mine) {
 		if err := ctx.Err(); err != nil {
 			return repairs, err
 		}

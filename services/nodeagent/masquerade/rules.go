@@ -25,7 +25,8 @@ type rule []string
 type chain struct {
 	table, name string
 	rules       []rule
-	keep        bool // the administrator's: created, never changed
+	keep        bool            // the administrator's: created, never changed
+	spare       func(rule) bool // rules that stay as they are, nil: none
 }
 
 // parent is a built-in chain and our jumps from it, in their order. Other rules may
@@ -64,13 +65,17 @@ func jump(target string) rule  { return rule{"-j", target} }
 
 // chains answers our chains, each after those that it jumps to.
 func chains(c Config) []chain {
-	return []chain{
+	all := []chain{
 		{table: "raw", name: chainNotrack, rules: notrackRules(c)},
 		{table: "nat", name: chainMasquerade, rules: masqueradeRules(c)},
 		{table: "filter", name: chainAllow, rules: allowRules(c)},
 		{table: "filter", name: chainAdmin, keep: true},
 		{table: "filter", name: chainForward, rules: forwardRules(c)},
 	}
+	if c.Userspace {
+		all = append(all, chain{table: "mangle", name: chainEgressMark, rules: egressMarkRules(c)})
+	}
+	return all
 }
 
 // notrackRules spare tunnel packets the connection tracking: what is inside is tracked.
@@ -94,6 +99,7 @@ func masqueradeRules(c Config) []rule {
 			rules = append(rules, and(rule{"-s", from.String(), "-d", to.String()}, comment("pod-to-service traffic keeps its address"), jump("RETURN")))
 		}
 	}
+	rules = append(rules, egressSourceRules(c)...)
 	for _, from := range c.ClusterNetworks {
 		rules = append(rules, and(rule{"-s", from.String()},
 			comment("masquerade pod-to-service and pod-to-external traffic"), jump("MASQUERADE")))
@@ -103,10 +109,10 @@ func masqueradeRules(c Config) []rule {
 
 // allowRules open the node's own firewall.
 func allowRules(c Config) []rule {
-	return []rule{
+	return append(egressRejectRules(c),
 		and(c.tunnelMatch(), comment("tunnel from other nodes"), jump("ACCEPT")),
 		and(rule{"-i", c.gateway()}, comment("from pods to this node"), jump("ACCEPT")),
-	}
+	)
 }
 
 // forwardRules open forwarding from and to pods. A packet of a connection that is
@@ -127,7 +133,7 @@ func forwardRules(c Config) []rule {
 // parents answers the jumps.
 func parents(c Config) []parent {
 	notrack := and(comment("disable conntrack for vxlan"), jump(chainNotrack))
-	return []parent{
+	all := []parent{
 		{table: "raw", name: "PREROUTING", jumps: []rule{notrack}},
 		{table: "raw", name: "OUTPUT", jumps: []rule{notrack}},
 		{table: "nat", name: "POSTROUTING", jumps: []rule{
@@ -139,4 +145,10 @@ func parents(c Config) []parent {
 			and(comment("firewall overrides"), jump(chainForward)),
 		}},
 	}
+	if c.Userspace {
+		all = append(all, parent{table: "mangle", name: "PREROUTING", jumps: []rule{
+			and(rule{"-i", c.gateway()}, comment("marks of egress IPs"), jump(chainEgressMark)),
+		}})
+	}
+	return all
 }

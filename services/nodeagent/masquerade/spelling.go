@@ -58,8 +58,8 @@ func splitWords(line string) ([]string, error) {
 // same says whether two rules are one.
 func same(a, b rule) bool { return slices.Equal(normal(a), normal(b)) }
 
-// normal undoes two things that versions of iptables print differently: the target
-// NOTRACK as "CT --notrack", and gre as its protocol number.
+// normal undoes three things that versions of iptables print differently: the target
+// NOTRACK as "CT --notrack", gre as its protocol number, and MACs in capitals.
 func normal(r rule) rule {
 	const gre = "47"
 	var n rule
@@ -70,6 +70,8 @@ func normal(r rule) rule {
 			i++
 		case r[i] == gre && i > 0 && r[i-1] == "-p":
 			n = append(n, "gre")
+		case i > 0 && r[i-1] == "--mac-source":
+			n = append(n, strings.ToLower(r[i]))
 		default:
 			n = append(n, r[i])
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +23,8 @@ func TestObservedWalksHoldOnTheNodesOfALab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The nodes of a lab have no egress IPs yet; package traces asks those walks.
+	judged = slices.DeleteFunc(judged, func(w traces.Walk) bool { return w.Egress != nil })
 	o := observedCluster(t, judged)
 	c := up(t, o.topology())
 	c.meetNeighbours()

@@ -53,11 +53,11 @@ func (s *State) inside(pod Pod) bool {
 	return !decided || way != nil && s.mode == pipeline.Subnet
 }
 
-// way answers where a pod leaves: nil is as its node does. It is not decided when
-// it is not known whether the namespace has egress IPs, or which of its
-// selections takes the pod: labels are not known here, so a pod waits until it is
-// named in a list, if any selection but the default one exists. The caller holds
-// the lock.
+// way answers where a pod leaves: nil is as its node does. It is not decided while it
+// is not known whether the namespace has egress IPs, or which of its selections takes
+// the pod. That is what the lists of egress say, and not the labels that the pod
+// came with, so that its own node and the hosting ones agree: if any selection but
+// the default one exists, a pod waits until one list names it. The caller holds the lock.
 func (s *State) way(pod Pod) (way *pipeline.EgressWay, decided bool) {
 	selections, known := s.egress.namespaces[pod.Namespace]
 	vnid, hasVNID := s.namespaces[pod.Namespace]

@@ -183,6 +183,12 @@ func drawMatch(t *rapid.T) Match {
 // drawActions draws actions; those of connection tracking are for IP only.
 func drawActions(t *rapid.T, tracked bool) []Action {
 	reg, u32 := rapid.IntRange(0, 15), rapid.Uint32()
+	if rapid.IntRange(0, 4).Draw(t, "clauses alone") == 0 { // A switch takes them with nothing else.
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Action {
+			of := rapid.Uint8Range(2, 64).Draw(t, "of")
+			return Conjunction(u32.Draw(t, "conjunction"), rapid.Uint8Range(1, of).Draw(t, "clause"), of)
+		}), 1, 6).Draw(t, "clauses")
+	}
 	one := rapid.Custom(func(t *rapid.T) Action {
 		return rapid.SampledFrom([]Action{
 			LoadReg(reg.Draw(t, "reg"), u32.Draw(t, "v")), MoveRegToTunID(reg.Draw(t, "reg")), MoveTunIDToReg(reg.Draw(t, "reg")),

@@ -1,0 +1,205 @@
+package policyflow
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/damask-sdn/damask/internal/policy"
+)
+
+// install puts a complete policy into force. Rules that stay as they were are
+// not touched. It answers whether the order of rules may be another.
+func (b *Book) install(p policy.Policy) (ordered bool) {
+	old := b.policies[p.Key]
+	next := &compiled{policy: p, rules: make([][]*conjunction, len(p.Rules))}
+	b.policies[p.Key] = next
+	same := func(i int) bool {
+		return old != nil && old.policy.Tier == p.Tier && i < len(old.rules) && i < len(p.Rules) &&
+			reflect.DeepEqual(old.policy.Rules[i], p.Rules[i])
+	}
+	if old != nil {
+		for i := range old.rules {
+			if !same(i) {
+				b.uninstall(old.rules[i])
+			}
+		}
+	}
+	for i := range p.Rules {
+		if same(i) {
+			next.rules[i] = old.rules[i]
+			continue
+		}
+		next.rules[i] = conjunctions(p.Key, i, &next.policy.Rules[i])
+		for _, c := range next.rules[i] {
+			stage := b.layout.stage(c.rule.Direction)
+			c.table, c.priority = stage.table(p.Tier), b.priority(p, i)
+			c.result = stage.outcome(p.Tier, c.rule.Action)
+			b.add(c)
+		}
+	}
+	for _, t := range b.targets[p.Key] {
+		b.dirty[isolation(t)] = struct{}{}
+	}
+	return p.Tier != policy.Namespace || old != nil && old.policy.Tier != policy.Namespace
+}
+
+// add gives a conjunction its id and its terms.
+func (b *Book) add(c *conjunction) {
+	b.conjunctions[c.name] = c
+	for _, id := range c.groups() {
+		if b.users[id] == nil {
+			b.users[id] = map[string]struct{}{}
+		}
+		b.users[id][c.name] = struct{}{}
+	}
+	b.renumber(b.ids.claim(c.name))
+	c.id = b.ids.of(c.name)
+	b.each(c, b.put(c))
+	b.dirty[c.name] = struct{}{}
+}
+
+// uninstall undoes add.
+func (b *Book) uninstall(all []*conjunction) {
+	for _, c := range all {
+		b.each(c, b.drop(c))
+		b.dirty[c.name] = struct{}{}
+		delete(b.conjunctions, c.name)
+		for _, id := range c.groups() {
+			delete(b.users[id], c.name)
+			if len(b.users[id]) == 0 {
+				delete(b.users, id)
+			}
+		}
+		b.renumber(b.ids.release(c.name))
+	}
+}
+
+// renumber gives conjunctions the ids that they have now.
+func (b *Book) renumber(names []string) {
+	for _, name := range names {
+		if c := b.conjunctions[name]; c != nil && c.id != b.ids.of(name) {
+			b.change(c, func() { c.id = b.ids.of(name) })
+		}
+	}
+}
+
+// change takes a conjunction out, changes it, and puts it in again.
+func (b *Book) change(c *conjunction, change func()) {
+	b.each(c, b.drop(c))
+	change()
+	b.each(c, b.put(c))
+	b.dirty[c.name] = struct{}{}
+}
+
+// each visits all terms of a conjunction.
+func (b *Book) each(c *conjunction, visit func(term, uint8)) {
+	c.eachFixed(visit)
+	for _, p := range b.targets[c.key] {
+		c.eachOfPod(&p.inForce, visit)
+	}
+	for _, id := range c.groups() {
+		for m := range b.groups[id] {
+			c.eachOfMember(id, m, visit)
+		}
+	}
+}
+
+// put fills a clause of a conjunction with a term; one that several members
+// bring is there as long as one of them is.
+func (b *Book) put(c *conjunction) func(term, uint8) {
+	return func(t term, n uint8) {
+		if b.terms[t] == nil {
+			b.terms[t] = map[clause]int{}
+			owner := t.owner()
+			if b.owners[owner] == nil {
+				b.owners[owner] = map[term]struct{}{}
+			}
+			b.owners[owner][t] = struct{}{}
+		}
+		at := clause{c.id, n, c.of}
+		if b.terms[t][at]++; b.terms[t][at] == 1 {
+			b.dirty[t.owner()] = struct{}{}
+		}
+	}
+}
+
+// drop undoes put.
+func (b *Book) drop(c *conjunction) func(term, uint8) {
+	return func(t term, n uint8) {
+		at := clause{c.id, n, c.of}
+		if b.terms[t][at]--; b.terms[t][at] > 0 {
+			return
+		}
+		owner := t.owner()
+		b.dirty[owner] = struct{}{}
+		delete(b.terms[t], at)
+		if len(b.terms[t]) > 0 {
+			return
+		}
+		delete(b.terms, t)
+		delete(b.owners[owner], t)
+		if len(b.owners[owner]) == 0 {
+			delete(b.owners, owner)
+		}
+	}
+}
+
+// priority is that of a rule of a policy.
+func (b *Book) priority(p policy.Policy, rule int) uint16 {
+	if p.Tier == policy.Namespace {
+		return priorityAllow
+	}
+	return uint16(priorityFirst - b.ranks[p.Key] - rule)
+}
+
+// orderedWith counts the rules that the policy's tier has with it, if that tier
+// has an order.
+func (b *Book) orderedWith(p *policy.Policy) int {
+	if p.Tier == policy.Namespace {
+		return 0
+	}
+	n := len(p.Rules)
+	for key, c := range b.policies {
+		if _, waits := b.waiting[key]; !waits && key != p.Key && c.policy.Tier == p.Tier {
+			n += len(c.rules)
+		}
+	}
+	for key, w := range b.waiting {
+		// Both what is in force and what comes: each is there for a while.
+		if key != p.Key && w.Tier == p.Tier {
+			n += len(w.Rules)
+		}
+		if c := b.policies[key]; c != nil && c.policy.Tier == p.Tier {
+			n += len(c.rules)
+		}
+	}
+	return n
+}
+
+// rank gives the rules of ordered tiers their priorities: one each, in the order
+// of evaluation, whatever came first.
+func (b *Book) rank() {
+	var ordered []*compiled
+	for _, c := range b.policies {
+		if c.policy.Tier != policy.Namespace {
+			ordered = append(ordered, c)
+		}
+	}
+	slices.SortFunc(ordered, func(a, c *compiled) int { return a.policy.Compare(&c.policy) })
+	clear(b.ranks)
+	next, tier := 0, policy.Admin
+	for _, c := range ordered {
+		if c.policy.Tier != tier {
+			next, tier = 0, c.policy.Tier
+		}
+		b.ranks[c.policy.Key] = next
+		next += len(c.rules)
+		for i := range c.rules {
+			for _, conj := range c.rules[i] {
+				if now := b.priority(c.policy, i); now != conj.priority {
+					b.change(conj, func() { conj.priority = now })
+				}
+			}
+		}
+	}
+}

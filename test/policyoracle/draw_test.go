@@ -159,8 +159,7 @@ func drawAdminPorts(t *rapid.T) *[]npav1alpha1.AdminNetworkPolicyPort {
 
 func drawAdminFrom(t *rapid.T) []npav1alpha1.AdminNetworkPolicyIngressPeer {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) npav1alpha1.AdminNetworkPolicyIngressPeer {
-		s := drawSubject(t)
-		return npav1alpha1.AdminNetworkPolicyIngressPeer{Namespaces: s.Namespaces, Pods: s.Pods}
+		return npav1alpha1.AdminNetworkPolicyIngressPeer(drawSubject(t))
 	}), 1, 2).Draw(t, "from")
 }
 

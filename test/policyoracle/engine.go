@@ -26,14 +26,14 @@ import (
 
 // packet has the fields, in order, of the engine's own type.
 type packet struct {
-	id      uint32
+	id      uint32 //lint:ignore U1000 It is the engine's.
 	family  v1.IPFamily
 	srcIP   net.IP
 	dstIP   net.IP
 	proto   v1.Protocol
 	srcPort int
 	dstPort int
-	payload []byte
+	payload []byte //lint:ignore U1000 It is the engine's.
 }
 
 //go:linkname evaluatePacket sigs.k8s.io/kube-network-policies/pkg/networkpolicy.(*Controller).evaluatePacket

@@ -135,6 +135,24 @@ func (c *cluster) wantPodsReachServices(t *testing.T, mode string) {
 			c.wantAnswers(t, inPod("blue/client"), protocol, addr, "web1 "+c.podIP("blue/client"), "web2 "+c.podIP("blue/client"))
 		})
 	}
+	// Another node does not know: for the backends they are that node, and their own
+	// switch, or that of the node, has asked whose the service is.
+	for asked, client := range map[string]string{"node2": "red/client", "node1": "default/client"} {
+		for _, addr := range []string{c.nodeIP(asked) + ":30080", c.gateway(asked) + ":30080"} {
+			both(func(protocol string) {
+				c.wantAnswers(t, inPod(client), protocol, addr, "web1 "+c.gateway(asked), "web2 "+c.gateway(asked))
+			})
+		}
+	}
+	for _, addr := range []string{c.nodeIP("node2") + ":30080", c.gateway("node2") + ":30080"} {
+		if mode == "multitenant" {
+			c.wantUnanswered(t, inPod("blue/client"), silence, addr)
+			continue
+		}
+		both(func(protocol string) {
+			c.wantAnswers(t, inPod("blue/client"), protocol, addr, "web1 "+c.gateway("node2"), "web2 "+c.gateway("node2"))
+		})
+	}
 }
 
 // wantHairpin wants a backend to reach itself and the other. From itself it is seen as

@@ -205,4 +205,28 @@ func TestJoinedNamespacesAreToldApartByTheirPods(t *testing.T) {
 	if !slices.Equal(lists["web"], []string{"10.128.2.7"}) || !slices.Equal(lists["default"], []string{"10.128.2.9", "10.128.2.10"}) {
 		t.Errorf("pods are %v", lists)
 	}
+	// Without addresses for the rest, its nodes must know all the same who that is.
+	_, err = op.SetNetNamespaceEgress(soon(t), &egressv1.SetNetNamespaceEgressRequest{NetNamespaceEgress: &egressv1.NetNamespaceEgress{
+		Namespace: "shop",
+		Pods:      []*egressv1.PodEgress{{Name: "db", PodSelector: map[string]string{"app": "db"}, EgressIps: []string{"192.0.2.9"}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.until("n1", "192.0.2.8", "192.0.2.9")
+	page, err := op.ListEgressPods(soon(t), &egressv1.ListEgressPodsRequest{Namespaces: []string{"shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(lists)
+	for _, list := range page.GetEgressPods() {
+		lists[list.GetSelection()] = list.GetPodIps()
+	}
+	if len(lists) != 2 || !slices.Equal(lists["db"], []string{"10.128.2.10"}) || !slices.Equal(lists["default"], []string{"10.128.2.7", "10.128.2.9"}) {
+		t.Errorf("pods are %v", lists)
+	}
+	assigned, err := op.ListEgressAssignments(soon(t), &egressv1.ListEgressAssignmentsRequest{Namespaces: []string{"shop"}})
+	if err != nil || len(assigned.GetEgressAssignments()) != 1 {
+		t.Errorf("assignments are %v, %v, want that of the selection alone", assigned, err)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/damask-sdn/damask/services/egress/facts"
 	"github.com/damask-sdn/damask/services/egress/liveness"
 	"github.com/damask-sdn/damask/services/egress/placement"
+	"github.com/damask-sdn/damask/services/egress/spec"
 	"github.com/damask-sdn/damask/services/egress/store"
 )
 
@@ -108,6 +109,11 @@ func (d *desk) writeNamespace(name string) []write {
 		writes = append(writes, difference(store.Pods(), ns.PodLists[s.name], lists[s.name], name, s.name)...)
 		delete(ns.Assignments, s.name)
 		delete(ns.PodLists, s.name)
+		delete(lists, s.name)
+	}
+	for rest, list := range lists { // That of the default one, without an assignment.
+		writes = append(writes, difference(store.Pods(), ns.PodLists[rest], list, name, rest)...)
+		delete(ns.PodLists, rest)
 	}
 	for _, gone := range slices.Sorted(maps.Keys(ns.Assignments)) {
 		writes = append(writes, difference(store.Assignments(), ns.Assignments[gone], nil, name, gone)...)
@@ -167,7 +173,8 @@ func (d *desk) tellHost(a *egressv1.AssignedAddress, ip netip.Addr, outcome plac
 }
 
 // podLists answers the addresses of the pods of each selection, if they are
-// needed.
+// needed. Pods that no selection takes are those of the default one, also when it
+// wants no addresses: their nodes close them until it is known which they are.
 func (d *desk) podLists(name string, ns facts.Namespace, wanted []selection) map[string]*egressv1.EgressPods {
 	if !matchPods(ns) || len(wanted) == 0 {
 		return nil
@@ -176,13 +183,15 @@ func (d *desk) podLists(name string, ns facts.Namespace, wanted []selection) map
 	for _, s := range wanted {
 		lists[s.name] = &egressv1.EgressPods{Namespace: name, Selection: s.name}
 	}
+	if lists[spec.DefaultSelection] == nil {
+		lists[spec.DefaultSelection] = &egressv1.EgressPods{Namespace: name, Selection: spec.DefaultSelection}
+	}
 	for _, pod := range d.book.Pods(name) {
-		for _, s := range wanted {
-			if matches(s.pods, pod.Labels) {
-				lists[s.name].PodIps = append(lists[s.name].PodIps, pod.IPs...)
-				break
-			}
+		taken := spec.DefaultSelection
+		if i := slices.IndexFunc(wanted, func(s selection) bool { return matches(s.pods, pod.Labels) }); i >= 0 {
+			taken = wanted[i].name
 		}
+		lists[taken].PodIps = append(lists[taken].PodIps, pod.IPs...)
 	}
 	for _, list := range lists {
 		slices.SortFunc(list.PodIps, compareText)

@@ -857,7 +857,9 @@ func (x *EgressHosting) GetRevision() uint64 {
 
 // EgressPods is the addresses of the pods of an assignment whose VNID does not
 // tell: kind "egresspods", NAMESPACE.SELECTION on the bus. Nodes that host an
-// address with match_pods follow the namespace.
+// address with match_pods follow the namespace, and so do those that have pods of
+// it. If only some pods of a namespace have egress IPs, the rest is the list of
+// "default" without an assignment of that name: these leave as their nodes do.
 type EgressPods struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace.

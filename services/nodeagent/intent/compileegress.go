@@ -80,9 +80,20 @@ func (s *State) way(pod Pod) (way *pipeline.EgressWay, decided bool) {
 		taken = i
 	}
 	if taken < 0 {
-		return nil, false
+		// The rest, which has no assignment, is known by its list.
+		return nil, s.inRest(pod, selections)
 	}
 	return s.places(pod.Namespace, selections[taken], vnid), true
+}
+
+// inRest says whether a pod is listed as one that no selection takes, and so leaves as
+// its node does. The caller holds the lock.
+func (s *State) inRest(pod Pod, selections []selection) bool {
+	if slices.ContainsFunc(selections, func(sel selection) bool { return sel.name == defaultSelection }) {
+		return false
+	}
+	_, named := slices.BinarySearchFunc(s.egress.pods[selectionKey{pod.Namespace, defaultSelection}], pod.IP, netip.Addr.Compare)
+	return named
 }
 
 // places answers where a selection leaves: at other nodes, as it was told, and at

@@ -39,6 +39,10 @@ func (w *world) want(t *testing.T, pod Pod) []string {
 			mine = append(mine, a)
 		}
 	}
+	rest := !slices.ContainsFunc(assignments, func(a *egressv1.EgressAssignment) bool { return a.GetSelection() == "default" })
+	if len(mine) == 0 && rest && slices.Contains(w.lists[[2]string{pod.Namespace, "default"}], pod.IP.String()) {
+		return []string{"node"}
+	}
 	if len(mine) != 1 || mine[0].GetNetid() != vnid {
 		return []string{"drop"}
 	}

@@ -49,32 +49,45 @@ func (a *app) serviceWaitCommand() *cobra.Command {
 // ready endpoints there are: as soon as they are as many as wanted, if that is not
 // negative.
 func (s *session) settled(ctx context.Context, namespace, name string, wanted int) ([]object, int, error) {
+	var other error // the last look saw another number
 	for {
-		found, err := s.services.GetService(ctx, &servicelbv1.GetServiceRequest{Namespace: namespace, Name: name})
-		if err != nil {
+		objects, ready, err := s.withSlices(ctx, namespace, name)
+		switch {
+		case err != nil && other != nil && ctx.Err() != nil:
+			return nil, 0, other // the time ran out in the middle of a look
+		case err != nil:
 			return nil, 0, err
-		}
-		slices, err := s.endpointSlices(ctx, namespace, name)
-		if err != nil {
-			return nil, 0, err
-		}
-		ready := 0
-		objects := []object{{kind: serviceKind, name: namespace + "/" + name, revision: found.GetService().GetRevision()}}
-		for _, slice := range slices {
-			objects = append(objects, object{kind: sliceKind, name: slice.GetNamespace() + "/" + slice.GetName(), revision: slice.GetRevision()})
-			for _, e := range slice.GetEndpoints() {
-				if endpointState(e.GetConditions()) == "" {
-					ready++
-				}
-			}
-		}
-		if wanted < 0 || ready == wanted {
+		case wanted < 0 || ready == wanted:
 			return objects, ready, nil
 		}
+		other = fmt.Errorf("it has %s, not %d", count(ready, "ready endpoint"), wanted)
 		select {
 		case <-ctx.Done():
-			return nil, 0, fmt.Errorf("it has %s, not %d", count(ready, "ready endpoint"), wanted)
+			return nil, 0, other
 		case <-time.After(lookAgain):
 		}
 	}
+}
+
+// withSlices answers a service and its slices as they are now, and how many ready
+// endpoints there are.
+func (s *session) withSlices(ctx context.Context, namespace, name string) (objects []object, ready int, err error) {
+	found, err := s.services.GetService(ctx, &servicelbv1.GetServiceRequest{Namespace: namespace, Name: name})
+	if err != nil {
+		return nil, 0, err
+	}
+	slices, err := s.endpointSlices(ctx, namespace, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	objects = []object{{kind: serviceKind, name: namespace + "/" + name, revision: found.GetService().GetRevision()}}
+	for _, slice := range slices {
+		objects = append(objects, object{kind: sliceKind, name: slice.GetNamespace() + "/" + slice.GetName(), revision: slice.GetRevision()})
+		for _, e := range slice.GetEndpoints() {
+			if endpointState(e.GetConditions()) == "" {
+				ready++
+			}
+		}
+	}
+	return objects, ready, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 )
 
@@ -29,11 +30,10 @@ const (
 func TestKilledReplicasNeverShowTwoHostsOrLoseAWish(t *testing.T) {
 	sys, f := newSystem(t), newFabric(t)
 	tls := sys.ca.Files(t, identitytest.Service(t, serviceName))
-	var processes []*process
+	var processes []*replicatest.Replica
 	for i := range killReplicas {
-		p := newProcess(t, loopback(i+1), tls, sys)
-		p.start()
-		processes, sys.replica = append(processes, p), append(sys.replica, p.address)
+		p, address := startProcess(t, i+1, tls, sys)
+		processes, sys.replica = append(processes, p), append(sys.replica, address)
 	}
 	op := sys.as(identity.Operator("ann"))
 	const nodes, names = 3, 8
@@ -51,8 +51,8 @@ func TestKilledReplicasNeverShowTwoHostsOrLoseAWish(t *testing.T) {
 	for round := range killRounds {
 		if round%5 == 4 {
 			victim := processes[rand.IntN(len(processes))]
-			victim.running.Kill()
-			victim.start()
+			victim.Kill()
+			victim.Restart()
 			kills++
 		}
 		ip, next := fmt.Sprintf("192.0.2.%d", 1+rand.IntN(20)), fmt.Sprintf("ns%d", rand.IntN(names))
@@ -78,7 +78,7 @@ func TestKilledReplicasNeverShowTwoHostsOrLoseAWish(t *testing.T) {
 	checkAllHosted(t, op, f, owner)
 	if t.Failed() {
 		for _, p := range processes {
-			t.Log(p.complaints())
+			t.Log(p.Complaints())
 		}
 	}
 }

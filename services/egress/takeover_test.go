@@ -9,6 +9,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 )
 
@@ -18,11 +19,10 @@ import (
 func TestTheReplicaThatDecidesIsReplacedWhenItIsKilled(t *testing.T) {
 	sys, f := newSystem(t), newFabric(t)
 	tls := sys.ca.Files(t, identitytest.Service(t, serviceName))
-	var processes []*process
+	var processes []*replicatest.Replica
 	for i := range 2 {
-		p := newProcess(t, loopback(i+1), tls, sys)
-		p.start()
-		processes, sys.replica = append(processes, p), append(sys.replica, p.address)
+		p, address := startProcess(t, i+1, tls, sys)
+		processes, sys.replica = append(processes, p), append(sys.replica, address)
 	}
 	op := sys.as(identity.Operator("ann"))
 	sys.ipam.register(6)
@@ -42,10 +42,10 @@ func TestTheReplicaThatDecidesIsReplacedWhenItIsKilled(t *testing.T) {
 	for i, p := range processes {
 		at, next := fmt.Sprintf("n%d", i+1), fmt.Sprintf("n%d", i+2)
 		sys.told("shop", "hosted by "+at, hostedBy(at))
-		p.running.Kill()
+		p.Kill()
 		kill[at]()
 		took = append(took, f.until(next, "192.0.2.7"))
-		p.start()
+		p.Restart()
 	}
 	slices.Sort(took)
 	t.Logf("a node dies, and a replica with it: the next node holds the address after %v", took)

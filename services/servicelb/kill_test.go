@@ -3,7 +3,6 @@ package servicelb
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 )
 
@@ -33,12 +33,11 @@ const (
 func TestKilledReplicasNeverShareOrLeakAnything(t *testing.T) {
 	sys := newSystem(t)
 	tls := sys.ca.Files(t, identitytest.Service(t, serviceName))
-	var processes []*process
+	var processes []*replicatest.Replica
 	var addresses []string
 	for i := range killReplicas {
-		p := newProcess(t, loopback(i+1), tls, sys.store.URL())
-		p.start()
-		processes, addresses = append(processes, p), append(addresses, p.address)
+		p, address := startProcess(t, i+1, tls, sys.store.URL())
+		processes, addresses = append(processes, p), append(addresses, address)
 	}
 	w := &workload{client: sys.as(identity.Operator("ann"), addresses...), progress: make(chan struct{}, 1)}
 	finished := make(chan struct{})
@@ -47,13 +46,13 @@ func TestKilledReplicasNeverShareOrLeakAnything(t *testing.T) {
 		defer close(finished)
 		w.run()
 	}()
-	kills := killWhile(processes, w, finished)
+	kills := replicatest.KillWhile(processes, killEvery, w.answered.Load, w.progress, finished)
 	for _, problem := range w.problems {
 		t.Error(problem)
 	}
 	if t.Failed() {
 		for _, p := range processes {
-			t.Log(p.complaints())
+			t.Log(p.Complaints())
 		}
 		t.FailNow()
 	}
@@ -65,26 +64,6 @@ func TestKilledReplicasNeverShareOrLeakAnything(t *testing.T) {
 	slices.Sort(got)
 	if slices.Sort(w.want); !slices.Equal(got, w.want) {
 		t.Errorf("%d services are there, want %d", len(got), len(w.want))
-	}
-}
-
-// killWhile kills a random replica, and starts it again, after every so many
-// answers, until the work is finished.
-func killWhile(processes []*process, w *workload, finished <-chan struct{}) int {
-	for kills, last := 0, int64(0); ; {
-		select {
-		case <-finished:
-			return kills
-		case <-w.progress:
-			if w.answered.Load()-last < killEvery {
-				continue
-			}
-			last = w.answered.Load()
-			victim := processes[rand.IntN(len(processes))]
-			victim.running.Kill()
-			victim.start()
-			kills++
-		}
 	}
 }
 

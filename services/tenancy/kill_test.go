@@ -3,7 +3,6 @@ package tenancy
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
@@ -44,12 +44,11 @@ func TestKilledReplicasNeverShareOrLeakAVNID(t *testing.T) {
 	}
 	t.Cleanup(server.Stop)
 	tls := ca.Files(t, identitytest.Service(t, "tenancy"))
-	var processes []*process
+	var processes []*replicatest.Replica
 	var addresses []string
 	for i := range killReplicas {
-		p := newProcess(t, loopback(i+1), tls, server.URL())
-		p.start()
-		processes, addresses = append(processes, p), append(addresses, p.address)
+		p, address := startProcess(t, i+1, tls, server.URL())
+		processes, addresses = append(processes, p), append(addresses, address)
 	}
 	conn, err := rpcdial.New(rpcdial.Config{
 		Addresses: addresses, Roles: []accessv1.Role{accessv1.Role_ROLE_TENANCY},
@@ -66,13 +65,13 @@ func TestKilledReplicasNeverShareOrLeakAVNID(t *testing.T) {
 		defer close(finished)
 		w.run()
 	}()
-	kills := killWhile(processes, w, finished)
+	kills := replicatest.KillWhile(processes, killEvery, w.answered.Load, w.progress, finished)
 	for _, problem := range w.problems {
 		t.Error(problem)
 	}
 	if t.Failed() {
 		for _, p := range processes {
-			t.Log(p.complaints())
+			t.Log(p.Complaints())
 		}
 		t.FailNow()
 	}
@@ -81,26 +80,6 @@ func TestKilledReplicasNeverShareOrLeakAVNID(t *testing.T) {
 		t.Errorf("only %d kills, the test proves little", kills)
 	}
 	w.compare(t, read(t, server, ca.Source(t, identitytest.Service(t, "tenancy"))))
-}
-
-// killWhile kills a random replica, and starts it again, after every so many
-// answers, until the work is finished.
-func killWhile(processes []*process, w *workload, finished <-chan struct{}) int {
-	for kills, last := 0, int64(0); ; {
-		select {
-		case <-finished:
-			return kills
-		case <-w.progress:
-			if w.answered.Load()-last < killEvery {
-				continue
-			}
-			last = w.answered.Load()
-			victim := processes[rand.IntN(len(processes))]
-			victim.running.Kill()
-			victim.start()
-			kills++
-		}
-	}
 }
 
 // workload is the clients and what they know.

@@ -183,11 +183,16 @@ func (p *planner) port(want fixedPort) string {
 
 // mac repairs a fixed port's MAC: the one that is asked for, and the one that the
 // device has because somebody changed it. OVS looks at the device at any change.
+// With another number the port is a new device, whose MAC is only being set.
 func (p *planner) mac(want fixedPort, iface *interfaceRow, change ovsdb.Row) {
 	if want.mac == "" {
 		return
 	}
-	for _, was := range []*string{iface.MAC, iface.MACInUse} {
+	macs := []*string{iface.MAC}
+	if deref(iface.OFPort) == want.number {
+		macs = append(macs, iface.MACInUse)
+	}
+	for _, was := range macs {
 		if deref(was) != want.mac {
 			p.repaired("port %s: MAC was %q, now %s", want.name, deref(was), want.mac)
 			change["mac"] = want.mac

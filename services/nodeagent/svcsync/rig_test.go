@@ -148,11 +148,7 @@ func soon(t testing.TB) context.Context {
 // settled waits until every object that was put is in force, and every other gone.
 func (r *rig) settled() {
 	r.t.Helper()
-	r.settledBy(soon(r.t))
-}
-
-func (r *rig) settledBy(ctx context.Context) {
-	r.t.Helper()
+	ctx := soon(r.t)
 	for {
 		r.statuses.mu.Lock()
 		changed := r.statuses.changed
@@ -246,16 +242,9 @@ func slice(service, name string, addresses ...string) *servicelbv1.EndpointSlice
 		Ports: []*servicelbv1.EndpointPort{{Name: "http", Protocol: servicelbv1.Protocol_PROTOCOL_TCP, Port: 8080}},
 	}
 	for _, a := range addresses {
-		s.Endpoints = append(s.Endpoints, endpointAt(a))
+		s.Endpoints = append(s.Endpoints, &servicelbv1.Endpoint{Addresses: []string{a}, NodeName: "node2"})
 	}
 	return s
-}
-
-type sliceOf = servicelbv1.EndpointSlice
-
-// endpointAt is a ready endpoint on another node.
-func endpointAt(address string) *servicelbv1.Endpoint {
-	return &servicelbv1.Endpoint{Addresses: []string{address}, NodeName: "node2"}
 }
 
 // entry is what the engine should have of service and slice.

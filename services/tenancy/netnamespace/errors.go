@@ -68,7 +68,7 @@ type ModeError struct{ Mode tenancyv1.IsolationMode }
 
 func (e *ModeError) Error() string {
 	mode := strings.ToLower(strings.TrimPrefix(e.Mode.String(), "ISOLATION_MODE_"))
-	return fmt.Sprintf("the isolation mode is %s, and must be multitenant to join, isolate or make global", mode)
+	return fmt.Sprintf("the isolation mode is %s, and must be multitenant or combined to join, isolate or make global", mode)
 }
 
 // PodsError says that a namespace still has pods on the network.

@@ -44,16 +44,17 @@ func (l ledger) require(name string) (*tenancyv1.NetNamespace, error) {
 	return ns, err
 }
 
-// requireMultitenant refuses while VNIDs do not isolate.
-func (l ledger) requireMultitenant() error {
+// requireVNIDs refuses while VNIDs do not isolate.
+func (l ledger) requireVNIDs() error {
 	mode, err := isolation.Read(l.tx)
 	if err != nil {
 		return err
 	}
-	if mode.GetMode() != tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT {
-		return &ModeError{Mode: mode.GetMode()}
+	switch mode.GetMode() {
+	case tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT, tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED:
+		return nil
 	}
-	return nil
+	return &ModeError{Mode: mode.GetMode()}
 }
 
 // holders answers who has a VNID above 0.

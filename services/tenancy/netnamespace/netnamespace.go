@@ -20,6 +20,7 @@ import (
 	"github.com/damask-sdn/damask/internal/bucket"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
+	"github.com/damask-sdn/damask/services/tenancy/labels"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
@@ -130,6 +131,23 @@ func differences(ns *tenancyv1.NetNamespace, wish Wish) []string {
 	return differs
 }
 
+// UpdateLabels changes labels of a namespace. It fails with NotFoundError and
+// labels.TooLargeError.
+func (s *Store) UpdateLabels(ctx context.Context, name string, change labels.Change) (*tenancyv1.NetNamespace, error) {
+	return s.change(ctx, func(l ledger) (*tenancyv1.NetNamespace, error) {
+		ns, err := l.require(name)
+		if err != nil {
+			return nil, err
+		}
+		after, err := change.Apply(ns.GetLabels())
+		if err != nil || maps.Equal(after, ns.GetLabels()) {
+			return ns, err
+		}
+		ns.Labels = after
+		return ns, l.write(ns)
+	})
+}
+
 // Delete removes a namespace, and frees its VNID if nobody shares it. One that
 // is not there is a success. It fails with DefaultError and PodsError.
 func (s *Store) Delete(ctx context.Context, name string) error {
@@ -154,7 +172,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 // NotFoundError and CrowdedError.
 func (s *Store) Join(ctx context.Context, name, target string) (*tenancyv1.NetNamespace, error) {
 	return s.change(ctx, func(l ledger) (*tenancyv1.NetNamespace, error) {
-		if err := l.requireMultitenant(); err != nil {
+		if err := l.requireVNIDs(); err != nil {
 			return nil, err
 		}
 		ns, err := l.require(name)
@@ -181,7 +199,7 @@ func (s *Store) Isolate(ctx context.Context, name string) (*tenancyv1.NetNamespa
 		return nil, &DefaultError{Verb: "isolated"}
 	}
 	return s.change(ctx, func(l ledger) (*tenancyv1.NetNamespace, error) {
-		if err := l.requireMultitenant(); err != nil {
+		if err := l.requireVNIDs(); err != nil {
 			return nil, err
 		}
 		ns, err := l.require(name)
@@ -216,7 +234,7 @@ func (l ledger) alone(ns *tenancyv1.NetNamespace) (bool, error) {
 // NotFoundError.
 func (s *Store) MakeGlobal(ctx context.Context, name string) (*tenancyv1.NetNamespace, error) {
 	return s.change(ctx, func(l ledger) (*tenancyv1.NetNamespace, error) {
-		if err := l.requireMultitenant(); err != nil {
+		if err := l.requireVNIDs(); err != nil {
 			return nil, err
 		}
 		ns, err := l.require(name)

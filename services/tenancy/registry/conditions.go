@@ -6,9 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/damask-sdn/damask/internal/bucket"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
-	"github.com/damask-sdn/damask/services/tenancy/catchup"
 )
 
 // NotFoundError says that there is no such pod, or not the sandbox that was
@@ -29,35 +27,19 @@ func (e *NotFoundError) Error() string {
 // open stays. It holds for the pod's present sandbox; if one is named, the pod
 // must have it. It fails with NotFoundError.
 func (r *Registry) SetConditions(ctx context.Context, name Name, sandbox string, given *tenancyv1.PodConditions) (*tenancyv1.Pod, error) {
-	if err := catchup.Fully(ctx, r.bucket); err != nil {
-		return nil, fmt.Errorf("set conditions of pod %s/%s: %w", name.Namespace, name.Pod, err)
-	}
-	var decided *tenancyv1.Pod
-	sequence, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
-		stored, found, err := table().Get(tx, name.Namespace, name.Pod)
-		if err != nil {
-			return err
+	pod, err := r.amend(ctx, name, sandbox, func(pod *tenancyv1.Pod) (*tenancyv1.Pod, error) {
+		next := settle(pod.GetConditions(), given)
+		if proto.Equal(next, pod.GetConditions()) {
+			return pod, nil
 		}
-		if !found || sandbox != "" && stored.GetSandboxId() != sandbox {
-			return &NotFoundError{Name: name, Sandbox: sandbox}
-		}
-		decided = stored
-		next := settle(stored.GetConditions(), given)
-		if proto.Equal(next, stored.GetConditions()) {
-			return nil
-		}
-		decided = proto.CloneOf(stored)
-		decided.Conditions, decided.Revision = next, 0
-		table().Put(tx, decided, name.Namespace, name.Pod)
-		return nil
+		changed := proto.CloneOf(pod)
+		changed.Conditions = next
+		return changed, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set conditions of pod %s/%s: %w", name.Namespace, name.Pod, err)
 	}
-	if decided.GetRevision() == 0 {
-		decided.Revision = r.bucket.RevisionSince(table().Key(name.Namespace, name.Pod), sequence)
-	}
-	return decided, nil
+	return pod, nil
 }
 
 // settle answers the conditions after some were given. What is as if nothing
@@ -74,7 +56,10 @@ func settle(stored, given *tenancyv1.PodConditions) *tenancyv1.PodConditions {
 	if !next.GetTerminating() {
 		next.Terminating = nil
 	}
-	if next.Ready == nil && next.Terminating == nil {
+	if !next.GetCompleted() {
+		next.Completed = nil
+	}
+	if next.Ready == nil && next.Terminating == nil && next.Completed == nil {
 		return nil
 	}
 	return next

@@ -25,7 +25,7 @@ const (
 func judge(stored, report *tenancyv1.Pod, now time.Time) (verdict, *tenancyv1.Pod) {
 	next := proto.CloneOf(report)
 	next.Netid = nil // of its namespace, not of the pod
-	next.Conditions = nil
+	next.Conditions, next.LabelsUpdated = nil, false
 	next.Revision = 0
 	for _, port := range next.GetPorts() {
 		if port.GetProtocol() == tenancyv1.Protocol_PROTOCOL_UNSPECIFIED {
@@ -42,6 +42,9 @@ func judge(stored, report *tenancyv1.Pod, now time.Time) (verdict, *tenancyv1.Po
 			next.AttachTime = stored.GetAttachTime()
 		}
 		next.Conditions = stored.GetConditions()
+		if stored.GetLabelsUpdated() {
+			next.Labels, next.LabelsUpdated = stored.GetLabels(), true
+		}
 		if same(stored, next) {
 			return unchanged, nil
 		}

@@ -84,6 +84,19 @@ func (s *netNamespaces) ListNetNamespaces(ctx context.Context, r *tenancyv1.List
 	return answer, nil
 }
 
+func (s *netNamespaces) UpdateNetNamespaceLabels(ctx context.Context, r *tenancyv1.UpdateNetNamespaceLabelsRequest) (*tenancyv1.UpdateNetNamespaceLabelsResponse, error) {
+	change, err := parseNamespaceLabels(r)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := s.store.UpdateLabels(ctx, r.GetName(), change)
+	if err != nil {
+		return nil, s.fail.status(err)
+	}
+	s.log.Debug("namespace labelled", "namespace", ns.GetName(), "revision", ns.GetRevision())
+	return &tenancyv1.UpdateNetNamespaceLabelsResponse{NetNamespace: ns}, nil
+}
+
 func (s *netNamespaces) JoinNetNamespace(ctx context.Context, r *tenancyv1.JoinNetNamespaceRequest) (*tenancyv1.JoinNetNamespaceResponse, error) {
 	if err := parseJoin(r); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"slices"
 
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 
@@ -19,9 +18,6 @@ const (
 	defaultPage = 1000
 	maxPage     = 5000
 	maxNames    = 1000
-	// maxLabelBytes bounds all labels of one object, so that any object fits
-	// the 1 MiB of a message on the bus with room to spare.
-	maxLabelBytes = 64 << 10
 )
 
 // parseWish reads what a namespace should be.
@@ -124,21 +120,5 @@ func checkNamespace(v *rpcerr.Violations, field, name string) {
 func checkSubdomain(v *rpcerr.Violations, field, name string) {
 	if problem := kubesyntax.DNSSubdomain(name); problem != "" {
 		v.Addf(field, "%s", problem)
-	}
-}
-
-func checkLabels(v *rpcerr.Violations, field string, labels map[string]string) {
-	size := 0
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		size += len(key) + len(labels[key])
-		if problem := kubesyntax.LabelKey(key); problem != "" {
-			v.Addf(field, "%s", problem)
-		}
-		if problem := kubesyntax.LabelValue(labels[key]); problem != "" {
-			v.Addf(fmt.Sprintf("%s[%s]", field, key), "%s", problem)
-		}
-	}
-	if size > maxLabelBytes {
-		v.Addf(field, "%d bytes in all, at most %d are allowed", size, maxLabelBytes)
 	}
 }

@@ -100,8 +100,8 @@ func parseConditions(r *tenancyv1.SetPodConditionsRequest) error {
 	switch c := r.GetConditions(); {
 	case c == nil:
 		v.Addf("conditions", "is required")
-	case c.Ready == nil && c.Terminating == nil:
-		v.Addf("conditions", "at least one of ready and terminating is required")
+	case c.Ready == nil && c.Terminating == nil && c.Completed == nil:
+		v.Addf("conditions", "at least one of ready, terminating and completed is required")
 	}
 	if r.GetSandboxId() != "" {
 		checkSandbox(&v, "sandbox_id", r.GetSandboxId())

@@ -84,6 +84,20 @@ func (s *pods) SetPodConditions(ctx context.Context, r *tenancyv1.SetPodConditio
 	return &tenancyv1.SetPodConditionsResponse{Pod: pod}, nil
 }
 
+func (s *pods) UpdatePodLabels(ctx context.Context, r *tenancyv1.UpdatePodLabelsRequest) (*tenancyv1.UpdatePodLabelsResponse, error) {
+	change, err := parsePodLabels(r)
+	if err != nil {
+		return nil, err
+	}
+	name := registry.Name{Namespace: r.GetNamespace(), Pod: r.GetName()}
+	pod, err := s.registry.UpdateLabels(ctx, name, r.GetSandboxId(), change)
+	if err != nil {
+		return nil, s.fail.status(err)
+	}
+	s.addVNIDs([]*tenancyv1.Pod{pod})
+	return &tenancyv1.UpdatePodLabelsResponse{Pod: pod}, nil
+}
+
 func (s *pods) ListPods(ctx context.Context, r *tenancyv1.ListPodsRequest) (*tenancyv1.ListPodsResponse, error) {
 	p, err := parsePodPage(r)
 	if err != nil {

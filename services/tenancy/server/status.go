@@ -10,6 +10,7 @@ import (
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
+	"github.com/damask-sdn/damask/services/tenancy/labels"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 )
@@ -23,6 +24,7 @@ const (
 	reasonDefaultNamespace = "DEFAULT_NAMESPACE"
 	reasonWrongMode        = "WRONG_MODE"
 	reasonHasPods          = "HAS_PODS"
+	reasonTooLarge         = "TOO_LARGE"
 	reasonStoreAway        = "STORE_UNAVAILABLE"
 )
 
@@ -61,6 +63,7 @@ func (f failures) refusal(err error) error {
 		isDefault *netnamespace.DefaultError
 		mode      *netnamespace.ModeError
 		hasPods   *netnamespace.PodsError
+		tooLarge  *labels.TooLargeError
 	)
 	switch {
 	case errors.As(err, &notFound):
@@ -84,6 +87,8 @@ func (f failures) refusal(err error) error {
 		return refuse(codes.FailedPrecondition, reasonDefaultNamespace, nil)
 	case errors.As(err, &mode):
 		return refuse(codes.FailedPrecondition, reasonWrongMode, nil)
+	case errors.As(err, &tooLarge):
+		return refuse(codes.FailedPrecondition, reasonTooLarge, nil)
 	case errors.As(err, &hasPods):
 		return refuse(codes.FailedPrecondition, reasonHasPods, map[string]string{
 			"name": hasPods.Name, "pods": strconv.Itoa(hasPods.Count),

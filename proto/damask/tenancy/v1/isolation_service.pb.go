@@ -32,6 +32,11 @@ const (
 	IsolationMode_ISOLATION_MODE_SUBNET IsolationMode = 1
 	// A pod reaches pods of its own VNID and of VNID 0; VNID 0 reaches all.
 	IsolationMode_ISOLATION_MODE_MULTITENANT IsolationMode = 2
+	// A flat network in which policies decide: what NetworkPolicies and their kin
+	// let pass. VNIDs do not matter, all registers hold VNID 0.
+	IsolationMode_ISOLATION_MODE_NETWORKPOLICY IsolationMode = 3
+	// What both MULTITENANT and NETWORKPOLICY let pass: VNIDs first, then policies.
+	IsolationMode_ISOLATION_MODE_COMBINED IsolationMode = 4
 )
 
 // Enum value maps for IsolationMode.
@@ -40,11 +45,15 @@ var (
 		0: "ISOLATION_MODE_UNSPECIFIED",
 		1: "ISOLATION_MODE_SUBNET",
 		2: "ISOLATION_MODE_MULTITENANT",
+		3: "ISOLATION_MODE_NETWORKPOLICY",
+		4: "ISOLATION_MODE_COMBINED",
 	}
 	IsolationMode_value = map[string]int32{
-		"ISOLATION_MODE_UNSPECIFIED": 0,
-		"ISOLATION_MODE_SUBNET":      1,
-		"ISOLATION_MODE_MULTITENANT": 2,
+		"ISOLATION_MODE_UNSPECIFIED":   0,
+		"ISOLATION_MODE_SUBNET":        1,
+		"ISOLATION_MODE_MULTITENANT":   2,
+		"ISOLATION_MODE_NETWORKPOLICY": 3,
+		"ISOLATION_MODE_COMBINED":      4,
 	}
 )
 
@@ -329,11 +338,13 @@ const file_damask_tenancy_v1_isolation_service_proto_rawDesc = "" +
 	"\x13SetIsolationRequest\x124\n" +
 	"\x04mode\x18\x01 \x01(\x0e2 .damask.tenancy.v1.IsolationModeR\x04mode\"R\n" +
 	"\x14SetIsolationResponse\x12:\n" +
-	"\tisolation\x18\x01 \x01(\v2\x1c.damask.tenancy.v1.IsolationR\tisolation*j\n" +
+	"\tisolation\x18\x01 \x01(\v2\x1c.damask.tenancy.v1.IsolationR\tisolation*\xa9\x01\n" +
 	"\rIsolationMode\x12\x1e\n" +
 	"\x1aISOLATION_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ISOLATION_MODE_SUBNET\x10\x01\x12\x1e\n" +
-	"\x1aISOLATION_MODE_MULTITENANT\x10\x022\xe9\x01\n" +
+	"\x1aISOLATION_MODE_MULTITENANT\x10\x02\x12 \n" +
+	"\x1cISOLATION_MODE_NETWORKPOLICY\x10\x03\x12\x1b\n" +
+	"\x17ISOLATION_MODE_COMBINED\x10\x042\xe9\x01\n" +
 	"\x10IsolationService\x12k\n" +
 	"\fGetIsolation\x12&.damask.tenancy.v1.GetIsolationRequest\x1a'.damask.tenancy.v1.GetIsolationResponse\"\n" +
 	"\xaa\xbb\x18\x06\n" +

@@ -152,7 +152,11 @@ type PodConditions struct {
 	Ready *bool `protobuf:"varint,1,opt,name=ready,proto3,oneof" json:"ready,omitempty"`
 	// Whether it is being deleted. It serves as long as it is ready, but only
 	// where nothing better is left (KEP-1669). Unset: false.
-	Terminating   *bool `protobuf:"varint,2,opt,name=terminating,proto3,oneof" json:"terminating,omitempty"`
+	Terminating *bool `protobuf:"varint,2,opt,name=terminating,proto3,oneof" json:"terminating,omitempty"`
+	// Whether all its containers have ended for good (phase Succeeded or Failed).
+	// No policy knows it from then on: it is in no address group, and its address
+	// may be another's. Unset: false.
+	Completed     *bool `protobuf:"varint,3,opt,name=completed,proto3,oneof" json:"completed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,6 +205,13 @@ func (x *PodConditions) GetTerminating() bool {
 	return false
 }
 
+func (x *PodConditions) GetCompleted() bool {
+	if x != nil && x.Completed != nil {
+		return *x.Completed
+	}
+	return false
+}
+
 // Pod is a pod that is attached to the network somewhere.
 type Pod struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -212,7 +223,8 @@ type Pod struct {
 	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	// Its addresses, canonical. At least one.
 	Ips []string `protobuf:"bytes,4,rep,name=ips,proto3" json:"ips,omitempty"`
-	// Its labels, Kubernetes syntax.
+	// Its labels, Kubernetes syntax: what its node's agent was told by the runtime,
+	// until UpdatePodLabels changes them.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The runtime's id of its sandbox: two pods of one name, one after the
 	// other, differ by it. Required.
@@ -235,6 +247,9 @@ type Pod struct {
 	// node's agent leaves it as it is, and another sandbox starts without. Unset,
 	// as each field in it: ready, and not terminating.
 	Conditions *PodConditions `protobuf:"bytes,11,opt,name=conditions,proto3" json:"conditions,omitempty"`
+	// Output only: UpdatePodLabels changed the labels of this sandbox. A report of
+	// the node's agent leaves them as they are, and another sandbox starts without.
+	LabelsUpdated bool `protobuf:"varint,12,opt,name=labels_updated,json=labelsUpdated,proto3" json:"labels_updated,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -346,6 +361,13 @@ func (x *Pod) GetConditions() *PodConditions {
 		return x.Conditions
 	}
 	return nil
+}
+
+func (x *Pod) GetLabelsUpdated() bool {
+	if x != nil {
+		return x.LabelsUpdated
+	}
+	return false
 }
 
 func (x *Pod) GetRevision() uint64 {
@@ -795,6 +817,134 @@ func (x *SetPodConditionsResponse) GetPod() *Pod {
 	return nil
 }
 
+// UpdatePodLabelsRequest says which labels change; the others stay.
+type UpdatePodLabelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pod's namespace. Required.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The pod's name. Required.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Labels that it is to have, Kubernetes syntax.
+	Set map[string]string `protobuf:"bytes,3,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Keys of labels that it is not to have; none of them is in set.
+	Remove []string `protobuf:"bytes,4,rep,name=remove,proto3" json:"remove,omitempty"`
+	// The only sandbox that is meant. Empty: whichever the pod has.
+	SandboxId     string `protobuf:"bytes,5,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdatePodLabelsRequest) Reset() {
+	*x = UpdatePodLabelsRequest{}
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdatePodLabelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdatePodLabelsRequest) ProtoMessage() {}
+
+func (x *UpdatePodLabelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdatePodLabelsRequest.ProtoReflect.Descriptor instead.
+func (*UpdatePodLabelsRequest) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UpdatePodLabelsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UpdatePodLabelsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdatePodLabelsRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *UpdatePodLabelsRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *UpdatePodLabelsRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+// UpdatePodLabelsResponse answers the pod.
+type UpdatePodLabelsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As stored.
+	Pod           *Pod `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdatePodLabelsResponse) Reset() {
+	*x = UpdatePodLabelsResponse{}
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdatePodLabelsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdatePodLabelsResponse) ProtoMessage() {}
+
+func (x *UpdatePodLabelsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdatePodLabelsResponse.ProtoReflect.Descriptor instead.
+func (*UpdatePodLabelsResponse) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdatePodLabelsResponse) GetPod() *Pod {
+	if x != nil {
+		return x.Pod
+	}
+	return nil
+}
+
 // ListPodsRequest asks for a page.
 type ListPodsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -812,7 +962,7 @@ type ListPodsRequest struct {
 
 func (x *ListPodsRequest) Reset() {
 	*x = ListPodsRequest{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[11]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +974,7 @@ func (x *ListPodsRequest) String() string {
 func (*ListPodsRequest) ProtoMessage() {}
 
 func (x *ListPodsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[11]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +987,7 @@ func (x *ListPodsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodsRequest.ProtoReflect.Descriptor instead.
 func (*ListPodsRequest) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListPodsRequest) GetNamespace() string {
@@ -883,7 +1033,7 @@ type ListPodsResponse struct {
 
 func (x *ListPodsResponse) Reset() {
 	*x = ListPodsResponse{}
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[12]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1045,7 @@ func (x *ListPodsResponse) String() string {
 func (*ListPodsResponse) ProtoMessage() {}
 
 func (x *ListPodsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[12]
+	mi := &file_damask_tenancy_v1_pod_registry_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1058,7 @@ func (x *ListPodsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodsResponse.ProtoReflect.Descriptor instead.
 func (*ListPodsResponse) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListPodsResponse) GetPods() []*Pod {
@@ -940,12 +1090,15 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\rContainerPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x127\n" +
-	"\bprotocol\x18\x03 \x01(\x0e2\x1b.damask.tenancy.v1.ProtocolR\bprotocol\"k\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2\x1b.damask.tenancy.v1.ProtocolR\bprotocol\"\x9c\x01\n" +
 	"\rPodConditions\x12\x19\n" +
 	"\x05ready\x18\x01 \x01(\bH\x00R\x05ready\x88\x01\x01\x12%\n" +
-	"\vterminating\x18\x02 \x01(\bH\x01R\vterminating\x88\x01\x01B\b\n" +
+	"\vterminating\x18\x02 \x01(\bH\x01R\vterminating\x88\x01\x01\x12!\n" +
+	"\tcompleted\x18\x03 \x01(\bH\x02R\tcompleted\x88\x01\x01B\b\n" +
 	"\x06_readyB\x0e\n" +
-	"\f_terminating\"\xff\x03\n" +
+	"\f_terminatingB\f\n" +
+	"\n" +
+	"_completed\"\xa6\x04\n" +
 	"\x03Pod\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -962,7 +1115,8 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	" \x01(\tR\x04zone\x12@\n" +
 	"\n" +
 	"conditions\x18\v \x01(\v2 .damask.tenancy.v1.PodConditionsR\n" +
-	"conditions\x12\x1a\n" +
+	"conditions\x12%\n" +
+	"\x0elabels_updated\x18\f \x01(\bR\rlabelsUpdated\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -997,6 +1151,18 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\n" +
 	"sandbox_id\x18\x04 \x01(\tR\tsandboxId\"D\n" +
 	"\x18SetPodConditionsResponse\x12(\n" +
+	"\x03pod\x18\x01 \x01(\v2\x16.damask.tenancy.v1.PodR\x03pod\"\xff\x01\n" +
+	"\x16UpdatePodLabelsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12D\n" +
+	"\x03set\x18\x03 \x03(\v22.damask.tenancy.v1.UpdatePodLabelsRequest.SetEntryR\x03set\x12\x16\n" +
+	"\x06remove\x18\x04 \x03(\tR\x06remove\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x05 \x01(\tR\tsandboxId\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
+	"\x17UpdatePodLabelsResponse\x12(\n" +
 	"\x03pod\x18\x01 \x01(\v2\x16.damask.tenancy.v1.PodR\x03pod\"\x7f\n" +
 	"\x0fListPodsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1012,7 +1178,7 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x10\n" +
 	"\fPROTOCOL_UDP\x10\x02\x12\x11\n" +
-	"\rPROTOCOL_SCTP\x10\x032\xbe\x04\n" +
+	"\rPROTOCOL_SCTP\x10\x032\xb1\x05\n" +
 	"\x12PodRegistryService\x12o\n" +
 	"\vRegisterPod\x12%.damask.tenancy.v1.RegisterPodRequest\x1a&.damask.tenancy.v1.RegisterPodResponse\"\x11\xaa\xbb\x18\r\n" +
 	"\x01\x02\x12\bpod.node\x12q\n" +
@@ -1021,6 +1187,8 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\fSyncNodePods\x12&.damask.tenancy.v1.SyncNodePodsRequest\x1a'.damask.tenancy.v1.SyncNodePodsResponse\"\r\xaa\xbb\x18\t\n" +
 	"\x01\x02\x12\x04node\x12t\n" +
 	"\x10SetPodConditions\x12*.damask.tenancy.v1.SetPodConditionsRequest\x1a+.damask.tenancy.v1.SetPodConditionsResponse\"\a\xaa\xbb\x18\x03\n" +
+	"\x01\x01\x12q\n" +
+	"\x0fUpdatePodLabels\x12).damask.tenancy.v1.UpdatePodLabelsRequest\x1a*.damask.tenancy.v1.UpdatePodLabelsResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12^\n" +
 	"\bListPods\x12\".damask.tenancy.v1.ListPodsRequest\x1a#.damask.tenancy.v1.ListPodsResponse\"\t\xaa\xbb\x18\x05\n" +
 	"\x03\x01\x05\x06B@Z>github.com/damask-sdn/damask/proto/damask/tenancy/v1;tenancyv1b\x06proto3"
@@ -1038,7 +1206,7 @@ func file_damask_tenancy_v1_pod_registry_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_tenancy_v1_pod_registry_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_tenancy_v1_pod_registry_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_damask_tenancy_v1_pod_registry_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_damask_tenancy_v1_pod_registry_service_proto_goTypes = []any{
 	(Protocol)(0),                    // 0: damask.tenancy.v1.Protocol
 	(*ContainerPort)(nil),            // 1: damask.tenancy.v1.ContainerPort
@@ -1052,15 +1220,18 @@ var file_damask_tenancy_v1_pod_registry_service_proto_goTypes = []any{
 	(*SyncNodePodsResponse)(nil),     // 9: damask.tenancy.v1.SyncNodePodsResponse
 	(*SetPodConditionsRequest)(nil),  // 10: damask.tenancy.v1.SetPodConditionsRequest
 	(*SetPodConditionsResponse)(nil), // 11: damask.tenancy.v1.SetPodConditionsResponse
-	(*ListPodsRequest)(nil),          // 12: damask.tenancy.v1.ListPodsRequest
-	(*ListPodsResponse)(nil),         // 13: damask.tenancy.v1.ListPodsResponse
-	nil,                              // 14: damask.tenancy.v1.Pod.LabelsEntry
-	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
+	(*UpdatePodLabelsRequest)(nil),   // 12: damask.tenancy.v1.UpdatePodLabelsRequest
+	(*UpdatePodLabelsResponse)(nil),  // 13: damask.tenancy.v1.UpdatePodLabelsResponse
+	(*ListPodsRequest)(nil),          // 14: damask.tenancy.v1.ListPodsRequest
+	(*ListPodsResponse)(nil),         // 15: damask.tenancy.v1.ListPodsResponse
+	nil,                              // 16: damask.tenancy.v1.Pod.LabelsEntry
+	nil,                              // 17: damask.tenancy.v1.UpdatePodLabelsRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
 }
 var file_damask_tenancy_v1_pod_registry_service_proto_depIdxs = []int32{
 	0,  // 0: damask.tenancy.v1.ContainerPort.protocol:type_name -> damask.tenancy.v1.Protocol
-	14, // 1: damask.tenancy.v1.Pod.labels:type_name -> damask.tenancy.v1.Pod.LabelsEntry
-	15, // 2: damask.tenancy.v1.Pod.attach_time:type_name -> google.protobuf.Timestamp
+	16, // 1: damask.tenancy.v1.Pod.labels:type_name -> damask.tenancy.v1.Pod.LabelsEntry
+	18, // 2: damask.tenancy.v1.Pod.attach_time:type_name -> google.protobuf.Timestamp
 	1,  // 3: damask.tenancy.v1.Pod.ports:type_name -> damask.tenancy.v1.ContainerPort
 	2,  // 4: damask.tenancy.v1.Pod.conditions:type_name -> damask.tenancy.v1.PodConditions
 	3,  // 5: damask.tenancy.v1.RegisterPodRequest.pod:type_name -> damask.tenancy.v1.Pod
@@ -1068,22 +1239,26 @@ var file_damask_tenancy_v1_pod_registry_service_proto_depIdxs = []int32{
 	3,  // 7: damask.tenancy.v1.SyncNodePodsRequest.pods:type_name -> damask.tenancy.v1.Pod
 	2,  // 8: damask.tenancy.v1.SetPodConditionsRequest.conditions:type_name -> damask.tenancy.v1.PodConditions
 	3,  // 9: damask.tenancy.v1.SetPodConditionsResponse.pod:type_name -> damask.tenancy.v1.Pod
-	3,  // 10: damask.tenancy.v1.ListPodsResponse.pods:type_name -> damask.tenancy.v1.Pod
-	4,  // 11: damask.tenancy.v1.PodRegistryService.RegisterPod:input_type -> damask.tenancy.v1.RegisterPodRequest
-	6,  // 12: damask.tenancy.v1.PodRegistryService.UnregisterPod:input_type -> damask.tenancy.v1.UnregisterPodRequest
-	8,  // 13: damask.tenancy.v1.PodRegistryService.SyncNodePods:input_type -> damask.tenancy.v1.SyncNodePodsRequest
-	10, // 14: damask.tenancy.v1.PodRegistryService.SetPodConditions:input_type -> damask.tenancy.v1.SetPodConditionsRequest
-	12, // 15: damask.tenancy.v1.PodRegistryService.ListPods:input_type -> damask.tenancy.v1.ListPodsRequest
-	5,  // 16: damask.tenancy.v1.PodRegistryService.RegisterPod:output_type -> damask.tenancy.v1.RegisterPodResponse
-	7,  // 17: damask.tenancy.v1.PodRegistryService.UnregisterPod:output_type -> damask.tenancy.v1.UnregisterPodResponse
-	9,  // 18: damask.tenancy.v1.PodRegistryService.SyncNodePods:output_type -> damask.tenancy.v1.SyncNodePodsResponse
-	11, // 19: damask.tenancy.v1.PodRegistryService.SetPodConditions:output_type -> damask.tenancy.v1.SetPodConditionsResponse
-	13, // 20: damask.tenancy.v1.PodRegistryService.ListPods:output_type -> damask.tenancy.v1.ListPodsResponse
-	16, // [16:21] is the sub-list for method output_type
-	11, // [11:16] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	17, // 10: damask.tenancy.v1.UpdatePodLabelsRequest.set:type_name -> damask.tenancy.v1.UpdatePodLabelsRequest.SetEntry
+	3,  // 11: damask.tenancy.v1.UpdatePodLabelsResponse.pod:type_name -> damask.tenancy.v1.Pod
+	3,  // 12: damask.tenancy.v1.ListPodsResponse.pods:type_name -> damask.tenancy.v1.Pod
+	4,  // 13: damask.tenancy.v1.PodRegistryService.RegisterPod:input_type -> damask.tenancy.v1.RegisterPodRequest
+	6,  // 14: damask.tenancy.v1.PodRegistryService.UnregisterPod:input_type -> damask.tenancy.v1.UnregisterPodRequest
+	8,  // 15: damask.tenancy.v1.PodRegistryService.SyncNodePods:input_type -> damask.tenancy.v1.SyncNodePodsRequest
+	10, // 16: damask.tenancy.v1.PodRegistryService.SetPodConditions:input_type -> damask.tenancy.v1.SetPodConditionsRequest
+	12, // 17: damask.tenancy.v1.PodRegistryService.UpdatePodLabels:input_type -> damask.tenancy.v1.UpdatePodLabelsRequest
+	14, // 18: damask.tenancy.v1.PodRegistryService.ListPods:input_type -> damask.tenancy.v1.ListPodsRequest
+	5,  // 19: damask.tenancy.v1.PodRegistryService.RegisterPod:output_type -> damask.tenancy.v1.RegisterPodResponse
+	7,  // 20: damask.tenancy.v1.PodRegistryService.UnregisterPod:output_type -> damask.tenancy.v1.UnregisterPodResponse
+	9,  // 21: damask.tenancy.v1.PodRegistryService.SyncNodePods:output_type -> damask.tenancy.v1.SyncNodePodsResponse
+	11, // 22: damask.tenancy.v1.PodRegistryService.SetPodConditions:output_type -> damask.tenancy.v1.SetPodConditionsResponse
+	13, // 23: damask.tenancy.v1.PodRegistryService.UpdatePodLabels:output_type -> damask.tenancy.v1.UpdatePodLabelsResponse
+	15, // 24: damask.tenancy.v1.PodRegistryService.ListPods:output_type -> damask.tenancy.v1.ListPodsResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_damask_tenancy_v1_pod_registry_service_proto_init() }
@@ -1099,7 +1274,7 @@ func file_damask_tenancy_v1_pod_registry_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_tenancy_v1_pod_registry_service_proto_rawDesc), len(file_damask_tenancy_v1_pod_registry_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	PodRegistryService_UnregisterPod_FullMethodName    = "/damask.tenancy.v1.PodRegistryService/UnregisterPod"
 	PodRegistryService_SyncNodePods_FullMethodName     = "/damask.tenancy.v1.PodRegistryService/SyncNodePods"
 	PodRegistryService_SetPodConditions_FullMethodName = "/damask.tenancy.v1.PodRegistryService/SetPodConditions"
+	PodRegistryService_UpdatePodLabels_FullMethodName  = "/damask.tenancy.v1.PodRegistryService/UpdatePodLabels"
 	PodRegistryService_ListPods_FullMethodName         = "/damask.tenancy.v1.PodRegistryService/ListPods"
 )
 
@@ -64,6 +65,12 @@ type PodRegistryServiceClient interface {
 	// to be said again when the pod is reported. INVALID_ARGUMENT with every
 	// violation.
 	SetPodConditions(ctx context.Context, in *SetPodConditionsRequest, opts ...grpc.CallOption) (*SetPodConditionsResponse, error)
+	// UpdatePodLabels changes labels of a pod that is registered. It holds for the
+	// pod's present sandbox. Idempotent. NOT_FOUND when there is no such pod, or
+	// not this sandbox of it: then it is to be said again when the pod is
+	// reported. INVALID_ARGUMENT with every violation; FAILED_PRECONDITION
+	// TOO_LARGE when it would have more than 64 KiB of labels.
+	UpdatePodLabels(ctx context.Context, in *UpdatePodLabelsRequest, opts ...grpc.CallOption) (*UpdatePodLabelsResponse, error)
 	// ListPods answers pods by namespace and name, in pages, with their VNIDs.
 	// INVALID_ARGUMENT for a page size or token that is not one.
 	ListPods(ctx context.Context, in *ListPodsRequest, opts ...grpc.CallOption) (*ListPodsResponse, error)
@@ -111,6 +118,16 @@ func (c *podRegistryServiceClient) SetPodConditions(ctx context.Context, in *Set
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetPodConditionsResponse)
 	err := c.cc.Invoke(ctx, PodRegistryService_SetPodConditions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *podRegistryServiceClient) UpdatePodLabels(ctx context.Context, in *UpdatePodLabelsRequest, opts ...grpc.CallOption) (*UpdatePodLabelsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdatePodLabelsResponse)
+	err := c.cc.Invoke(ctx, PodRegistryService_UpdatePodLabels_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +182,12 @@ type PodRegistryServiceServer interface {
 	// to be said again when the pod is reported. INVALID_ARGUMENT with every
 	// violation.
 	SetPodConditions(context.Context, *SetPodConditionsRequest) (*SetPodConditionsResponse, error)
+	// UpdatePodLabels changes labels of a pod that is registered. It holds for the
+	// pod's present sandbox. Idempotent. NOT_FOUND when there is no such pod, or
+	// not this sandbox of it: then it is to be said again when the pod is
+	// reported. INVALID_ARGUMENT with every violation; FAILED_PRECONDITION
+	// TOO_LARGE when it would have more than 64 KiB of labels.
+	UpdatePodLabels(context.Context, *UpdatePodLabelsRequest) (*UpdatePodLabelsResponse, error)
 	// ListPods answers pods by namespace and name, in pages, with their VNIDs.
 	// INVALID_ARGUMENT for a page size or token that is not one.
 	ListPods(context.Context, *ListPodsRequest) (*ListPodsResponse, error)
@@ -189,6 +212,9 @@ func (UnimplementedPodRegistryServiceServer) SyncNodePods(context.Context, *Sync
 }
 func (UnimplementedPodRegistryServiceServer) SetPodConditions(context.Context, *SetPodConditionsRequest) (*SetPodConditionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetPodConditions not implemented")
+}
+func (UnimplementedPodRegistryServiceServer) UpdatePodLabels(context.Context, *UpdatePodLabelsRequest) (*UpdatePodLabelsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdatePodLabels not implemented")
 }
 func (UnimplementedPodRegistryServiceServer) ListPods(context.Context, *ListPodsRequest) (*ListPodsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPods not implemented")
@@ -286,6 +312,24 @@ func _PodRegistryService_SetPodConditions_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PodRegistryService_UpdatePodLabels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdatePodLabelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PodRegistryServiceServer).UpdatePodLabels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PodRegistryService_UpdatePodLabels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PodRegistryServiceServer).UpdatePodLabels(ctx, req.(*UpdatePodLabelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PodRegistryService_ListPods_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPodsRequest)
 	if err := dec(in); err != nil {
@@ -326,6 +370,10 @@ var PodRegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetPodConditions",
 			Handler:    _PodRegistryService_SetPodConditions_Handler,
+		},
+		{
+			MethodName: "UpdatePodLabels",
+			Handler:    _PodRegistryService_UpdatePodLabels_Handler,
 		},
 		{
 			MethodName: "ListPods",

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,6 +25,7 @@ func (f *Follower[T]) loadCache() {
 	f.cached = err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		clear(f.dormant)
+		clear(f.remember)
 		f.log.Warn("cache cannot be used, starting without", "path", f.options.Cache, "error", err)
 	}
 }
@@ -49,6 +52,9 @@ func (f *Follower[T]) readCache() error {
 			return fmt.Errorf("object %q: %w", c.GetName(), err)
 		}
 		f.dormant[c.GetName()] = record[T]{object: object, revision: c.GetRevision()}
+	}
+	for _, name := range cache.GetKnown() {
+		f.remember[name] = true
 	}
 	return nil
 }
@@ -83,12 +89,15 @@ func (f *Follower[T]) saveCache() error {
 		return nil
 	}
 	known := make(map[string]record[T])
+	var whole []string
 	if time.Since(f.started) < f.pace.dormant {
-		for name, rec := range f.dormant {
-			known[name] = rec
-		}
+		maps.Copy(known, f.dormant)
+		whole = slices.Collect(maps.Keys(f.remember))
 	}
 	for _, in := range f.interests {
+		if in.known() && in.name != "" {
+			whole = append(whole, in.name)
+		}
 		for name, rec := range in.objects {
 			if !rec.gone {
 				known[name] = rec
@@ -98,7 +107,7 @@ func (f *Follower[T]) saveCache() error {
 	f.saved = true
 	f.mu.Unlock()
 
-	if err := f.writeCache(known); err != nil {
+	if err := f.writeCache(known, whole); err != nil {
 		f.mu.Lock()
 		f.saved = false
 		f.mu.Unlock()
@@ -107,8 +116,8 @@ func (f *Follower[T]) saveCache() error {
 	return nil
 }
 
-func (f *Follower[T]) writeCache(known map[string]record[T]) error {
-	cache := &busv1.Cache{Service: f.source.Service, Kind: f.source.Kind}
+func (f *Follower[T]) writeCache(known map[string]record[T], whole []string) error {
+	cache := &busv1.Cache{Service: f.source.Service, Kind: f.source.Kind, Known: whole}
 	for name, rec := range known {
 		data, err := proto.Marshal(rec.object)
 		if err != nil {

@@ -100,6 +100,7 @@ type Follower[T proto.Message] struct {
 	running   bool
 	interests map[string]*interest[T]
 	dormant   map[string]record[T] // from the cache, not asked for yet
+	remember  map[string]bool      // names of the cache of which everything was known, the same
 	queue     []Event[T]
 	changed   chan struct{} // closed and replaced at each change that somebody may wait for
 	saved     bool          // the cache file holds the present copy
@@ -151,6 +152,7 @@ func New[T proto.Message](nc *nats.Conn, source Source[T], options Options[T]) *
 		pace:      defaultPace(),
 		interests: make(map[string]*interest[T]),
 		dormant:   make(map[string]record[T]),
+		remember:  make(map[string]bool),
 		changed:   make(chan struct{}),
 		saved:     true,
 

@@ -26,6 +26,7 @@ type interest[T proto.Message] struct {
 	objects map[string]record[T]
 
 	listed   bool   // the service has answered at least once
+	cached   bool   // the cache file had everything, when the process last ran
 	coverage uint64 // sequence of the newest snapshot that was applied
 	highest  uint64 // of coverage and all revisions seen
 	doubts   uint64 // counts the reasons to list
@@ -52,6 +53,10 @@ func (in *interest[T]) doubt(need uint64) {
 	in.need = max(in.need, need)
 }
 
+// known says whether what objects has is everything, as of now or as of when the
+// process last ran.
+func (in *interest[T]) known() bool { return in.listed || in.cached }
+
 func (in *interest[T]) certain() bool { return in.listed && in.settled == in.doubts }
 
 // knownOf answers up to which sequence the changes of a key are known.
@@ -70,6 +75,8 @@ func (f *Follower[T]) Want(name string) {
 		objects: make(map[string]record[T]), newest: make(map[int]uint64),
 	}
 	in.doubt(0)
+	in.cached = f.remember[name]
+	delete(f.remember, name)
 	f.interests[name] = in
 	for object, rec := range f.dormant {
 		if name == "" || f.interestName(object) == name {
@@ -126,6 +133,43 @@ func (f *Follower[T]) Get(name string) (object T, exists bool) {
 		return object, false
 	}
 	return rec.object, true
+}
+
+// Of answers everything of a name that is wanted: of a nested source, all objects with
+// that first name. Known is false while neither the service has answered nor a cache
+// file had it: then there may be more. The revision is that of the last change of any
+// of them that was seen, of one that is gone too; if there is none, that of the
+// snapshot.
+func (f *Follower[T]) Of(name string) (objects map[string]T, revision uint64, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	in := f.interests[name]
+	if in == nil {
+		return nil, 0, false
+	}
+	objects = make(map[string]T, len(in.objects))
+	for object, rec := range in.objects {
+		revision = max(revision, rec.revision)
+		if !rec.gone {
+			objects[object] = rec.object
+		}
+	}
+	if len(in.objects) == 0 {
+		revision = in.coverage
+	}
+	return objects, revision, in.known()
+}
+
+// Known returns when Of answers everything of a name. ErrNotWanted if the follower
+// does not, or no longer, follow it.
+func (f *Follower[T]) Known(ctx context.Context, name string) error {
+	return f.until(ctx, "learn of "+name, func() (bool, error) {
+		in := f.interests[name]
+		if in == nil {
+			return false, ErrNotWanted
+		}
+		return in.known(), nil
+	})
 }
 
 // Snapshot answers the whole copy, by name.

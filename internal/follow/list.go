@@ -156,7 +156,11 @@ func (f *Follower[T]) settle(c claim[T], present map[string]bool, sequence uint6
 			f.enqueue(Event[T]{Name: name, Deleted: true, Revision: sequence})
 		}
 	}
-	in.listed = true
+	if !in.listed {
+		in.listed = true // also of nothing the cache is to say that it is known
+		f.saved = false
+		f.wakeKeeper.give()
+	}
 	in.coverage = max(in.coverage, sequence)
 	in.highest = max(in.highest, sequence)
 	in.settled = c.doubts

@@ -51,6 +51,7 @@ type agent struct {
 	reporter  *report.Reporter
 	prog      *intent.Programmer
 	services  *services // nil: services are somebody else's
+	egress    *egress   // nil: pods leave as their node does
 	interest  *interest
 	cni       *cnisocket.Server
 	operators *rpcserve.Server
@@ -114,11 +115,38 @@ func (a *agent) connect(cfg Config, source *identity.Source, log hclog.Logger) (
 		}
 		a.onClose(func() { _ = c.servicelb.Close() })
 	}
+	if err := a.connectEgress(cfg, source, &c); err != nil {
+		return c, err
+	}
 	if c.bus, err = natsd.Connect(cfg.NATS.Servers, source, log); err != nil {
 		return c, err
 	}
 	a.onClose(c.bus.Close)
 	return c, nil
+}
+
+// connectEgress makes the connections to egress, if there is one.
+func (a *agent) connectEgress(cfg Config, source *identity.Source, c *cluster) (err error) {
+	dial := func(addresses ...string) (*grpc.ClientConn, error) {
+		conn, err := rpcdial.New(rpcdial.Config{Addresses: addresses, Roles: []accessv1.Role{accessv1.Role_ROLE_EGRESS}}, source)
+		if err == nil {
+			a.onClose(func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+	if len(cfg.Egress.Servers) == 0 {
+		return nil
+	}
+	if c.egress.any, err = dial(cfg.Egress.Servers...); err != nil {
+		return err
+	}
+	c.egress.each = map[string]*grpc.ClientConn{}
+	for _, address := range cfg.Egress.Servers {
+		if c.egress.each[address], err = dial(address); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chooseDatapath answers what br0 is to be: as configured, or what this
@@ -154,6 +182,9 @@ func (a *agent) listen(cfg Config, source *identity.Source, cni cniv1.CNIService
 	if a.services != nil {
 		registry.MustRegister(a.services.collectors()...)
 	}
+	if a.egress != nil {
+		registry.MustRegister(a.egress.collectors()...)
+	}
 	return nil
 }
 
@@ -176,6 +207,9 @@ func (a *agent) run(ctx context.Context) error {
 	}
 	if a.services != nil {
 		parts = append(parts, a.services.Run, a.services.needs.Run, a.followed.services.Run, a.followed.slices.Run)
+	}
+	if a.egress != nil {
+		parts = append(parts, a.egress.run)
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })

@@ -29,6 +29,7 @@ import (
 type cluster struct {
 	ipam, tenancy *grpc.ClientConn
 	servicelb     *grpc.ClientConn // nil: services are somebody else's
+	egress        egressServers    // empty: pods leave as their node does
 	bus           *nats.Conn
 }
 
@@ -88,11 +89,21 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		return err
 	}
 	a.plumbing.services = a.services
+	if a.egress, err = a.newEgress(ctx, cfg, state, c, m); err != nil {
+		return err
+	}
+	a.plumbing.egress = a.egress
 	a.followed = newFollowed(c, cfg.StateDir, &sink{
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}, log)
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
+	if a.egress != nil {
+		a.egress.followed = followEgress(c.bus, c.egress.any, cacheIn(cfg.StateDir), a.egress, log)
+		a.egress.begin()
+		a.interest.egress = a.egress
+		a.register.registered = func() { a.reporter.Again(); a.egress.networks.Again() }
+	}
 	p.namespaces, p.interest = a.followed.namespaces, a.interest
 	if a.services != nil {
 		a.services.namespaces, a.services.interest = a.followed.namespaces, a.interest

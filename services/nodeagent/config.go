@@ -29,6 +29,7 @@ type Config struct {
 	IPAM             Servers        `yaml:"ipam"`
 	Tenancy          Servers        `yaml:"tenancy"`
 	ServiceLB        Servers        `yaml:"servicelb"`
+	Egress           Servers        `yaml:"egress"`
 	NATS             Servers        `yaml:"nats"`
 	OVS              OVS            `yaml:"ovs"`
 	CNISocket        string         `yaml:"cniSocket"`
@@ -137,6 +138,7 @@ func (c *Config) check(r *configfile.Report) {
 	c.IPAM.check(r.In("ipam"))
 	c.Tenancy.check(r.In("tenancy"))
 	c.ServiceLB.checkEach(r.In("servicelb"))
+	c.Egress.checkEach(r.In("egress"))
 	if len(c.NATS.Servers) == 0 {
 		r.Addf("nats.servers", "at least one is required: an agent has no store of its own")
 	}

@@ -46,6 +46,7 @@ func TestEveryWrongLineIsNamed(t *testing.T) {
 		"requestedSubnets: []":        "requestedSubnets: [10.128.0.1/23]",
 		`servers: ["192.0.2.1:9441"]`: "servers: []",
 		`servers: ["192.0.2.1:9443"]`: "servers: [servicelb]",
+		`servers: ["192.0.2.1:9444"]`: "servers: [egress]",
 		"engine: iptables":            "engine: ipvs",
 		`zone: ""`:                    "zone: -west",
 		"nodePortNetworks: []":        "nodePortNetworks: [192.0.2.1/24]",
@@ -62,10 +63,10 @@ func TestEveryWrongLineIsNamed(t *testing.T) {
 	}
 	_, err = Load(file)
 	if err == nil {
-		t.Fatal("a file with thirteen wrong lines was accepted")
+		t.Fatal("a file with fourteen wrong lines was accepted")
 	}
 	for _, field := range []string{"node", "hostIP", "datapath", "listen", "auditInterval", "masqueradeBit", "requestedSubnets[0]", "ipam.servers", "surprise",
-		"servicelb.servers[0]", "services.engine", "services.zone", "services.nodePortNetworks[0]"} {
+		"servicelb.servers[0]", "egress.servers[0]", "services.engine", "services.zone", "services.nodePortNetworks[0]"} {
 		if !strings.Contains(err.Error(), ": "+field+": ") {
 			t.Errorf("the error does not name %s:\n%v", field, err)
 		}

@@ -112,9 +112,14 @@ func (s *sink) namespace(e follow.Event[*tenancyv1.NetNamespace]) {
 	s.take(object, s.state.SetNetNamespace(e.Object), nil)
 }
 
+// cacheIn answers the file that keeps what is followed of a kind.
+func cacheIn(stateDir string) func(kind string) string {
+	return func(kind string) string { return filepath.Join(stateDir, "followed", kind) }
+}
+
 // newFollowed makes the followers; their last state is read from stateDir.
 func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followed {
-	nc, cache := c.bus, func(kind string) string { return filepath.Join(stateDir, "followed", kind) }
+	nc, cache := c.bus, cacheIn(stateDir)
 	networks := ipamv1.NewClusterNetworkServiceClient(c.ipam)
 	subnets := ipamv1.NewHostSubnetServiceClient(c.ipam)
 	isolation := tenancyv1.NewIsolationServiceClient(c.tenancy)

@@ -14,6 +14,12 @@ type wanting interface {
 	Drop(name string)
 }
 
+// leaving is told of the namespaces of which this node has pods (egress).
+type leaving interface {
+	podsWant(namespace string)
+	podsDrop(namespace string)
+}
+
 // interest is which namespaces the node follows, and for whom: those of its pods, and
 // in multitenant mode those of all services. One is followed as long as anybody wants
 // it.
@@ -21,6 +27,7 @@ type interest struct {
 	namespaces wanting
 	state      *intent.State
 	queue      func(intent.Change)
+	egress     leaving // nil: nobody asks how pods leave
 
 	mu       sync.Mutex
 	pods     map[string]bool
@@ -37,6 +44,9 @@ func (i *interest) podsWant(namespace string) {
 	defer i.mu.Unlock()
 	i.pods[namespace] = true
 	i.namespaces.Want(namespace)
+	if i.egress != nil {
+		i.egress.podsWant(namespace)
+	}
 }
 
 // podsDrop ends that.
@@ -45,6 +55,9 @@ func (i *interest) podsDrop(namespace string) {
 	defer i.mu.Unlock()
 	delete(i.pods, namespace)
 	i.dropUnwanted(namespace)
+	if i.egress != nil {
+		i.egress.podsDrop(namespace)
+	}
 }
 
 // servicesWant follows exactly these namespaces for services.

@@ -42,6 +42,7 @@ type plumbing struct {
 	pods       *pods
 	register   *registration
 	services   *services // nil: somebody else's
+	egress     *egress   // nil: pods leave as their node does
 	hostIP     netip.Addr
 	datapath   string
 	maskBit    uint8
@@ -126,6 +127,9 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	if err == nil {
 		err = p.flows(ctx, &a)
 	}
+	if err == nil && p.egress != nil {
+		err = p.hosted(ctx, &a)
+	}
 	p.count(a)
 	if err != nil {
 		p.notReady(err.Error())
@@ -175,9 +179,16 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 			repairs, err := p.rules.Ensure(ctx, masquerade.Config{
 				ClusterNetworks: network.Node.ClusterNetworks, ServiceNetworks: network.Node.ServiceNetworks,
 				TunnelPort: network.Node.TunnelPort, MasqueradeBit: p.maskBit,
+				Userspace: p.egress != nil && p.datapath == datapathNetdev,
 			})
 			a.rules = len(repairs) > 0
 			return repairs, err
+		},
+		func() ([]string, error) {
+			if p.egress == nil {
+				return nil, nil
+			}
+			return p.egress.ensure(ctx, network, p.maskBit, p.datapath == datapathNetdev)
 		},
 		func() ([]string, error) { return p.links.EnsureQuarantine(ctx, p.pods.devices()) },
 	}
@@ -205,6 +216,9 @@ func (p *plumbing) flows(ctx context.Context, a *audit) error {
 	if !p.resolved && p.services != nil {
 		p.services.resolve(ctx)
 	}
+	if !p.resolved && p.egress != nil {
+		p.egress.resolve(ctx)
+	}
 	p.resolved = true
 	diff, err := p.programmer.Reconcile(ctx)
 	if err != nil {
@@ -216,6 +230,21 @@ func (p *plumbing) flows(ctx context.Context, a *audit) error {
 	}
 	p.askFor(ctx, p.state.Remotes())
 	p.notReady()
+	return nil
+}
+
+// hosted compares the egress IPs of this node, once flows were. What they lack is told
+// as theirs, and does not keep pods from being added.
+func (p *plumbing) hosted(ctx context.Context, a *audit) error {
+	repairs, err := p.egress.host.Audit(ctx)
+	a.repairs = append(a.repairs, repairs...)
+	p.egress.host.Wake()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		p.log.Debug("egress IPs are not all in force", "error", err)
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/vishvananda/netlink"
@@ -46,7 +47,22 @@ type Holder struct {
 	known  bool          // wanted was said
 	fresh  chan struct{} // holds one when there is something to announce
 	due    []announcement
+
+	changed  chan struct{} // holds one when addresses of the node may have changed
+	restored atomic.Uint64
 }
+
+// AddressError is an address that cannot be held, and why.
+type AddressError struct {
+	IP  netip.Addr
+	Err error
+}
+
+// Error says both.
+func (e *AddressError) Error() string { return fmt.Sprintf("hold egress IP %s: %v", e.IP, e.Err) }
+
+// Unwrap answers why.
+func (e *AddressError) Unwrap() error { return e.Err }
 
 // Open makes a Holder, which changes nothing before Hold. The caller closes it.
 func Open(config Config, log hclog.Logger) (*Holder, error) {
@@ -61,17 +77,25 @@ func Open(config Config, log hclog.Logger) (*Holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the node's network namespace: %w", err)
 	}
-	return &Holder{nodeIP: config.NodeIP, node: node, log: log, fresh: make(chan struct{}, 1)}, nil
+	return &Holder{nodeIP: config.NodeIP, node: node, log: log, fresh: make(chan struct{}, 1), changed: make(chan struct{}, 1)}, nil
 }
+
+// Changed holds a token when addresses of the node may have changed since the last
+// token was taken, while Run runs: Networks may answer something else. It is for one
+// reader.
+func (h *Holder) Changed() <-chan struct{} { return h.changed }
+
+// Restored counts the addresses that Run gave back, or took away again.
+func (h *Holder) Restored() uint64 { return h.restored.Load() }
 
 // Close lets go of the node's namespace. The addresses stay.
 func (h *Holder) Close() error { return h.node.Close() }
 
 // Hold makes the wanted addresses, all of them, those that the node holds, and answers
 // one line for each repair. It is the comparison of a start and of an audit too:
-// nothing is assumed of what was done before. The error names every address that
-// cannot be held, because it is in no network of the interface, or is the node's
-// own; the others are held all the same.
+// nothing is assumed of what was done before. The error has an AddressError, joined, for
+// every address that cannot be held, because it is in no network of the interface, or
+// is the node's own; the others are held all the same.
 func (h *Holder) Hold(ctx context.Context, wanted []netip.Addr) (repairs []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -80,6 +104,35 @@ func (h *Holder) Hold(ctx context.Context, wanted []netip.Addr) (repairs []strin
 	defer h.mu.Unlock()
 	h.wanted, h.known = slices.Clone(wanted), true
 	return h.compare()
+}
+
+// Release takes away all egress IPs but those in keep, adds none, and answers which it
+// took. What is in keep is held on if it was held.
+func (h *Holder) Release(ctx context.Context, keep []netip.Addr) (gone []netip.Addr, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	socket, err := h.socket()
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	at, err := h.look(socket)
+	if err != nil {
+		return nil, err
+	}
+	if !h.known {
+		for _, has := range at.ours {
+			if ip, ok := netip.AddrFromSlice(has.IP); ok {
+				h.wanted = append(h.wanted, ip.Unmap())
+			}
+		}
+		h.known = true
+	}
+	h.wanted = slices.DeleteFunc(h.wanted, func(ip netip.Addr) bool { return !slices.Contains(keep, ip) })
+	return h.remove(socket, at)
 }
 
 // Networks answers the addresses of the interface with their prefix lengths, in
@@ -109,26 +162,40 @@ func (h *Holder) compare() (repairs []string, err error) {
 		return nil, err
 	}
 	var problems []error
-	for _, has := range at.ours {
-		if ip, ok := netip.AddrFromSlice(has.IP); ok && slices.Contains(h.wanted, ip.Unmap()) && ip.Unmap() != h.nodeIP {
-			continue
-		}
-		if err := socket.AddrDel(at.link, &has); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			problems = append(problems, fmt.Errorf("remove egress IP %s: %w", has.IPNet, err))
-			continue
-		}
-		repairs = append(repairs, fmt.Sprintf("%s: egress IP %s should not be there", at.name, has.IPNet))
+	gone, err := h.remove(socket, at)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	for _, ip := range gone {
+		repairs = append(repairs, fmt.Sprintf("%s: egress IP %s should not be there", at.name, ip))
 	}
 	for _, ip := range h.wanted {
 		line, err := h.add(socket, at, ip)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("hold egress IP %s: %w", ip, err))
+			problems = append(problems, &AddressError{ip, err})
 		}
 		if line != "" {
 			repairs = append(repairs, line)
 		}
 	}
 	return repairs, errors.Join(problems...)
+}
+
+// remove takes away what is ours and not wanted. The caller has the lock.
+func (h *Holder) remove(socket *netlink.Handle, at place) (gone []netip.Addr, err error) {
+	var problems []error
+	for _, has := range at.ours {
+		ip, _ := netip.AddrFromSlice(has.IP) // which is none is wanted by nobody
+		if ip = ip.Unmap(); slices.Contains(h.wanted, ip) && ip != h.nodeIP {
+			continue
+		}
+		if err := socket.AddrDel(at.link, &has); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			problems = append(problems, fmt.Errorf("remove egress IP %s: %w", has.IPNet, err))
+			continue
+		}
+		gone = append(gone, ip)
+	}
+	return gone, errors.Join(problems...)
 }
 
 // add gives the interface one address, if it has not got it.

@@ -38,6 +38,10 @@ func (h *Holder) Run(ctx context.Context) error {
 				}
 				return errors.New("watch addresses: the kernel has ended it")
 			}
+			select {
+			case h.changed <- struct{}{}:
+			default:
+			}
 			if !pending {
 				pending = true
 				look.Reset(settle)
@@ -65,6 +69,7 @@ func (h *Holder) restore() {
 		h.log.Warn("egress IPs not held, the next comparison repeats it", "error", err)
 	}
 	if len(repairs) > 0 {
+		h.restored.Add(uint64(len(repairs)))
 		h.log.Warn("egress IPs repaired", "repairs", repairs)
 	}
 }

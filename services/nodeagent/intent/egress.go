@@ -11,9 +11,17 @@ import (
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 )
 
-// KindEgress is how the pods of a namespace leave the cluster: all its
-// EgressAssignments together. The object's name is the namespace's.
-const KindEgress = "egress"
+// Kinds of egress whose progress is tracked.
+const (
+	// KindEgress is how the pods of a namespace leave the cluster: all its
+	// EgressAssignments together. The object's name is the namespace's.
+	KindEgress = "egress"
+	// KindEgressPods is which pods a selection has; NAMESPACE/SELECTION.
+	KindEgressPods = "egresspods"
+	// KindEgressHosting is the egress IPs of this node; the node's name. It is
+	// programmed when all of them are in force and all others are gone.
+	KindEgressHosting = "egresshosting"
+)
 
 // defaultSelection is the assignment of all pods that no other selection takes.
 const defaultSelection = "default"
@@ -72,17 +80,14 @@ func (s *State) FollowEgress(reserved egressmark.Reserved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.egress.followed, s.egress.reserved = true, reserved
+	s.revisions[Object{KindEgressHosting, s.self}] = 0
 }
 
-// SetEgress takes all EgressAssignments of a namespace. None: it is known to have
-// no egress IPs, and its pods leave as their node does. An error leaves the state
-// as it was.
-func (s *State) SetEgress(namespace string, assignments []*egressv1.EgressAssignment) (Change, error) {
+// SetEgress takes all EgressAssignments of a namespace, as of a revision. None: it is
+// known to have no egress IPs, and its pods leave as their node does. An error leaves
+// the state as it was.
+func (s *State) SetEgress(namespace string, revision uint64, assignments []*egressv1.EgressAssignment) (Change, error) {
 	object := Object{KindEgress, namespace}
-	var revision uint64
-	for _, a := range assignments {
-		revision = max(revision, a.GetRevision())
-	}
 	selections, err := parseAssignments(namespace, assignments)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,6 +118,7 @@ func (s *State) ForgetEgress(namespace string) Change {
 // addresses is as one that is gone. An error leaves the state as it was.
 func (s *State) SetEgressPods(list *egressv1.EgressPods) (Change, error) {
 	key := selectionKey{list.GetNamespace(), list.GetSelection()}
+	object := Object{KindEgressPods, key.namespace + "/" + key.name}
 	var pods []netip.Addr
 	for _, text := range list.GetPodIps() {
 		ip, err := netip.ParseAddr(text)
@@ -124,9 +130,30 @@ func (s *State) SetEgressPods(list *egressv1.EgressPods) (Change, error) {
 	slices.SortFunc(pods, netip.Addr.Compare)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.revisions[object] = list.GetRevision()
 	if slices.Equal(s.egress.pods[key], pods) {
-		return Change{}, nil
+		return Change{Objects: []Object{object}}, nil
 	}
+	change := s.setPods(key, pods)
+	change.Objects = []Object{object}
+	return change, nil
+}
+
+// ForgetEgressPods forgets the pods of a selection that is gone, or not followed any
+// more.
+func (s *State) ForgetEgressPods(namespace, selection string) Change {
+	key := selectionKey{namespace, selection}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.revisions, Object{KindEgressPods, namespace + "/" + selection})
+	if _, known := s.egress.pods[key]; !known {
+		return Change{}
+	}
+	return s.setPods(key, nil)
+}
+
+// setPods takes the sorted addresses of a selection. The caller holds the lock.
+func (s *State) setPods(key selectionKey, pods []netip.Addr) Change {
 	if len(pods) == 0 {
 		delete(s.egress.pods, key)
 	} else {
@@ -138,13 +165,13 @@ func (s *State) SetEgressPods(list *egressv1.EgressPods) (Change, error) {
 			owners = union(owners, []string{egressOwner(h.vnid)})
 		}
 	}
-	return Change{Owners: owners}, nil
+	return Change{Owners: owners}
 }
 
-// SetEgressHosting takes the addresses that this node has. Only those may be told
-// that are ready: there, announced, and translated to by iptables. What
-// is not told any more must stay ready until the change is in the switch.
-func (s *State) SetEgressHosting(addresses []*egressv1.HostedAddress) (Change, error) {
+// SetEgressHosting takes the addresses that this node has, as of a revision. Only
+// those may be told that are ready: there, announced, and translated to by iptables.
+// What is not told any more must stay ready until the change is in the switch.
+func (s *State) SetEgressHosting(revision uint64, addresses []*egressv1.HostedAddress) (Change, error) {
 	all := map[netip.Addr]hosted{}
 	for _, a := range addresses {
 		ip, err := netip.ParseAddr(a.GetIp())
@@ -167,7 +194,9 @@ func (s *State) SetEgressHosting(addresses []*egressv1.HostedAddress) (Change, e
 		}
 	}
 	s.egress.hosted = all
-	return Change{Owners: owners}, nil
+	object := Object{KindEgressHosting, s.self}
+	s.revisions[object] = revision
+	return Change{Owners: owners, Objects: []Object{object}}, nil
 }
 
 // parseAssignments answers the selections, in the order in which a pod is matched,

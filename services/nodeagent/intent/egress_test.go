@@ -117,7 +117,7 @@ func TestAPodIsClosedUntilItsNamespacesEgressIsKnown(t *testing.T) {
 	}
 	set := func(assignments ...*egressv1.EgressAssignment) Change {
 		t.Helper()
-		change, err := s.SetEgress("red", assignments)
+		change, err := s.SetEgress("red", 7, assignments)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestAPodIsClosedUntilItsNamespacesEgressIsKnown(t *testing.T) {
 	where("drop") // The hosting node knows another VNID.
 	set(assignment("red", "default", 42, 0, "192.0.2.100@self"))
 	where("drop") // Not ready.
-	if _, err := s.SetEgressHosting([]*egressv1.HostedAddress{{Ip: "192.0.2.100", Namespace: "red", Selection: "default", Netid: 42}}); err != nil {
+	if _, err := s.SetEgressHosting(7, []*egressv1.HostedAddress{{Ip: "192.0.2.100", Namespace: "red", Selection: "default", Netid: 42}}); err != nil {
 		t.Fatal(err)
 	}
 	where(mac(t, 42, 0))
@@ -170,7 +170,7 @@ func TestWithoutTenantsEgressIPsCloseTheirPods(t *testing.T) {
 	s.AddPod(red)
 	s.AddPod(blue)
 	for ns, assignments := range map[string][]*egressv1.EgressAssignment{"red": {assignment("red", "default", 42, 0, "192.0.2.100@n2")}, "blue": nil} {
-		if _, err := s.SetEgress(ns, assignments); err != nil {
+		if _, err := s.SetEgress(ns, 7, assignments); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,13 +186,13 @@ func TestWhatCannotBeReadLeavesEgressAsItWas(t *testing.T) {
 	s := known(t, true)
 	s.FollowEgress(egressmark.Reserved{})
 	bad := assignment("red", "default", 42, 0, "192.0.2.100@nobody")
-	if change, err := s.SetEgress("red", []*egressv1.EgressAssignment{bad}); err == nil || len(change.Owners) > 0 {
+	if change, err := s.SetEgress("red", 7, []*egressv1.EgressAssignment{bad}); err == nil || len(change.Owners) > 0 {
 		t.Errorf("an address without a node: %v, touches %q", err, change.Owners)
 	}
 	if _, err := s.SetEgressPods(&egressv1.EgressPods{Namespace: "red", Selection: "x", PodIps: []string{"ten"}}); err == nil {
 		t.Error("a pod without an address is taken")
 	}
-	if _, err := s.SetEgressHosting([]*egressv1.HostedAddress{{Ip: "ten"}}); err == nil {
+	if _, err := s.SetEgressHosting(7, []*egressv1.HostedAddress{{Ip: "ten"}}); err == nil {
 		t.Error("a hosted egress IP that is none is taken")
 	}
 	if change := s.ForgetEgress("red"); !change.empty() {

@@ -132,7 +132,7 @@ func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
 			all = append(all, assignment(ns, name, uint32(40+random.IntN(2)), uint32(i), addresses...))
 		}
 		w.assignments[ns] = all
-		change, err = s.SetEgress(ns, all)
+		change, err = s.SetEgress(ns, 7, all)
 	case 5:
 		if random.IntN(3) == 0 {
 			delete(w.assignments, ns)
@@ -158,7 +158,7 @@ func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
 		}
 		slices.SortFunc(w.hosted, func(a, b *egressv1.HostedAddress) int { return int(a.GetSlot()) - int(b.GetSlot()) })
 		w.hosted = slices.CompactFunc(w.hosted, func(a, b *egressv1.HostedAddress) bool { return a.GetIp() == b.GetIp() })
-		change, err = s.SetEgressHosting(w.hosted)
+		change, err = s.SetEgressHosting(7, w.hosted)
 	default:
 		pod := podNumber(random.IntN(6), ns)
 		for _, other := range w.pods {

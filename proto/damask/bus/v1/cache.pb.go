@@ -30,7 +30,10 @@ type Cache struct {
 	// Followed kind, "netnamespace".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// What was known, by name.
-	Objects       []*CachedObject `protobuf:"bytes,3,rep,name=objects,proto3" json:"objects,omitempty"`
+	Objects []*CachedObject `protobuf:"bytes,3,rep,name=objects,proto3" json:"objects,omitempty"`
+	// The names of which everything was known, also those of which that is nothing.
+	// Empty for a follower that follows all.
+	Known         []string `protobuf:"bytes,4,rep,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -82,6 +85,13 @@ func (x *Cache) GetKind() string {
 func (x *Cache) GetObjects() []*CachedObject {
 	if x != nil {
 		return x.Objects
+	}
+	return nil
+}
+
+func (x *Cache) GetKnown() []string {
+	if x != nil {
+		return x.Known
 	}
 	return nil
 }
@@ -154,11 +164,12 @@ var File_damask_bus_v1_cache_proto protoreflect.FileDescriptor
 
 const file_damask_bus_v1_cache_proto_rawDesc = "" +
 	"\n" +
-	"\x19damask/bus/v1/cache.proto\x12\rdamask.bus.v1\"l\n" +
+	"\x19damask/bus/v1/cache.proto\x12\rdamask.bus.v1\"\x82\x01\n" +
 	"\x05Cache\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x125\n" +
-	"\aobjects\x18\x03 \x03(\v2\x1b.damask.bus.v1.CachedObjectR\aobjects\"V\n" +
+	"\aobjects\x18\x03 \x03(\v2\x1b.damask.bus.v1.CachedObjectR\aobjects\x12\x14\n" +
+	"\x05known\x18\x04 \x03(\tR\x05known\"V\n" +
 	"\fCachedObject\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x16\n" +

@@ -78,6 +78,18 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 			_, err := op.JoinNetNamespace(soon(t), &tenancyv1.JoinNetNamespaceRequest{Name: "shop", Target: "gone"})
 			return err
 		}, codes.NotFound, "NOT_FOUND"},
+		{"multicast of the unknown", func() error {
+			_, err := op.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "gone", Enabled: true})
+			return err
+		}, codes.NotFound, "NOT_FOUND"},
+		{"multicast of no name", func() error {
+			_, err := op.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "No_Name"})
+			return err
+		}, codes.InvalidArgument, "INVALID_FIELD"},
+		{"multicast by a node", func() error {
+			_, err := node.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "shop", Enabled: true})
+			return err
+		}, codes.PermissionDenied, ""},
 		{"conditions of no pod", func() error {
 			_, err := op.SetPodConditions(soon(t), &tenancyv1.SetPodConditionsRequest{Namespace: "shop", Name: "gone", Conditions: unready})
 			return err

@@ -164,11 +164,18 @@ func TestChangesAppearOnTheBus(t *testing.T) {
 	if got := next(t, changes); got.GetNetid() != 42 || got.GetName() != "shop" || got.GetRevision() != 0 {
 		t.Errorf("after create the bus has %v", got)
 	}
+	enabled, err := op.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "shop", Enabled: true})
+	if err != nil || enabled.GetNetNamespace().GetRevision() <= created.GetRevision() {
+		t.Fatalf("multicast: %v, %v", enabled, err)
+	}
+	if got := next(t, changes); got.GetNetid() != 42 || !got.GetMulticastEnabled() {
+		t.Errorf("after multicast was enabled the bus has %v", got)
+	}
 	moved, err := op.MakeNetNamespaceGlobal(soon(t), &tenancyv1.MakeNetNamespaceGlobalRequest{Name: "shop"})
 	if err != nil || moved.GetNetNamespace().GetRevision() <= created.GetRevision() {
 		t.Fatalf("global: %v, %v", moved, err)
 	}
-	if got := next(t, changes); got.GetNetid() != 0 {
+	if got := next(t, changes); got.GetNetid() != 0 || !got.GetMulticastEnabled() {
 		t.Errorf("after global the bus has %v", got)
 	}
 	if _, err := op.DeleteNetNamespace(soon(t), &tenancyv1.DeleteNetNamespaceRequest{Name: "shop"}); err != nil {

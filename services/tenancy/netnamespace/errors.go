@@ -63,12 +63,12 @@ func (e *DefaultError) Error() string {
 }
 
 // ModeError says that VNIDs do not isolate at present, so that moving
-// namespaces among them would be without effect.
+// namespaces among them would be without effect, and multicast without bounds.
 type ModeError struct{ Mode tenancyv1.IsolationMode }
 
 func (e *ModeError) Error() string {
 	mode := strings.ToLower(strings.TrimPrefix(e.Mode.String(), "ISOLATION_MODE_"))
-	return fmt.Sprintf("the isolation mode is %s, and must be multitenant or combined to join, isolate or make global", mode)
+	return fmt.Sprintf("the isolation mode is %s, and must be multitenant or combined to join, isolate, make global or enable multicast", mode)
 }
 
 // PodsError says that a namespace still has pods on the network.

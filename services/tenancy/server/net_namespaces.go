@@ -133,6 +133,18 @@ func (s *netNamespaces) MakeNetNamespaceGlobal(ctx context.Context, r *tenancyv1
 	return &tenancyv1.MakeNetNamespaceGlobalResponse{NetNamespace: ns}, nil
 }
 
+func (s *netNamespaces) SetNetNamespaceMulticast(ctx context.Context, r *tenancyv1.SetNetNamespaceMulticastRequest) (*tenancyv1.SetNetNamespaceMulticastResponse, error) {
+	if err := parseName(r.GetName()); err != nil {
+		return nil, err
+	}
+	ns, err := s.store.SetMulticast(ctx, r.GetName(), r.GetEnabled())
+	if err != nil {
+		return nil, s.fail.status(err)
+	}
+	s.log.Info("multicast set", "namespace", ns.GetName(), "enabled", ns.GetMulticastEnabled(), "revision", ns.GetRevision())
+	return &tenancyv1.SetNetNamespaceMulticastResponse{NetNamespace: ns}, nil
+}
+
 // moved logs what changes who may talk to whom.
 func (s *netNamespaces) moved(how string, ns *tenancyv1.NetNamespace) {
 	s.log.Info(how, "namespace", ns.GetName(), "vnid", ns.GetNetid(), "revision", ns.GetRevision())

@@ -39,6 +39,9 @@ type NetNamespace struct {
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Never filled: what a namespace wants is damask.egress.v1.NetNamespaceEgress.
 	EgressIps []string `protobuf:"bytes,5,rep,name=egress_ips,json=egressIps,proto3" json:"egress_ips,omitempty"`
+	// Whether pods of the namespace may send and receive multicast. They exchange it
+	// with pods of their own VNID whose namespaces have it enabled too.
+	MulticastEnabled bool `protobuf:"varint,6,opt,name=multicast_enabled,json=multicastEnabled,proto3" json:"multicast_enabled,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -108,6 +111,13 @@ func (x *NetNamespace) GetEgressIps() []string {
 		return x.EgressIps
 	}
 	return nil
+}
+
+func (x *NetNamespace) GetMulticastEnabled() bool {
+	if x != nil {
+		return x.MulticastEnabled
+	}
+	return false
 }
 
 func (x *NetNamespace) GetRevision() uint64 {
@@ -925,18 +935,120 @@ func (x *MakeNetNamespaceGlobalResponse) GetNetNamespace() *NetNamespace {
 	return nil
 }
 
+// SetNetNamespaceMulticastRequest says what a namespace may.
+type SetNetNamespaceMulticastRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether its pods may send and receive multicast.
+	Enabled       bool `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetNamespaceMulticastRequest) Reset() {
+	*x = SetNetNamespaceMulticastRequest{}
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetNamespaceMulticastRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetNamespaceMulticastRequest) ProtoMessage() {}
+
+func (x *SetNetNamespaceMulticastRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetNamespaceMulticastRequest.ProtoReflect.Descriptor instead.
+func (*SetNetNamespaceMulticastRequest) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SetNetNamespaceMulticastRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetNetNamespaceMulticastRequest) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+// SetNetNamespaceMulticastResponse answers it.
+type SetNetNamespaceMulticastResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As stored.
+	NetNamespace  *NetNamespace `protobuf:"bytes,1,opt,name=net_namespace,json=netNamespace,proto3" json:"net_namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetNamespaceMulticastResponse) Reset() {
+	*x = SetNetNamespaceMulticastResponse{}
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetNamespaceMulticastResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetNamespaceMulticastResponse) ProtoMessage() {}
+
+func (x *SetNetNamespaceMulticastResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetNamespaceMulticastResponse.ProtoReflect.Descriptor instead.
+func (*SetNetNamespaceMulticastResponse) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetNetNamespaceMulticastResponse) GetNetNamespace() *NetNamespace {
+	if x != nil {
+		return x.NetNamespace
+	}
+	return nil
+}
+
 var File_damask_tenancy_v1_net_namespace_service_proto protoreflect.FileDescriptor
 
 const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\n" +
-	"-damask/tenancy/v1/net_namespace_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\x8d\x02\n" +
+	"-damask/tenancy/v1/net_namespace_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\xba\x02\n" +
 	"\fNetNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\anetname\x18\x02 \x01(\tR\anetname\x12\x14\n" +
 	"\x05netid\x18\x03 \x01(\rR\x05netid\x12C\n" +
 	"\x06labels\x18\x04 \x03(\v2+.damask.tenancy.v1.NetNamespace.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +
-	"egress_ips\x18\x05 \x03(\tR\tegressIps\x12\x1a\n" +
+	"egress_ips\x18\x05 \x03(\tR\tegressIps\x12+\n" +
+	"\x11multicast_enabled\x18\x06 \x01(\bR\x10multicastEnabled\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -988,7 +1100,12 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x1dMakeNetNamespaceGlobalRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"f\n" +
 	"\x1eMakeNetNamespaceGlobalResponse\x12D\n" +
-	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace2\x8c\b\n" +
+	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace\"O\n" +
+	"\x1fSetNetNamespaceMulticastRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\"h\n" +
+	" SetNetNamespaceMulticastResponse\x12D\n" +
+	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace2\x9b\t\n" +
 	"\x13NetNamespaceService\x12z\n" +
 	"\x12CreateNetNamespace\x12,.damask.tenancy.v1.CreateNetNamespaceRequest\x1a-.damask.tenancy.v1.CreateNetNamespaceResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12z\n" +
@@ -1007,6 +1124,8 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x13IsolateNetNamespace\x12-.damask.tenancy.v1.IsolateNetNamespaceRequest\x1a..damask.tenancy.v1.IsolateNetNamespaceResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12\x86\x01\n" +
 	"\x16MakeNetNamespaceGlobal\x120.damask.tenancy.v1.MakeNetNamespaceGlobalRequest\x1a1.damask.tenancy.v1.MakeNetNamespaceGlobalResponse\"\a\xaa\xbb\x18\x03\n" +
+	"\x01\x01\x12\x8c\x01\n" +
+	"\x18SetNetNamespaceMulticast\x122.damask.tenancy.v1.SetNetNamespaceMulticastRequest\x1a3.damask.tenancy.v1.SetNetNamespaceMulticastResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01B@Z>github.com/damask-sdn/damask/proto/damask/tenancy/v1;tenancyv1b\x06proto3"
 
 var (
@@ -1021,7 +1140,7 @@ func file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP() []byte {
 	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescData
 }
 
-var file_damask_tenancy_v1_net_namespace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_damask_tenancy_v1_net_namespace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_damask_tenancy_v1_net_namespace_service_proto_goTypes = []any{
 	(*NetNamespace)(nil),                     // 0: damask.tenancy.v1.NetNamespace
 	(*CreateNetNamespaceRequest)(nil),        // 1: damask.tenancy.v1.CreateNetNamespaceRequest
@@ -1040,42 +1159,47 @@ var file_damask_tenancy_v1_net_namespace_service_proto_goTypes = []any{
 	(*IsolateNetNamespaceResponse)(nil),      // 14: damask.tenancy.v1.IsolateNetNamespaceResponse
 	(*MakeNetNamespaceGlobalRequest)(nil),    // 15: damask.tenancy.v1.MakeNetNamespaceGlobalRequest
 	(*MakeNetNamespaceGlobalResponse)(nil),   // 16: damask.tenancy.v1.MakeNetNamespaceGlobalResponse
-	nil,                                      // 17: damask.tenancy.v1.NetNamespace.LabelsEntry
-	nil,                                      // 18: damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
-	nil,                                      // 19: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
+	(*SetNetNamespaceMulticastRequest)(nil),  // 17: damask.tenancy.v1.SetNetNamespaceMulticastRequest
+	(*SetNetNamespaceMulticastResponse)(nil), // 18: damask.tenancy.v1.SetNetNamespaceMulticastResponse
+	nil,                                      // 19: damask.tenancy.v1.NetNamespace.LabelsEntry
+	nil,                                      // 20: damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
+	nil,                                      // 21: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
 }
 var file_damask_tenancy_v1_net_namespace_service_proto_depIdxs = []int32{
-	17, // 0: damask.tenancy.v1.NetNamespace.labels:type_name -> damask.tenancy.v1.NetNamespace.LabelsEntry
-	18, // 1: damask.tenancy.v1.CreateNetNamespaceRequest.labels:type_name -> damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
+	19, // 0: damask.tenancy.v1.NetNamespace.labels:type_name -> damask.tenancy.v1.NetNamespace.LabelsEntry
+	20, // 1: damask.tenancy.v1.CreateNetNamespaceRequest.labels:type_name -> damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
 	0,  // 2: damask.tenancy.v1.CreateNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 3: damask.tenancy.v1.GetNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 4: damask.tenancy.v1.ListNetNamespacesResponse.net_namespaces:type_name -> damask.tenancy.v1.NetNamespace
-	19, // 5: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.set:type_name -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
+	21, // 5: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.set:type_name -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
 	0,  // 6: damask.tenancy.v1.UpdateNetNamespaceLabelsResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 7: damask.tenancy.v1.JoinNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 8: damask.tenancy.v1.IsolateNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 9: damask.tenancy.v1.MakeNetNamespaceGlobalResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
-	1,  // 10: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:input_type -> damask.tenancy.v1.CreateNetNamespaceRequest
-	3,  // 11: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:input_type -> damask.tenancy.v1.DeleteNetNamespaceRequest
-	5,  // 12: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:input_type -> damask.tenancy.v1.GetNetNamespaceRequest
-	7,  // 13: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:input_type -> damask.tenancy.v1.ListNetNamespacesRequest
-	9,  // 14: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:input_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
-	11, // 15: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:input_type -> damask.tenancy.v1.JoinNetNamespaceRequest
-	13, // 16: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:input_type -> damask.tenancy.v1.IsolateNetNamespaceRequest
-	15, // 17: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:input_type -> damask.tenancy.v1.MakeNetNamespaceGlobalRequest
-	2,  // 18: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:output_type -> damask.tenancy.v1.CreateNetNamespaceResponse
-	4,  // 19: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:output_type -> damask.tenancy.v1.DeleteNetNamespaceResponse
-	6,  // 20: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:output_type -> damask.tenancy.v1.GetNetNamespaceResponse
-	8,  // 21: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:output_type -> damask.tenancy.v1.ListNetNamespacesResponse
-	10, // 22: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:output_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
-	12, // 23: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:output_type -> damask.tenancy.v1.JoinNetNamespaceResponse
-	14, // 24: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:output_type -> damask.tenancy.v1.IsolateNetNamespaceResponse
-	16, // 25: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:output_type -> damask.tenancy.v1.MakeNetNamespaceGlobalResponse
-	18, // [18:26] is the sub-list for method output_type
-	10, // [10:18] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	0,  // 10: damask.tenancy.v1.SetNetNamespaceMulticastResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
+	1,  // 11: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:input_type -> damask.tenancy.v1.CreateNetNamespaceRequest
+	3,  // 12: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:input_type -> damask.tenancy.v1.DeleteNetNamespaceRequest
+	5,  // 13: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:input_type -> damask.tenancy.v1.GetNetNamespaceRequest
+	7,  // 14: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:input_type -> damask.tenancy.v1.ListNetNamespacesRequest
+	9,  // 15: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:input_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
+	11, // 16: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:input_type -> damask.tenancy.v1.JoinNetNamespaceRequest
+	13, // 17: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:input_type -> damask.tenancy.v1.IsolateNetNamespaceRequest
+	15, // 18: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:input_type -> damask.tenancy.v1.MakeNetNamespaceGlobalRequest
+	17, // 19: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:input_type -> damask.tenancy.v1.SetNetNamespaceMulticastRequest
+	2,  // 20: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:output_type -> damask.tenancy.v1.CreateNetNamespaceResponse
+	4,  // 21: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:output_type -> damask.tenancy.v1.DeleteNetNamespaceResponse
+	6,  // 22: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:output_type -> damask.tenancy.v1.GetNetNamespaceResponse
+	8,  // 23: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:output_type -> damask.tenancy.v1.ListNetNamespacesResponse
+	10, // 24: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:output_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
+	12, // 25: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:output_type -> damask.tenancy.v1.JoinNetNamespaceResponse
+	14, // 26: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:output_type -> damask.tenancy.v1.IsolateNetNamespaceResponse
+	16, // 27: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:output_type -> damask.tenancy.v1.MakeNetNamespaceGlobalResponse
+	18, // 28: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:output_type -> damask.tenancy.v1.SetNetNamespaceMulticastResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_damask_tenancy_v1_net_namespace_service_proto_init() }
@@ -1090,7 +1214,7 @@ func file_damask_tenancy_v1_net_namespace_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_tenancy_v1_net_namespace_service_proto_rawDesc), len(file_damask_tenancy_v1_net_namespace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

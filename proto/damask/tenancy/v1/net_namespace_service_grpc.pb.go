@@ -30,6 +30,7 @@ const (
 	NetNamespaceService_JoinNetNamespace_FullMethodName         = "/damask.tenancy.v1.NetNamespaceService/JoinNetNamespace"
 	NetNamespaceService_IsolateNetNamespace_FullMethodName      = "/damask.tenancy.v1.NetNamespaceService/IsolateNetNamespace"
 	NetNamespaceService_MakeNetNamespaceGlobal_FullMethodName   = "/damask.tenancy.v1.NetNamespaceService/MakeNetNamespaceGlobal"
+	NetNamespaceService_SetNetNamespaceMulticast_FullMethodName = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespaceMulticast"
 )
 
 // NetNamespaceServiceClient is the client API for NetNamespaceService service.
@@ -81,6 +82,11 @@ type NetNamespaceServiceClient interface {
 	// FAILED_PRECONDITION WRONG_MODE unless VNIDs isolate (multitenant, combined);
 	// NOT_FOUND.
 	MakeNetNamespaceGlobal(ctx context.Context, in *MakeNetNamespaceGlobalRequest, opts ...grpc.CallOption) (*MakeNetNamespaceGlobalResponse, error)
+	// SetNetNamespaceMulticast enables or disables multicast for a namespace; a new
+	// one has it disabled. Idempotent. FAILED_PRECONDITION WRONG_MODE when it is to
+	// be enabled and VNIDs do not isolate (subnet, networkpolicy): no tenant's
+	// multicast could be kept from the others; NOT_FOUND.
+	SetNetNamespaceMulticast(ctx context.Context, in *SetNetNamespaceMulticastRequest, opts ...grpc.CallOption) (*SetNetNamespaceMulticastResponse, error)
 }
 
 type netNamespaceServiceClient struct {
@@ -171,6 +177,16 @@ func (c *netNamespaceServiceClient) MakeNetNamespaceGlobal(ctx context.Context, 
 	return out, nil
 }
 
+func (c *netNamespaceServiceClient) SetNetNamespaceMulticast(ctx context.Context, in *SetNetNamespaceMulticastRequest, opts ...grpc.CallOption) (*SetNetNamespaceMulticastResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNetNamespaceMulticastResponse)
+	err := c.cc.Invoke(ctx, NetNamespaceService_SetNetNamespaceMulticast_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NetNamespaceServiceServer is the server API for NetNamespaceService service.
 // All implementations must embed UnimplementedNetNamespaceServiceServer
 // for forward compatibility.
@@ -220,6 +236,11 @@ type NetNamespaceServiceServer interface {
 	// FAILED_PRECONDITION WRONG_MODE unless VNIDs isolate (multitenant, combined);
 	// NOT_FOUND.
 	MakeNetNamespaceGlobal(context.Context, *MakeNetNamespaceGlobalRequest) (*MakeNetNamespaceGlobalResponse, error)
+	// SetNetNamespaceMulticast enables or disables multicast for a namespace; a new
+	// one has it disabled. Idempotent. FAILED_PRECONDITION WRONG_MODE when it is to
+	// be enabled and VNIDs do not isolate (subnet, networkpolicy): no tenant's
+	// multicast could be kept from the others; NOT_FOUND.
+	SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error)
 	mustEmbedUnimplementedNetNamespaceServiceServer()
 }
 
@@ -253,6 +274,9 @@ func (UnimplementedNetNamespaceServiceServer) IsolateNetNamespace(context.Contex
 }
 func (UnimplementedNetNamespaceServiceServer) MakeNetNamespaceGlobal(context.Context, *MakeNetNamespaceGlobalRequest) (*MakeNetNamespaceGlobalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MakeNetNamespaceGlobal not implemented")
+}
+func (UnimplementedNetNamespaceServiceServer) SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNetNamespaceMulticast not implemented")
 }
 func (UnimplementedNetNamespaceServiceServer) mustEmbedUnimplementedNetNamespaceServiceServer() {}
 func (UnimplementedNetNamespaceServiceServer) testEmbeddedByValue()                             {}
@@ -419,6 +443,24 @@ func _NetNamespaceService_MakeNetNamespaceGlobal_Handler(srv interface{}, ctx co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NetNamespaceService_SetNetNamespaceMulticast_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNetNamespaceMulticastRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetNamespaceServiceServer).SetNetNamespaceMulticast(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NetNamespaceService_SetNetNamespaceMulticast_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetNamespaceServiceServer).SetNetNamespaceMulticast(ctx, req.(*SetNetNamespaceMulticastRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NetNamespaceService_ServiceDesc is the grpc.ServiceDesc for NetNamespaceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -457,6 +499,10 @@ var NetNamespaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MakeNetNamespaceGlobal",
 			Handler:    _NetNamespaceService_MakeNetNamespaceGlobal_Handler,
+		},
+		{
+			MethodName: "SetNetNamespaceMulticast",
+			Handler:    _NetNamespaceService_SetNetNamespaceMulticast_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

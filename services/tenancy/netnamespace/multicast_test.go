@@ -1,0 +1,85 @@
+package netnamespace
+
+import (
+	"errors"
+	"testing"
+
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/vnid"
+)
+
+func TestMulticastIsOffUntilItIsEnabledAndStaysWithTheNamespace(t *testing.T) {
+	r := single(t, vnid.Default())
+	shop := mustCreate(t, r, "shop", 42)
+	mustCreate(t, r, "web")
+	if shop.GetMulticastEnabled() {
+		t.Fatal("a new namespace has multicast")
+	}
+	on, err := r.SetMulticast(soon(t), "shop", true)
+	if err != nil || !on.GetMulticastEnabled() || on.GetNetid() != 42 || on.GetRevision() <= shop.GetRevision() {
+		t.Fatalf("enable: %v, %v", on, err)
+	}
+	again, err := r.SetMulticast(soon(t), "shop", true)
+	if err != nil || again.GetRevision() != on.GetRevision() {
+		t.Fatalf("enable again: %v, %v, want revision %d", again, err, on.GetRevision())
+	}
+	// Neither asking for the namespace again nor another VNID changes it.
+	if same := mustCreate(t, r, "shop", 42); !same.GetMulticastEnabled() {
+		t.Errorf("created again: %v", same)
+	}
+	if joined, err := r.Join(soon(t), "shop", "web"); err != nil || !joined.GetMulticastEnabled() {
+		t.Errorf("joined: %v, %v", joined, err)
+	}
+	if web, err := r.fresh(soon(t), "web"); err != nil || web.GetMulticastEnabled() {
+		t.Errorf("the one that was joined: %v, %v", web, err)
+	}
+	off, err := r.SetMulticast(soon(t), "shop", false)
+	if err != nil || off.GetMulticastEnabled() || off.GetRevision() <= on.GetRevision() {
+		t.Fatalf("disable: %v, %v", off, err)
+	}
+	if err := checkOwners(r.bucket.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMulticastOfANamespaceThatComesAgainIsOff(t *testing.T) {
+	r := single(t, vnid.Default())
+	mustCreate(t, r, "shop")
+	if _, err := r.SetMulticast(soon(t), "shop", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(soon(t), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	var notFound *NotFoundError
+	if _, err := r.SetMulticast(soon(t), "shop", false); !errors.As(err, &notFound) {
+		t.Errorf("disable of what is gone: %v, want NotFoundError", err)
+	}
+	if shop := mustCreate(t, r, "shop"); shop.GetMulticastEnabled() {
+		t.Errorf("created anew: %v", shop)
+	}
+}
+
+func TestWithoutTenantsMulticastCanOnlyBeDisabled(t *testing.T) {
+	r := single(t, vnid.Default())
+	mustCreate(t, r, "shop")
+	if _, err := r.SetMulticast(soon(t), "shop", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, flat := range []tenancyv1.IsolationMode{
+		tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET, tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY,
+	} {
+		setMode(t, r, flat)
+		var mode *ModeError
+		if _, err := r.SetMulticast(soon(t), "shop", true); !errors.As(err, &mode) {
+			t.Errorf("enable in mode %s: %v, want ModeError", flat, err)
+		}
+		if off, err := r.SetMulticast(soon(t), "shop", false); err != nil || off.GetMulticastEnabled() {
+			t.Errorf("disable in mode %s: %v, %v", flat, off, err)
+		}
+	}
+	setMode(t, r, tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED)
+	if on, err := r.SetMulticast(soon(t), "shop", true); err != nil || !on.GetMulticastEnabled() {
+		t.Errorf("enable in mode combined: %v, %v", on, err)
+	}
+}

@@ -30,9 +30,9 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 		if !known {
 			return nil
 		}
-		return pipeline.PodFragment(node, pipeline.Pod{
-			Namespace: pod.Namespace, Name: pod.Name, IP: pod.IP, Port: pod.Port, VNID: vnid, Inside: s.inside(pod),
-		}).Flows
+		compiled := pipelinePod(pod, vnid)
+		compiled.Inside = s.inside(pod)
+		return pipeline.PodFragment(node, compiled).Flows
 	}
 	if name, ok := strings.CutPrefix(owner, hostSubnetOwner("")); ok {
 		remote, there := s.remotes[name]
@@ -44,8 +44,14 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 	if service, ok := s.services.of(owner); ok {
 		return s.compileService(node, service)
 	}
-	if vnid, ok := egressVNID(owner); ok {
+	if vnid, ok := numberIn(owner, egressOwnerPrefix); ok {
 		return s.compileEgress(node, vnid)
+	}
+	if vnid, ok := numberIn(owner, multicastOwnerPrefix); ok {
+		return s.compileMulticast(node, vnid)
+	}
+	if part, ok := numberIn(owner, partOwnerPrefix); ok {
+		return s.compilePart(node, int(part))
 	}
 	if text, ok := strings.CutPrefix(owner, "vnid "); ok {
 		vnid, err := strconv.ParseUint(text, 10, 32)
@@ -55,6 +61,11 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 		return pipeline.TenantFragment(node, uint32(vnid)).Flows
 	}
 	return nil
+}
+
+// pipelinePod is a pod as the pipeline has it.
+func pipelinePod(pod Pod, vnid uint32) pipeline.Pod {
+	return pipeline.Pod{Namespace: pod.Namespace, Name: pod.Name, IP: pod.IP, Port: pod.Port, VNID: vnid}
 }
 
 func (s *State) compileService(node pipeline.Node, service Service) []openflow.Flow {
@@ -86,7 +97,9 @@ func (s *State) CompileAll() map[string][]openflow.Flow {
 	for vnid := range s.users {
 		owners = append(owners, vnidOwner(vnid))
 		owners = append(owners, s.egressOf(vnid)...)
+		owners = append(owners, s.multicastOf(vnid)...)
 	}
+	owners = append(owners, partOwners()...)
 	for _, h := range s.egress.hosted {
 		owners = append(owners, egressOwner(h.vnid))
 	}

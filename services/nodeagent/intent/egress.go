@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/damask-sdn/damask/internal/egressmark"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
@@ -263,16 +262,6 @@ func (s *State) egressOf(vnid uint32) []string {
 		}
 	}
 	return nil
-}
-
-// egressVNID reads the VNID out of an owner's name.
-func egressVNID(owner string) (uint32, bool) {
-	text, ok := strings.CutPrefix(owner, egressOwnerPrefix)
-	if !ok {
-		return 0, false
-	}
-	vnid, err := strconv.ParseUint(text, 10, 32)
-	return uint32(vnid), err == nil
 }
 
 func union(lists ...[]string) []string {

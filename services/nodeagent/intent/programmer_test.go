@@ -284,7 +284,9 @@ func (n *node) changes(random *rand.Rand, namespaces []string) {
 			n.prog.Queue(n.state.DeleteService(s.Namespace, s.Name))
 		default:
 			ns := namespaces[random.IntN(len(namespaces))]
-			n.prog.Queue(n.state.SetNetNamespace(namespace(ns, uint32(random.IntN(4)), revision)))
+			changed := namespace(ns, uint32(random.IntN(4)), revision)
+			changed.MulticastEnabled = random.IntN(2) == 0
+			n.prog.Queue(n.state.SetNetNamespace(changed))
 		}
 	}
 }

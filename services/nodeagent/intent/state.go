@@ -24,7 +24,8 @@ type State struct {
 	modeKnown  bool
 	remotes    map[string]pipeline.Remote
 	namespaces map[string]uint32
-	pods       map[string]Pod // by owner
+	multicast  map[string]bool // namespaces that have it enabled
+	pods       map[string]Pod  // by owner
 	services   services
 	egress     egress
 	users      map[uint32]int // local pods by VNID
@@ -49,6 +50,7 @@ func NewState(node string, userspace bool) *State {
 		userspace:  userspace,
 		remotes:    map[string]pipeline.Remote{},
 		namespaces: map[string]uint32{},
+		multicast:  map[string]bool{},
 		pods:       map[string]Pod{},
 		services:   newServices(),
 		egress:     newEgress(),
@@ -133,7 +135,7 @@ func (s *State) SetHostSubnet(hs *ipamv1.HostSubnet) (Change, error) {
 		return Change{All: true, Node: true, Objects: []Object{object}}, nil
 	}
 	s.remotes[hs.GetName()] = remote
-	return Change{Owners: []string{hostSubnetOwner(hs.GetName())}, Objects: []Object{object}}, nil
+	return Change{Owners: s.ownersOfNode(hs.GetName()), Objects: []Object{object}}, nil
 }
 
 // DeleteHostSubnet forgets another node. This node's own subnet is never
@@ -146,7 +148,7 @@ func (s *State) DeleteHostSubnet(name string) Change {
 	}
 	delete(s.remotes, name)
 	delete(s.revisions, Object{KindHostSubnet, name})
-	return Change{Owners: []string{hostSubnetOwner(name)}}
+	return Change{Owners: s.ownersOfNode(name)}
 }
 
 // SetIsolation takes the isolation mode. An unknown mode leaves the state as

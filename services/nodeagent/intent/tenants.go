@@ -9,7 +9,8 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
-// SetNetNamespace takes a namespace's VNID. All its pods and services move at once.
+// SetNetNamespace takes a namespace's VNID and whether it has multicast. All its pods
+// and services move at once.
 func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -17,14 +18,19 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 	object := Object{KindNetNamespace, name}
 	s.revisions[object] = nn.GetRevision()
 	was, known := s.namespaces[name]
-	before := s.egressIn(name)
+	multicast := s.multicast[name]
+	before, flooding := union(s.egressIn(name), s.multicastIn(name)), s.flooding()
 	s.namespaces[name] = nn.GetNetid()
+	s.setMulticast(name, nn.GetMulticastEnabled())
 	if !known {
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
 	if known && was == nn.GetNetid() {
-		return Change{Objects: []Object{object}}
+		if nn.GetMulticastEnabled() == multicast {
+			return Change{Objects: []Object{object}}
+		}
+		return Change{Owners: union(s.multicastOf(was), s.floodChange(flooding)), Objects: []Object{object}}
 	}
 	change := Change{Objects: []Object{object}}
 	for owner, pod := range s.pods {
@@ -43,7 +49,7 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 			change.Owners = append(change.Owners, vnidOwner(was))
 		}
 	}
-	change.Owners = union(change.Owners, before, s.egressIn(name), s.servicesIn(name))
+	change.Owners = union(change.Owners, before, s.egressIn(name), s.multicastIn(name), s.floodChange(flooding), s.servicesIn(name))
 	return change
 }
 
@@ -56,8 +62,9 @@ func (s *State) DeleteNetNamespace(name string) Change {
 	if !known {
 		return Change{}
 	}
-	before := s.egressIn(name)
+	before, flooding := union(s.egressIn(name), s.multicastIn(name)), s.flooding()
 	delete(s.namespaces, name)
+	delete(s.multicast, name)
 	delete(s.revisions, Object{KindNetNamespace, name})
 	var change Change
 	for owner, pod := range s.pods {
@@ -69,7 +76,7 @@ func (s *State) DeleteNetNamespace(name string) Change {
 	if len(change.Owners) > 0 {
 		change.Owners = append(change.Owners, vnidOwner(vnid))
 	}
-	change.Owners = union(change.Owners, before, s.servicesIn(name))
+	change.Owners = union(change.Owners, before, s.floodChange(flooding), s.servicesIn(name))
 	return change
 }
 
@@ -88,6 +95,7 @@ func (s *State) AddPod(p Pod) Change {
 	owner := p.Owner()
 	change := Change{Owners: []string{owner}, Objects: []Object{p.object()}}
 	vnid, known := s.namespaces[p.Namespace]
+	flooding := s.flooding()
 	if _, had := s.pods[owner]; !had && known {
 		s.users[vnid]++
 	}
@@ -95,6 +103,8 @@ func (s *State) AddPod(p Pod) Change {
 	if known {
 		change.Owners = append(change.Owners, vnidOwner(vnid))
 		change.Owners = append(change.Owners, s.egressOf(vnid)...)
+		change.Owners = append(change.Owners, s.multicastIn(p.Namespace)...)
+		change.Owners = append(change.Owners, s.floodChange(flooding)...)
 	}
 	return change
 }
@@ -107,12 +117,15 @@ func (s *State) RemovePod(p Pod) Change {
 	if _, had := s.pods[owner]; !had {
 		return Change{}
 	}
+	flooding := s.flooding()
 	delete(s.pods, owner)
 	change := Change{Owners: []string{owner}}
 	if vnid, known := s.namespaces[p.Namespace]; known {
 		s.leave(vnid)
 		change.Owners = append(change.Owners, vnidOwner(vnid))
 		change.Owners = append(change.Owners, s.egressOf(vnid)...)
+		change.Owners = append(change.Owners, s.multicastIn(p.Namespace)...)
+		change.Owners = append(change.Owners, s.floodChange(flooding)...)
 	}
 	return change
 }

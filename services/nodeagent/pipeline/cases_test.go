@@ -17,6 +17,9 @@ type nodeCase struct {
 	services []pipeline.Service
 	// egress is of every node that keeps tenants apart, too.
 	egress []pipeline.Egress
+	// multicast are VNIDs whose pods exchange it, parts the nodes that they send to.
+	multicast []pipeline.Multicast
+	parts     map[int][]netip.Addr
 }
 
 // fragments compiles all of the case.
@@ -36,6 +39,12 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 	}
 	for _, e := range c.egress {
 		all = append(all, pipeline.EgressFragment(c.node, e))
+	}
+	for _, m := range c.multicast {
+		all = append(all, pipeline.MulticastFragment(c.node, m))
+	}
+	for part, nodes := range c.parts {
+		all = append(all, pipeline.MulticastPartFragment(c.node, part, nodes))
 	}
 	return all
 }
@@ -100,14 +109,19 @@ func nodeCases() []nodeCase {
 			Ports:     []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 80}},
 			NodePorts: []pipeline.ServicePort{{Protocol: pipeline.TCP, Port: 30999}}},
 	}
+	// Both pods of shop, one of the two of bank, and the one of VNID 0.
+	groups := []pipeline.Multicast{
+		{VNID: 0x82f8b2, Pods: pods[:2]}, {VNID: 272037, Pods: pods[2:3]}, {VNID: 0, Pods: pods[3:4]},
+	}
+	parts := map[int][]netip.Addr{0: addresses("192.168.108.113", "192.168.108.114"), 31: addresses("192.168.108.111")}
 	return []nodeCase{
-		{"subnet", node, pods, remotes, vnids, services, egress()},
-		{"multitenant", multitenant, pods, remotes, vnids, services, egress()},
-		{"subnet-netdev", flat, pods, remotes, vnids, services, egress()},
-		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress()},
-		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress()},
-		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil},
-		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil},
+		{"subnet", node, pods, remotes, vnids, services, egress(), groups, parts},
+		{"multitenant", multitenant, pods, remotes, vnids, services, egress(), groups, parts},
+		{"subnet-netdev", flat, pods, remotes, vnids, services, egress(), groups, parts},
+		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress(), groups, parts},
+		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress(), groups, parts},
+		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil},
+		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil},
 	}
 }
 

@@ -60,6 +60,11 @@ func inWords(place, text string) string {
 			return text
 		}
 		return strconv.FormatUint(number, 10)
+	case "ports":
+		return strings.ReplaceAll(strings.ReplaceAll(text, "output:", ""), ",", ", ")
+	case "nodes":
+		text = strings.NewReplacer("set_field:", "", "->tun_dst,output:1", "").Replace(text)
+		return strings.ReplaceAll(text, ",", ", ")
 	case "mode":
 		switch text {
 		case "00":
@@ -82,8 +87,15 @@ var sentences = read(meanings)
 
 var place = regexp.MustCompile(`\\\{([a-z]+)\\\}`)
 
-// read turns the shapes into patterns: a place stands for anything but a comma or a
-// blank.
+// lists are the places that stand for one action or more, each of one kind.
+var lists = map[string]string{
+	"ports": `(output:\d+(?:,output:\d+)*)`,
+	"nodes": `((?:set_field:[0-9.]+->tun_dst,output:1,?)+)`,
+	"parts": `((?:load:0x[0-9a-f]+->NXM_NX_REG3\[\],resubmit\(,111\),?)+)`,
+}
+
+// read turns the shapes into patterns: a place stands for a list, or for anything but a
+// comma or a blank.
 func read(all []meaning) map[uint8][]sentence {
 	byTable := map[uint8][]sentence{}
 	for _, m := range all {
@@ -92,7 +104,12 @@ func read(all []meaning) map[uint8][]sentence {
 		for _, found := range place.FindAllStringSubmatch(quoted, -1) {
 			s.places = append(s.places, found[1])
 		}
-		s.pattern = regexp.MustCompile("^" + place.ReplaceAllString(quoted, `([^, ]+)`) + "$")
+		s.pattern = regexp.MustCompile("^" + place.ReplaceAllStringFunc(quoted, func(found string) string {
+			if list, is := lists[place.FindStringSubmatch(found)[1]]; is {
+				return list
+			}
+			return `([^, ]+)`
+		}) + "$")
 		byTable[m.table] = append(byTable[m.table], s)
 	}
 	return byTable

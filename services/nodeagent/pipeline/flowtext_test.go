@@ -38,24 +38,31 @@ func gotoTable(text string) (uint8, bool) {
 func loadsVNID(text string) bool {
 	for action := range strings.SplitSeq(text, ",") {
 		_, load, found := strings.Cut(action, "load:")
-		if found && !strings.HasPrefix(load, "0->") && !strings.HasSuffix(load, "REG2[]") {
+		if found && !strings.HasPrefix(load, "0->") && !strings.HasSuffix(load, "REG2[]") && !strings.HasSuffix(load, "REG3[]") {
 			return true
 		}
 	}
 	return false
 }
 
+// looksIntoParts is a flow that takes packets with reg3=0 alone and looks into table
+// 111 with other values alone.
+var looksIntoParts = regexp.MustCompile(`,reg3=0 actions=move:[^,]*,(?:load:0x[1-9a-f][0-9a-f]*->NXM_NX_REG3\[\],resubmit\(,111\),)+goto_table:120$`)
+
 var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
 
 // mayCircle says why a packet could pass the flow without end, "" if it cannot. A
 // packet goes back by a lookup only: one that takes untracked packets alone, before
 // which no later table makes a tracked packet untracked again, as a ct without a
-// table does. On the way to table 90, which sends it to another node, it may.
+// table does. On the way to table 90, which sends it to another node, it may. Table 111
+// looks into itself: only where reg3 is 0, which it is not when it looks.
 func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 	const lookup = 30 // The first table that looks up; 100 is the other.
 	text := f.String()
 	found := recirculation.FindStringSubmatch(text)
 	switch {
+	case f.Table == 111 && looksIntoParts.MatchString(text):
+		return ""
 	case strings.Contains(text, "resubmit"):
 		return "looks into a table and comes back"
 	case found != nil && (found[1] != strconv.Itoa(int(f.Table)) || f.Table != lookup && f.Table != 100 || !ends[f.Table]):

@@ -74,8 +74,10 @@ var meanings = []meaning{
 	{tableRoute, "priority=100,ip,nw_dst={services} actions=goto_table:60", "to a service address of {services}"},
 	{tableRoute, "priority=100,ip,nw_dst={cluster} actions=goto_table:90", "to a pod of another node"},
 	{tableRoute, "priority=60,ip,nw_dst={node} actions=goto_table:61", "to the other node {node}: to a node port?"},
-	{tableRoute, "priority=50,ip,in_port=1,nw_dst=224.0.0.0/4 actions=drop", "multicast from another node: dropped, multicast is not there yet"},
-	{tableRoute, "priority=25,ip,nw_dst=224.0.0.0/4 actions=drop", "multicast of a pod: dropped, multicast is not there yet"},
+	{tableRoute, "priority=50,ip,in_port=1,nw_dst=224.0.0.0/4 actions=goto_table:120", "multicast from another node: to pods of this one"},
+	{tableRoute, "priority=50,ip,in_port=1,nw_dst=224.0.0.0/4 actions=drop", "multicast from another node: dropped, there is none in subnet mode"},
+	{tableRoute, "priority=25,ip,nw_dst=224.0.0.0/4 actions=goto_table:110", "multicast of a pod: may it?"},
+	{tableRoute, "priority=25,ip,nw_dst=224.0.0.0/4 actions=drop", "multicast of a pod: dropped, there is none in subnet mode"},
 	{tableRoute, "priority=0,ip actions=goto_table:100", "to the world outside"},
 	{tableRoute, "priority=0,arp actions=drop", "ARP for an address outside of the cluster: dropped"},
 
@@ -183,6 +185,17 @@ var meanings = []meaning{
 	{tableLeave, "priority=0 actions=goto_table:101", "no egress IP: leave by this node"},
 
 	{tableLast, "priority=0 actions=output:2", "out by tun0: the kernel routes and masquerades"},
+
+	{tableMulticastSend, "priority=100,ip,reg0={vnid},in_port={port} actions=goto_table:111", "multicast of the pod at port {port} of VNID {vnid}: to the other nodes"},
+	{tableMulticastSend, "priority=0 actions=drop", "multicast of a pod whose namespace has it not enabled: dropped"},
+
+	{tableMulticastNodes, "priority=100,ip,reg3=0 actions=move:NXM_NX_REG0[]->NXM_NX_TUN_ID[0..31],{parts},goto_table:120",
+		"multicast: with the VNID to the nodes of each part, then to pods of this node"},
+	{tableMulticastNodes, "priority=100,ip,reg3={place} actions={nodes}", "multicast, part {place} of the nodes: through the tunnel to {nodes}"},
+	{tableMulticastNodes, "priority=0 actions=drop", "multicast, a part without nodes: nothing to send"},
+
+	{tableMulticastLocal, "priority=100,ip,reg0={vnid} actions={ports}", "multicast of VNID {vnid}: to the pods at ports {ports}"},
+	{tableMulticastLocal, "priority=0 actions=drop", "multicast of a VNID of which no pod here has it enabled: dropped"},
 
 	{tableMarker, "priority=32768 actions=note:{mode}.{version}.44.4d.53.4b", "marker: Damask set this bridge up, {mode} mode, rule version {version}"},
 }

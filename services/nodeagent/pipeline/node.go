@@ -16,22 +16,25 @@ const (
 
 // Tables of br0. The numbers are a contract: operators and their scripts know them.
 const (
-	tableIngress   = 0   // Where did it come in?
-	tableTunnel    = 10  // Is the sender one of our nodes?
-	tablePod       = 20  // Is the source address this port's own?
-	tablePassage   = 21  // Egress policies will hook in here.
-	tableReturn    = 25  // A pod's packet to a service, back from the kernel.
-	tableRoute     = 30  // Where does it go?
-	tableARPLocal  = 40  // ARP for pods of this node.
-	tableARPRemote = 50  // ARP for pods of other nodes.
-	tableService   = 60  // Service addresses.
-	tableNodePort  = 61  // Node ports of other nodes, and this node's for their pods.
-	tableLocal     = 70  // IP to pods of this node.
-	tableAdmission = 80  // May the source's VNID reach the destination's?
-	tableRemote    = 90  // IP to pods of other nodes.
-	tableLeave     = 100 // Leaving the cluster: egress IPs.
-	tableLast      = 101 // Leaving the cluster: last step, out by tun0.
-	tableMarker    = 253 // Who set this bridge up.
+	tableIngress        = 0   // Where did it come in?
+	tableTunnel         = 10  // Is the sender one of our nodes?
+	tablePod            = 20  // Is the source address this port's own?
+	tablePassage        = 21  // Egress policies will hook in here.
+	tableReturn         = 25  // A pod's packet to a service, back from the kernel.
+	tableRoute          = 30  // Where does it go?
+	tableARPLocal       = 40  // ARP for pods of this node.
+	tableARPRemote      = 50  // ARP for pods of other nodes.
+	tableService        = 60  // Service addresses.
+	tableNodePort       = 61  // Node ports of other nodes, and this node's for their pods.
+	tableLocal          = 70  // IP to pods of this node.
+	tableAdmission      = 80  // May the source's VNID reach the destination's?
+	tableRemote         = 90  // IP to pods of other nodes.
+	tableLeave          = 100 // Leaving the cluster: egress IPs.
+	tableLast           = 101 // Leaving the cluster: last step, out by tun0.
+	tableMulticastSend  = 110 // May the pod send multicast?
+	tableMulticastNodes = 111 // Multicast to the other nodes.
+	tableMulticastLocal = 120 // Multicast to pods of this node.
+	tableMarker         = 253 // Who set this bridge up.
 )
 
 // Registers. They are zero when a packet comes in.
@@ -39,7 +42,7 @@ const (
 	regSource = 0 // VNID of the source.
 	regDest   = 1 // VNID of the destination.
 	regPort   = 2 // Port of the destination.
-	regPlace  = 3 // Which of several places a packet leaves at.
+	regPlace  = 3 // Which of several places a packet leaves at; for multicast, which part of the nodes.
 )
 
 // Mode is the isolation mode of the cluster.
@@ -99,7 +102,7 @@ func (n Node) vnid(of uint32) uint32 {
 // Fragment is the flows of one object. An object's change concerns its fragment alone.
 type Fragment struct {
 	// Owner names the object in words: "base", "pod shop/web", "hostsubnet node2", "vnid 42",
-	// "service shop/web", "egress vnid 42".
+	// "service shop/web", "egress vnid 42", "multicast vnid 42", "multicast part 7".
 	Owner string
 	// Flows are the object's flows, without cookies; possibly none.
 	Flows []openflow.Flow
@@ -110,7 +113,7 @@ func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
 		ingress(n), tunnelBase(), podBase(n), passage(), returnBase(), route(n),
-		deliveryBase(), serviceBase(), nodePortBase(n), admission(n), leaveBase(n), marker(n),
+		deliveryBase(), serviceBase(), nodePortBase(n), admission(n), leaveBase(n), multicastBase(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}
@@ -124,6 +127,3 @@ func flow(table uint8, priority uint16, match openflow.Match, actions ...openflo
 
 // host is the prefix of one address.
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-
-// multicast is every IPv4 multicast address (RFC 5771).
-func multicast() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4) }

@@ -66,6 +66,18 @@ func anyNode() *rapid.Generator[nodeCase] {
 		c.vnids = slices.Compact(c.vnids)
 		for _, vnid := range c.vnids {
 			c.egress = append(c.egress, anyEgress(vnid, c.pods).Draw(t, "egress"))
+			m := pipeline.Multicast{VNID: vnid}
+			for _, pod := range c.pods {
+				if pod.VNID == vnid && rapid.Bool().Draw(t, "multicast") {
+					m.Pods = append(m.Pods, pod)
+				}
+			}
+			c.multicast = append(c.multicast, m)
+		}
+		c.parts = map[int][]netip.Addr{}
+		for _, remote := range c.remotes {
+			part := rapid.IntRange(0, pipeline.MulticastParts-1).Draw(t, "part")
+			c.parts[part] = append(c.parts[part], remote.HostIP)
 		}
 		return c
 	})

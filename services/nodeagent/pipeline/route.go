@@ -28,10 +28,8 @@ func route(n Node) []openflow.Flow {
 	for _, cluster := range n.ClusterNetworks {
 		flows = append(flows, flow(tableRoute, 100, openflow.IP().IPDst(cluster), openflow.Goto(tableRemote)))
 	}
+	flows = append(flows, routeMulticast(n)...)
 	return append(flows,
-		// Dropped until multicast brings tables 120 and 110: it must not leave by tun0.
-		flow(tableRoute, 50, openflow.IP().InPort(PortTunnel).IPDst(multicast())),
-		flow(tableRoute, 25, openflow.IP().IPDst(multicast())),
 		flow(tableRoute, 0, openflow.IP(), openflow.Goto(tableLeave)),
 		flow(tableRoute, 0, openflow.ARP()),
 	)

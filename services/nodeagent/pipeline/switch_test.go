@@ -92,7 +92,6 @@ func walks() []walk {
 		{"pod to another node, later fragment", fromPod + "udp,nw_src=10.130.0.5,nw_dst=192.168.108.111,nw_frag=later", out, ""},
 		{"pod to another node, first fragment", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=22,nw_frag=first", out, ""},
 		{"pod to another node, first fragment without a port", fromPod + "tcp,nw_src=10.130.0.5,nw_dst=192.168.108.111,tcp_dst=0,nw_frag=first", out, drop},
-		{"pod to a multicast group", fromPod + "udp,nw_src=10.130.0.5,nw_dst=224.0.0.251", drop, ""},
 		{"pod with another pod's address", fromPod + "tcp,nw_src=10.130.0.6,nw_dst=10.130.0.7", drop, ""},
 		{"pod with an address from outside", fromPod + "tcp,nw_src=8.8.8.8,nw_dst=10.130.0.6", drop, ""},
 		{"pod with the gateway's address", fromPod + "tcp,nw_src=10.130.0.1,nw_dst=10.130.0.7", drop, ""},
@@ -143,7 +142,6 @@ func walks() []walk {
 		{"tunnel from outside to outside", fromTunnel + "tcp,nw_src=8.8.8.8,nw_dst=9.9.9.9", drop, ""},
 		{"tunnel with ARP for a pod", fromTunnel + "tun_id=0x426a5,arp,arp_op=1,arp_spa=10.131.0.4,arp_tpa=10.130.0.5", "3", ""},
 		{"tunnel with ARP from outside", fromTunnel + "arp,arp_op=1,arp_spa=8.8.8.8,arp_tpa=10.130.0.5", drop, ""},
-		{"tunnel with multicast", fromTunnel + "udp,nw_src=10.131.0.4,nw_dst=224.0.0.251", drop, ""},
 		{"tunnel with IPv6", fromTunnel + "icmp6,ipv6_src=fe80::1,ipv6_dst=ff02::1", drop, ""},
 	}
 }

@@ -24,6 +24,8 @@ probe stream ADDR:PORT INTERVAL  flow's one TCP stream and nothing else
 probe reply PORT                 the other end of flow and stream
 probe forge                      send the lies that standard input names, one a line (see forge.go)
 probe hear PORT                  report each UDP packet that arrives until standard input closes; print JSON
+probe join GROUP:PORT            hear's report of what arrives for a multicast group on eth0
+probe cast GROUP:PORT TEXT...    send each text to a multicast group
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
 
@@ -80,6 +82,10 @@ func run(args []string) error {
 		return forge(os.Stdin)
 	case len(args) == 2 && args[0] == "hear":
 		return hear(args[1])
+	case len(args) == 2 && args[0] == "join":
+		return join(args[1])
+	case len(args) >= 3 && args[0] == "cast":
+		return cast(args[1], args[2:])
 	case len(args) == 1 && args[0] == "heararp":
 		return hearARP()
 	}

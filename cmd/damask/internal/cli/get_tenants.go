@@ -29,10 +29,18 @@ func netNamespaces() resource[*tenancyv1.NetNamespace] {
 			{title: "NAME", cell: namespace.GetName},
 			{title: "NETID", cell: func(n namespace) string { return strconv.FormatUint(uint64(n.GetNetid()), 10) }},
 			{title: "EGRESS IPS", cell: func(n namespace) string { return list(n.GetEgressIps()) }},
+			{title: "MULTICAST", wide: true, cell: func(n namespace) string { return yesOrNo(n.GetMulticastEnabled()) }},
 			{title: "LABELS", wide: true, cell: func(n namespace) string { return labels(n.GetLabels()) }},
 			{title: "REVISION", wide: true, cell: func(n namespace) string { return strconv.FormatUint(n.GetRevision(), 10) }},
 		},
 	}
+}
+
+func yesOrNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
 }
 
 // namespaceAndName reads "[NAMESPACE/NAME | NAME]" beside the flag --namespace.

@@ -41,30 +41,41 @@ func (a *app) podNetworkCommand() *cobra.Command {
 	return group
 }
 
+// changeNamespace is what a command does to each namespace that it is given.
+type changeNamespace func(ctx context.Context, s *session, name string) (*tenancyv1.NetNamespace, error)
+
 // moveCommand is a command that moves namespaces to other VNIDs and waits for
 // the nodes.
-func (a *app) moveCommand(use, short string, move func(ctx context.Context, s *session, name string) (*tenancyv1.NetNamespace, error)) *cobra.Command {
+func (a *app) moveCommand(use, short string, move changeNamespace) *cobra.Command {
+	return a.namespacesCommand(use, short, move, func(ns *tenancyv1.NetNamespace) string {
+		return fmt.Sprintf("has VNID %d", ns.GetNetid())
+	})
+}
+
+// namespacesCommand is a command that changes namespaces, tells what each is then, and
+// waits for the nodes.
+func (a *app) namespacesCommand(use, short string, change changeNamespace, tell func(*tenancyv1.NetNamespace) string) *cobra.Command {
 	var wait bool
 	command := &cobra.Command{
 		Use:   use,
 		Short: short,
 		Args:  cobra.MinimumNArgs(1),
 		RunE: a.change(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
-			var moved []object
+			var changed []object
 			var told []string
 			var problems []error
 			for _, name := range args {
-				ns, err := move(ctx, s, name)
+				ns, err := change(ctx, s, name)
 				if err != nil {
 					problems = append(problems, fmt.Errorf("%s: %w", name, explain(err)))
 					continue
 				}
-				moved = append(moved, object{kind: "netnamespace", name: name, revision: ns.GetRevision()})
-				told = append(told, fmt.Sprintf("netnamespace %s has VNID %d", name, ns.GetNetid()))
+				changed = append(changed, object{kind: "netnamespace", name: name, revision: ns.GetRevision()})
+				told = append(told, fmt.Sprintf("netnamespace %s %s", name, tell(ns)))
 			}
-			// What was moved is moved, whatever became of the others: wait for it.
-			if len(moved) > 0 {
-				problems = append(problems, s.announce(ctx, command, wait, told, moved))
+			// What was changed is changed, whatever became of the others: wait for it.
+			if len(changed) > 0 {
+				problems = append(problems, s.announce(ctx, command, wait, told, changed))
 			}
 			return errors.Join(problems...)
 		}),

@@ -126,6 +126,13 @@ func (o *Operator) CreateNamespace(ctx context.Context, name string, vnid *uint3
 	return worded(err)
 }
 
+// EnableMulticast lets the pods of a namespace send and receive multicast.
+func (o *Operator) EnableMulticast(ctx context.Context, name string) error {
+	_, err := tenancyv1.NewNetNamespaceServiceClient(o.tenancy).SetNetNamespaceMulticast(ctx,
+		&tenancyv1.SetNetNamespaceMulticastRequest{Name: name, Enabled: true})
+	return worded(err)
+}
+
 // EnsureNamespace answers the VNID of a namespace, which it creates when there is
 // none.
 func (o *Operator) EnsureNamespace(ctx context.Context, name string) (vnid uint32, created bool, err error) {

@@ -164,6 +164,12 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 		if err := s.plane.Operator.CreateNamespace(ctx, namespace.Name, namespace.VNID, namespace.Labels); err != nil {
 			return fmt.Errorf("create namespace %s: %w", namespace.Name, err)
 		}
+		if !namespace.Multicast {
+			continue
+		}
+		if err := s.plane.Operator.EnableMulticast(ctx, namespace.Name); err != nil {
+			return fmt.Errorf("enable multicast for namespace %s: %w", namespace.Name, err)
+		}
 	}
 	return s.describeServices(ctx)
 }

@@ -204,6 +204,9 @@ func (c *checker) namespaces() {
 		path := fmt.Sprintf("namespaces[%d]", i)
 		c.name(path+".name", namespace.Name, syntax.Label, names)
 		c.labels(path+".labels", namespace.Labels)
+		if namespace.Multicast && c.t.Mode == "subnet" {
+			c.Addf(path+".multicast", "there is no multicast in subnet mode, which has no tenants to keep it from")
+		}
 		if namespace.VNID == nil {
 			continue
 		}

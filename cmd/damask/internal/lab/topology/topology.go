@@ -113,6 +113,8 @@ type Namespace struct {
 	VNID *uint32 `yaml:"vnid"`
 	// Labels of the namespace.
 	Labels map[string]string `yaml:"labels"`
+	// Multicast lets its pods send and receive multicast. Default: false.
+	Multicast bool `yaml:"multicast"`
 }
 
 // Pod is a pod that the lab starts with.

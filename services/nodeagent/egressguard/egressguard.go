@@ -10,8 +10,8 @@
 //     mark; one that is masqueraded, or that an old connection gives another
 //     address, ends.
 //   - A pod's packet without that mark never leaves from an egress IP that is held here.
-//   - New connections to an egress IP are refused before anything can translate
-//     their destination, as rules of node ports would.
+//   - New connections to an egress IP are refused: no node port answers there, and
+//     no server of the node.
 //
 // A start changes nothing: what is open stays open, also while no agent runs. It must
 // not translate anything (package masquerade does), nor know why an address is held.

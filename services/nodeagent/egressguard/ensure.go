@@ -85,7 +85,7 @@ func (ch chain) make(conn *nftables.Conn, t *nftables.Table, exists bool) {
 	accept := nftables.ChainPolicyAccept
 	priority, hook := ch.priority, ch.hook
 	c := &nftables.Chain{
-		Table: t, Name: ch.name, Type: nftables.ChainTypeFilter, Hooknum: &hook, Priority: &priority, Policy: &accept,
+		Table: t, Name: ch.name, Type: ch.kind, Hooknum: &hook, Priority: &priority, Policy: &accept,
 	}
 	if exists {
 		conn.FlushChain(c)

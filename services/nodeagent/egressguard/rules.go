@@ -16,7 +16,8 @@ import (
 const (
 	beforeMarks   = -300 // nobody but the switch has marked anything
 	afterMACs     = -140 // the mark has been read off the source MAC
-	beforeDNAT    = -110 // a new connection is known as one
+	beforeDNAT    = -105 // nothing has translated the destination
+	afterFilter   = 10   // iptables have refused what they know
 	afterSNAT     = 110  // the source is what the packet will leave with
 	registerFirst = 1    // NFT_REG_1
 	registerNext  = 9    // NFT_REG32_01, which is the second quarter of the first
@@ -26,6 +27,7 @@ const (
 // chain is one with its rules, each with the comment by which it is known.
 type chain struct {
 	name     string
+	kind     nftables.ChainType
 	hook     nftables.ChainHook
 	priority nftables.ChainPriority
 	rules    []rule
@@ -112,7 +114,7 @@ func within(n netip.Prefix) []expr.Any {
 
 // chains are all chains of the table.
 func chains(c Config) []chain {
-	return []chain{c.entering(), c.arriving(), c.leaving()}
+	return []chain{c.entering(), c.arriving(), c.connecting(), c.leaving()}
 }
 
 // entering is what comes from the switch and is not for the node itself.
@@ -130,7 +132,7 @@ func (c Config) entering() chain {
 	}
 	local := binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)
 	pass := verdict(expr.VerdictReturn)
-	return chain{"entering", *nftables.ChainHookPrerouting, priority, []rule{
+	return chain{"entering", nftables.ChainTypeFilter, *nftables.ChainHookPrerouting, priority, []rule{
 		{"not from the switch", parts(device(expr.MetaKeyIIFNAME, expr.CmpOpNeq, c.Gateway), pass)},
 		{"for the node itself", parts([]expr.Any{
 			&expr.Fib{Register: registerFirst, FlagDADDR: true, ResultADDRTYPE: true},
@@ -142,10 +144,20 @@ func (c Config) entering() chain {
 	}}
 }
 
-// arriving is what wants to connect to an egress IP.
+// arriving is what begins with an egress IP as its destination: it is translated to that
+// very address, and so by nobody else, be it for a node port.
 func (c Config) arriving() chain {
+	return chain{"arriving", nftables.ChainTypeNAT, *nftables.ChainHookPrerouting, beforeDNAT, []rule{{"stays", parts(
+		ipDestination(), lookup(setHeld), ipDestination(),
+		[]expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(nftables.TableFamilyIPv4), RegAddrMin: registerFirst}},
+	)}}}
+}
+
+// connecting is what wants to connect to an egress IP. iptables refuse it already, as on
+// the ancestor's nodes; this is for when somebody has deleted their rule.
+func (c Config) connecting() chain {
 	isNew := binary.NativeEndian.AppendUint32(nil, expr.CtStateBitNEW)
-	return chain{"arriving", *nftables.ChainHookPrerouting, beforeDNAT, []rule{{commentNew, parts(
+	return chain{"connecting", nftables.ChainTypeFilter, *nftables.ChainHookInput, afterFilter, []rule{{commentNew, parts(
 		ipDestination(), lookup(setHeld),
 		[]expr.Any{
 			&expr.Ct{Key: expr.CtKeySTATE, Register: registerFirst},
@@ -171,7 +183,7 @@ const (
 // leaving is pods' packets on their way out of the node.
 func (c Config) leaving() chain {
 	pass := verdict(expr.VerdictReturn)
-	ch := chain{"leaving", *nftables.ChainHookPostrouting, afterSNAT, []rule{
+	ch := chain{"leaving", nftables.ChainTypeFilter, *nftables.ChainHookPostrouting, afterSNAT, []rule{
 		{"to the switch", parts(device(expr.MetaKeyOIFNAME, expr.CmpOpEq, c.Gateway), pass)},
 		{"from the address of its mark", parts(c.mark(), ipSource(registerNext), lookup(setPairs), pass)},
 		{commentForeign, parts(translated(), c.mark(), lookup(setOpen), counted())},

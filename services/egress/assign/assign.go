@@ -32,7 +32,10 @@ const (
 
 // lease is what makes this replica the one that decides.
 type lease interface {
-	Commit(ctx context.Context, stage func(tx *bucket.Tx)) error
+	// CommitAll commits what is decided, and that nothing is left up to a sequence.
+	CommitAll(ctx context.Context, sequence uint64, stage func(tx *bucket.Tx)) error
+	// Decided says that nothing was to be stored up to a sequence.
+	Decided(sequence uint64)
 }
 
 // Lead decides until ctx ends, or the lease is lost, which it answers. The facts
@@ -64,7 +67,7 @@ func leadOnce(ctx context.Context, book *facts.Book, l lease, log hclog.Logger) 
 	d.inherit(changes)
 	for {
 		writes := d.step(changes)
-		if err := commit(ctx, l, writes); err != nil {
+		if err := commit(ctx, l, writes, changes); err != nil {
 			return err
 		}
 		if len(writes) > 0 {
@@ -79,13 +82,23 @@ func leadOnce(ctx context.Context, book *facts.Book, l lease, log hclog.Logger) 
 	}
 }
 
-// commit writes decisions, in order.
-func commit(ctx context.Context, l lease, writes []write) error {
-	for len(writes) > 0 {
+// commit writes decisions, in order, and at last that they are made: at once when
+// somebody wished for something, who may wait for it.
+func commit(ctx context.Context, l lease, writes []write, c facts.Changes) error {
+	if len(writes) == 0 && !c.Wished {
+		l.Decided(c.Sequence)
+		return nil
+	}
+	for last := false; !last; {
 		part := writes[:min(atOnce, len(writes))]
 		writes = writes[len(part):]
+		last = len(writes) == 0
+		var sequence uint64
+		if last {
+			sequence = c.Sequence
+		}
 		bounded, cancel := context.WithTimeout(ctx, commitTime)
-		err := l.Commit(bounded, func(tx *bucket.Tx) {
+		err := l.CommitAll(bounded, sequence, func(tx *bucket.Tx) {
 			for _, w := range part {
 				w.stage(tx)
 			}

@@ -44,6 +44,8 @@ type Book struct {
 
 	dirtyNamespaces, dirtyNodes map[string]bool
 	reservedChanged             bool
+	wished                      bool   // a wish changed
+	sequence                    uint64 // of the last change of the bucket that was observed
 	wake                        chan struct{}
 }
 
@@ -89,9 +91,11 @@ func (b *Book) Observe(changes []bucket.Change, reset bool) {
 	if reset {
 		b.allDirty()
 		b.resetStored()
+		b.sequence = 0
 	}
 	for _, c := range changes {
 		b.take(c)
+		b.sequence = max(b.sequence, c.Revision)
 	}
 	b.signal()
 }
@@ -111,10 +115,10 @@ func (b *Book) allDirty() {
 func (b *Book) take(c bucket.Change) {
 	if names, ok := store.NamesOf(c.Key, store.KindNetNamespace); ok {
 		put(b.wishes, names[0], read[egressv1.NetNamespaceEgress](c))
-		b.dirtyNamespaces[names[0]] = true
+		b.dirtyNamespaces[names[0]], b.wished = true, true
 	} else if names, ok := store.NamesOf(c.Key, store.KindHostSubnet); ok {
 		put(b.offers, names[0], read[egressv1.HostSubnetEgress](c))
-		b.dirtyNodes[names[0]] = true
+		b.dirtyNodes[names[0]], b.wished = true, true
 	} else if names, ok := store.NamesOf(c.Key, store.KindNode); ok {
 		node := read[egressv1.EgressNode](c)
 		if node != nil {
@@ -180,6 +184,11 @@ type Changes struct {
 	Nodes []string
 	// Reserved says that the address plan changed.
 	Reserved bool
+	// Wished says that somebody wished for something.
+	Wished bool
+	// Sequence is the bucket's up to which all its changes were answered, now or
+	// before.
+	Sequence uint64
 }
 
 // Take answers what changed, in order, and forgets it.
@@ -188,10 +197,11 @@ func (b *Book) Take() Changes {
 	defer b.mu.Unlock()
 	c := Changes{
 		Namespaces: slices.Sorted(maps.Keys(b.dirtyNamespaces)), Nodes: slices.Sorted(maps.Keys(b.dirtyNodes)), Reserved: b.reservedChanged,
+		Wished: b.wished, Sequence: b.sequence,
 	}
 	clear(b.dirtyNamespaces)
 	clear(b.dirtyNodes)
-	b.reservedChanged = false
+	b.reservedChanged, b.wished = false, false
 	return c
 }
 
@@ -208,7 +218,7 @@ func (b *Book) TakeAll() Changes {
 	for name := range b.hostSubnets {
 		b.dirtyNodes[name] = true
 	}
-	b.reservedChanged = true
+	b.reservedChanged, b.wished = true, true
 	b.mu.Unlock()
 	return b.Take()
 }
@@ -223,5 +233,5 @@ func (b *Book) Again(c Changes) {
 	for _, name := range c.Nodes {
 		b.dirtyNodes[name] = true
 	}
-	b.reservedChanged = b.reservedChanged || c.Reserved
+	b.reservedChanged, b.wished = b.reservedChanged || c.Reserved, b.wished || c.Wished
 }

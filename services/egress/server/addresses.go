@@ -109,7 +109,7 @@ func (a *addresses) ListEgressAssignments(ctx context.Context, r *egressv1.ListE
 	if err != nil {
 		return nil, err
 	}
-	return &egressv1.ListEgressAssignmentsResponse{EgressAssignments: page.Objects, NextPageToken: token(page.Next), Sequence: page.Sequence}, nil
+	return &egressv1.ListEgressAssignmentsResponse{EgressAssignments: page.Objects, NextPageToken: token(page.Next), Sequence: page.Sequence, Decided: page.Decided}, nil
 }
 
 func (a *addresses) ListEgressPods(ctx context.Context, r *egressv1.ListEgressPodsRequest) (*egressv1.ListEgressPodsResponse, error) {

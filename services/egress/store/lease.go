@@ -31,6 +31,7 @@ type Lease struct {
 	id    string // of this process; no other has it
 
 	mu       sync.Mutex
+	decided  uint64 // up to which sequence this replica decided, and stored it
 	value    string
 	revision uint64
 	seen     time.Time
@@ -47,7 +48,7 @@ func (l *Lease) Observe(changes []bucket.Change, reset bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if reset {
-		l.value, l.revision = "", 0
+		l.value, l.revision, l.decided = "", 0, 0
 	}
 	for _, c := range changes {
 		if c.Key != leaseKey {
@@ -64,9 +65,30 @@ func (l *Lease) Observe(changes []bucket.Change, reset bool) {
 // Use ties the lease to the store of the bucket that it observes.
 func (l *Lease) Use(s *Store) { l.store = s }
 
+// The value of the lease is "ID COUNT DECIDED": who has it, something that
+// differs with every renewal, and up to which sequence decisions are stored.
+func (l *Lease) written(before bucket.Entry, decided uint64) []byte {
+	return fmt.Appendf(nil, "%s %d %d", l.id, before.Revision+1, decided)
+}
+
 func holder(value string) string {
 	id, _, _ := strings.Cut(value, " ")
 	return id
+}
+
+// decided answers up to which sequence a snapshot shows decisions; 0 while that is
+// not known.
+func decided(s bucket.Snapshot) uint64 {
+	e, _ := s.Get(leaseKey)
+	fields := strings.Fields(string(e.Value))
+	if len(fields) != 3 {
+		return 0
+	}
+	sequence, err := strconv.ParseUint(fields[2], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return sequence
 }
 
 // free says whether the lease can be taken, or how long it takes until it might.
@@ -106,16 +128,17 @@ func (l *Lease) Hold(ctx context.Context, lead func(ctx context.Context) error) 
 	return nil
 }
 
-// take writes the lease as this replica's, if it still is what it was.
+// take writes the lease as this replica's, if it still is what it was, or is this
+// replica's.
 func (l *Lease) take(ctx context.Context, was string) error {
 	bounded, cancel := context.WithTimeout(ctx, leaseRenew)
 	defer cancel()
 	_, err := l.store.bucket.Update(bounded, func(tx *bucket.Tx) error {
 		e, _ := tx.Get(leaseKey)
-		if string(e.Value) != was {
+		if string(e.Value) != was && holder(string(e.Value)) != l.id {
 			return ErrLeaseLost
 		}
-		tx.Put(leaseKey, []byte(l.id+" "+strconv.FormatUint(e.Revision+1, 10)))
+		tx.Put(leaseKey, l.written(e, l.upTo(0)))
 		return nil
 	})
 	return err
@@ -170,20 +193,38 @@ func (l *Lease) release() {
 	})
 }
 
+// upTo raises the sequence up to which decisions are stored, and answers it.
+func (l *Lease) upTo(sequence uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.decided = max(l.decided, sequence)
+	return l.decided
+}
+
+// Decided says that all wishes up to a sequence are decided upon, and stored. Others
+// read it after the next renewal.
+func (l *Lease) Decided(sequence uint64) { l.upTo(sequence) }
+
 // Commit commits what stage stages, if this replica still has the lease at that
 // moment.
 func (l *Lease) Commit(ctx context.Context, stage func(tx *bucket.Tx)) error {
+	return l.CommitAll(ctx, 0, stage)
+}
+
+// CommitAll is Commit of all that was still to be decided up to a sequence.
+func (l *Lease) CommitAll(ctx context.Context, sequence uint64, stage func(tx *bucket.Tx)) error {
 	_, err := l.store.bucket.Update(ctx, func(tx *bucket.Tx) error {
 		e, exists := tx.Get(leaseKey)
 		if !exists || holder(string(e.Value)) != l.id {
 			return ErrLeaseLost
 		}
-		tx.Touch(leaseKey)
+		tx.Put(leaseKey, l.written(e, max(sequence, l.upTo(0))))
 		stage(tx)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("commit decisions: %w", err)
 	}
+	l.upTo(sequence)
 	return nil
 }

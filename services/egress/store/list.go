@@ -33,6 +33,8 @@ type Page[T proto.Message] struct {
 	Next string
 	// Sequence is the store sequence that the page reflects.
 	Sequence uint64
+	// Decided is the store sequence up to which the page shows decisions.
+	Decided uint64
 }
 
 // NetNamespaces answers what namespaces want.
@@ -71,7 +73,7 @@ type span struct{ prefix, key string }
 // list scans keys, of one first name after the other if some are named.
 func list[T proto.Message](s *Store, table bucket.Table[T], kind string, q Query) (Page[T], error) {
 	snapshot := s.bucket.Snapshot()
-	page := Page[T]{Sequence: snapshot.Sequence()}
+	page := Page[T]{Sequence: snapshot.Sequence(), Decided: decided(snapshot)}
 	bytes, last := 0, ""
 	for _, key := range keys(snapshot, kind, q) {
 		object, exists, err := table.Get(snapshot, key.names...)

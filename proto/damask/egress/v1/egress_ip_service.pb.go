@@ -1629,7 +1629,12 @@ type ListEgressAssignmentsResponse struct {
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The store sequence that this page reflects.
-	Sequence      uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// What namespaces want and nodes may host is decided upon up to this store
+	// sequence, and this page shows it. Whoever changed a wish and wants to see
+	// what became of it looks until its revision is reached; that does not take
+	// longer than a decision.
+	Decided       uint64 `protobuf:"varint,4,opt,name=decided,proto3" json:"decided,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1681,6 +1686,13 @@ func (x *ListEgressAssignmentsResponse) GetNextPageToken() string {
 func (x *ListEgressAssignmentsResponse) GetSequence() uint64 {
 	if x != nil {
 		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ListEgressAssignmentsResponse) GetDecided() uint64 {
+	if x != nil {
+		return x.Decided
 	}
 	return 0
 }
@@ -2053,11 +2065,12 @@ const file_damask_egress_v1_egress_ip_service_proto_rawDesc = "" +
 	"namespaces\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\xb6\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xd0\x01\n" +
 	"\x1dListEgressAssignmentsResponse\x12Q\n" +
 	"\x12egress_assignments\x18\x01 \x03(\v2\".damask.egress.v1.EgressAssignmentR\x11egressAssignments\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"s\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x18\n" +
+	"\adecided\x18\x04 \x01(\x04R\adecided\"s\n" +
 	"\x15ListEgressPodsRequest\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\tR\n" +

@@ -33,6 +33,7 @@ func (t *Topology) check(report *configfile.Report) {
 	c.namespaces()
 	c.pods()
 	c.services()
+	c.egress()
 	if t.Underlay.Addr().Is4() && t.Underlay.Bits() <= 30 && !t.setAddresses() {
 		c.Addf("underlay", "%s is too small for the nodes, the hosts outside and the control host", t.Underlay)
 	}
@@ -114,6 +115,7 @@ func (c *checker) replicas() {
 	}
 	for path, n := range map[string]int{
 		"replicas.ipam": c.t.Replicas.IPAM, "replicas.tenancy": c.t.Replicas.Tenancy, "replicas.servicelb": c.t.Replicas.ServiceLB,
+		"replicas.egress": c.t.Replicas.Egress,
 	} {
 		if n < 1 || n > 9 {
 			c.Addf(path, "%d: from 1 to 9", n)
@@ -151,7 +153,7 @@ func (c *checker) nodes() {
 		path := fmt.Sprintf("nodes[%d]", i)
 		c.name(path+".name", node.Name, syntax.Subdomain, names)
 		// `kill` and `start` take the name of a node or of a service.
-		if slices.Contains([]string{"ipam", "tenancy", "servicelb", "nats"}, node.Name) {
+		if slices.Contains([]string{"ipam", "tenancy", "servicelb", "egress", "nats"}, node.Name) {
 			c.Addf(path+".name", "%q is the name of a control service", node.Name)
 		}
 		if reason := syntax.CheckLabel("zone", node.Zone); reason != "" {

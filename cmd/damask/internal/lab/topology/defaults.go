@@ -19,7 +19,7 @@ func defaults() *Topology {
 		Underlay:        netip.MustParsePrefix("192.168.108.0/24"),
 		Tunnel:          Tunnel{Type: "vxlan"},
 		Datapath:        datapath.Default,
-		Replicas:        Replicas{NATS: 1, IPAM: 1, Tenancy: 1, ServiceLB: 1},
+		Replicas:        Replicas{NATS: 1, IPAM: 1, Tenancy: 1, ServiceLB: 1, Egress: 1},
 		ServiceEngine:   "iptables",
 		LoadBalancerIPs: netip.MustParsePrefix("198.51.100.0/24"),
 	}
@@ -30,8 +30,8 @@ func defaults() *Topology {
 const nodesFrom = 10
 
 // setAddresses gives addresses that nobody else has to the nodes that name none, to
-// the default outside host and to the control host. It tells whether there were
-// enough.
+// the default outside host and to the control host; egress IPs are not given away.
+// It tells whether there were enough.
 func (t *Topology) setAddresses() bool {
 	free := newPool(t.Underlay)
 	for _, node := range t.Nodes {
@@ -40,10 +40,13 @@ func (t *Topology) setAddresses() bool {
 	for _, host := range t.Outside {
 		free.take(host.IP)
 	}
+	for ip := range t.egressIPs() {
+		free.take(ip)
+	}
 	if len(t.Outside) == 0 {
 		t.Outside = []Outside{{Name: DefaultOutside, IP: free.next(0)}}
 	}
-	count := slices.Max([]int{t.Replicas.NATS, t.Replicas.IPAM, t.Replicas.Tenancy, t.Replicas.ServiceLB})
+	count := slices.Max([]int{t.Replicas.NATS, t.Replicas.IPAM, t.Replicas.Tenancy, t.Replicas.ServiceLB, t.Replicas.Egress})
 	for len(t.Control) < count && !free.empty {
 		t.Control = append(t.Control, free.last())
 	}

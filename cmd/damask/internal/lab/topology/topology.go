@@ -91,6 +91,14 @@ type Node struct {
 	Zone string `yaml:"zone"`
 	// ServiceEngine is this node's; empty: the topology's.
 	ServiceEngine string `yaml:"serviceEngine"`
+	// EgressIPs are addresses of the underlay that this node hosts, of those that
+	// namespaces want. Several nodes may name one: one hosts it, the others stand by.
+	EgressIPs []netip.Addr `yaml:"egressIPs"`
+	// EgressCIDRs are ranges from which addresses that no node names are placed here.
+	EgressCIDRs []netip.Prefix `yaml:"egressCIDRs"`
+	// EgressCapacity is how many addresses the node hosts at most; nil: as many as
+	// there are.
+	EgressCapacity *uint32 `yaml:"egressCapacity"`
 }
 
 // Replicas counts processes of each control service, 1 to 9.
@@ -103,6 +111,8 @@ type Replicas struct {
 	Tenancy int `yaml:"tenancy"`
 	// ServiceLB counts damask-servicelb.
 	ServiceLB int `yaml:"servicelb"`
+	// Egress counts damask-egress.
+	Egress int `yaml:"egress"`
 }
 
 // Namespace is a tenant.
@@ -115,6 +125,22 @@ type Namespace struct {
 	Labels map[string]string `yaml:"labels"`
 	// Multicast lets its pods send and receive multicast. Default: false.
 	Multicast bool `yaml:"multicast"`
+	// EgressIPs are the addresses of the underlay by which its pods leave the
+	// cluster. None: they leave as their nodes do.
+	EgressIPs []netip.Addr `yaml:"egressIPs"`
+	// PodEgress are some of its pods, which leave by other addresses. The first that
+	// a pod matches counts.
+	PodEgress []PodEgress `yaml:"podEgress"`
+}
+
+// PodEgress is some pods of a namespace and the addresses by which they leave.
+type PodEgress struct {
+	// Name is a DNS-1123 label, unique in the namespace, and not "default".
+	Name string `yaml:"name"`
+	// PodSelector is the labels that a pod must have. At least one.
+	PodSelector map[string]string `yaml:"podSelector"`
+	// EgressIPs are the addresses. At least one.
+	EgressIPs []netip.Addr `yaml:"egressIPs"`
 }
 
 // Pod is a pod that the lab starts with.

@@ -1,5 +1,5 @@
-// Package cli is what an operator types: damask get, create, delete,
-// pod-network, service, mode, flows and audit.
+// Package cli is what an operator types: damask get, create, patch, delete,
+// pod-network, service, node, mode, flows and audit.
 //
 // It owns the verbs, what they print, and the words in which errors are shown.
 // It promises that tables have the columns that OpenShift's have, that json and
@@ -54,8 +54,8 @@ type app struct {
 func AddCommands(root *cobra.Command, connect Connector) {
 	a := &app{connect: connect}
 	commands := []*cobra.Command{
-		a.getCommand(), a.createCommand(), a.deleteCommand(),
-		a.podNetworkCommand(), a.multicastCommand(), a.serviceCommand(), a.modeCommand(), a.flowsCommand(), a.auditCommand(),
+		a.getCommand(), a.createCommand(), a.patchCommand(), a.deleteCommand(),
+		a.podNetworkCommand(), a.multicastCommand(), a.serviceCommand(), a.nodeCommand(), a.modeCommand(), a.flowsCommand(), a.auditCommand(),
 	}
 	for _, command := range commands {
 		a.addFlags(command)

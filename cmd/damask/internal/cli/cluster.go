@@ -21,6 +21,8 @@ type Cluster struct {
 	TLS identity.Files
 	// IPAM, Tenancy and ServiceLB are the addresses of their replicas, "HOST:PORT".
 	IPAM, Tenancy, ServiceLB []string
+	// Egress are those of the egress service; none: the cluster has none.
+	Egress []string
 	// Agents are the addresses of node agents by node. A node that is not here
 	// is asked at its first host IP and AgentPort; 0 is DefaultAgentPort.
 	Agents    map[string]string
@@ -34,6 +36,7 @@ type clusterFile struct {
 	IPAM      []string          `yaml:"ipam"`
 	Tenancy   []string          `yaml:"tenancy"`
 	ServiceLB []string          `yaml:"servicelb"`
+	Egress    []string          `yaml:"egress"`
 	AgentPort uint16            `yaml:"agentPort"`
 	Agents    map[string]string `yaml:"agents"`
 	TLS       identity.Files    `yaml:"tls"`
@@ -47,6 +50,9 @@ func loadCluster(path string) (Cluster, error) {
 		checkAddresses(r, "ipam", file.IPAM)
 		checkAddresses(r, "tenancy", file.Tenancy)
 		checkAddresses(r, "servicelb", file.ServiceLB)
+		if len(file.Egress) > 0 {
+			checkAddresses(r, "egress", file.Egress)
+		}
 		if file.AgentPort == 0 {
 			r.Addf("agentPort", "0 is not a port: 1 to 65535")
 		}
@@ -68,7 +74,7 @@ func loadCluster(path string) (Cluster, error) {
 		}
 	}
 	return Cluster{
-		TLS: file.TLS, IPAM: file.IPAM, Tenancy: file.Tenancy, ServiceLB: file.ServiceLB, Agents: file.Agents, AgentPort: file.AgentPort,
+		TLS: file.TLS, IPAM: file.IPAM, Tenancy: file.Tenancy, ServiceLB: file.ServiceLB, Egress: file.Egress, Agents: file.Agents, AgentPort: file.AgentPort,
 	}, nil
 }
 

@@ -30,7 +30,7 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
-// live is a real ipam, tenancy and servicelb on a real NATS server, all
+// live is a real ipam, tenancy, servicelb and egress on a real NATS server, all
 // over mutual TLS, and agents that answer what an agent would.
 type live struct {
 	t       testing.TB
@@ -53,6 +53,7 @@ func startLive(t testing.TB, binaries string) *live {
 	l.cluster.IPAM = []string{l.startService(binaries, "ipam", server.URL())}
 	l.cluster.Tenancy = []string{l.startService(binaries, "tenancy", server.URL())}
 	l.cluster.ServiceLB = []string{l.startService(binaries, "servicelb", server.URL())}
+	l.cluster.Egress = []string{l.startService(binaries, "egress", server.URL())}
 	l.plan()
 	l.addNode("infra.ocp.cn", "192.168.108.113")
 	l.addNode("node2", "192.168.108.114")
@@ -72,7 +73,7 @@ func newLive(t testing.TB) *live {
 func buildServices(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"ipam", "tenancy", "servicelb"} {
+	for _, name := range []string{"ipam", "tenancy", "servicelb", "egress"} {
 		build := exec.Command("go", "build", "-C", "../../../../services/"+name, "-o", dir, "./cmd/damask-"+name)
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build damask-%s: %v\n%s", name, err, out)
@@ -94,6 +95,9 @@ func (l *live) startService(binaries, name, nats string) string {
 	if name == "servicelb" {
 		config["clusterIPs"], config["selectors"], config["tenancy"] = []string{"172.30.0.0/16"}, true, map[string]any{"servers": l.cluster.Tenancy}
 		config["loadBalancerIPs"] = []string{"198.51.100.0/24"}
+	}
+	if name == "egress" {
+		config["ipam"], config["tenancy"] = map[string]any{"servers": l.cluster.IPAM}, map[string]any{"servers": l.cluster.Tenancy}
 	}
 	text, err := yaml.Marshal(config)
 	if err != nil {
@@ -205,11 +209,11 @@ func (l *live) registerPod(node, namespace, name, ip string, pairs ...string) {
 	}
 }
 
-// file writes the cluster as the file that --config names.
-func (l *live) file() string {
+// file writes a cluster as the file that --config names.
+func (l *live) file(cluster Cluster) string {
 	l.t.Helper()
 	text, err := yaml.Marshal(clusterFile{
-		IPAM: l.cluster.IPAM, Tenancy: l.cluster.Tenancy, ServiceLB: l.cluster.ServiceLB, AgentPort: DefaultAgentPort, Agents: l.cluster.Agents, TLS: l.cluster.TLS,
+		IPAM: cluster.IPAM, Tenancy: cluster.Tenancy, ServiceLB: cluster.ServiceLB, Egress: cluster.Egress, AgentPort: DefaultAgentPort, Agents: cluster.Agents, TLS: cluster.TLS,
 	})
 	if err != nil {
 		l.t.Fatal(err)

@@ -21,7 +21,7 @@ func TestTheReferenceFileDocumentsEveryField(t *testing.T) {
 
 func TestAWrongFileSaysAllThatIsWrong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cluster.yaml")
-	text := "ipam: [somewhere]\nagentPort: 0\nagents: {node1: x}\nsurprise: 1\ntls: {certificate: a}\n"
+	text := "ipam: [somewhere]\nagentPort: 0\nagents: {node1: x}\nsurprise: 1\negress: [elsewhere]\ntls: {certificate: a}\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestAWrongFileSaysAllThatIsWrong(t *testing.T) {
 	if err == nil {
 		t.Fatal("it was accepted")
 	}
-	for _, part := range []string{":1: ipam[0]", "tenancy: at least one", "servicelb: at least one", ":2: agentPort", ":3: agents.node1", ":4: surprise", "tls.key", "tls.ca"} {
+	for _, part := range []string{":1: ipam[0]", "tenancy: at least one", "servicelb: at least one", ":2: agentPort", ":3: agents.node1", ":4: surprise", ":5: egress[0]", "tls.key", "tls.ca"} {
 		if !contains(err.Error(), part) {
 			t.Errorf("%q is missing in:\n%v", part, err)
 		}

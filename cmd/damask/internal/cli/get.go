@@ -3,7 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
@@ -15,8 +15,11 @@ type resource[T proto.Message] struct {
 	aliases []string
 	short   string
 	// fetch answers the objects; with a name only that one, or none.
-	fetch   func(ctx context.Context, s *session, name string) ([]T, error)
-	name    func(T) string
+	fetch func(ctx context.Context, s *session, name string) ([]T, error)
+	name  func(T) string
+	// fill adds what another service knows; nil: nothing. It is not an error that
+	// that one is away: the rest is shown, and what is missing said.
+	fill    func(ctx context.Context, s *session, items []T) error
 	columns []column[T]
 }
 
@@ -36,6 +39,7 @@ func (a *app) getCommand() *cobra.Command {
 		getResource(a, nodes(), f),
 		a.getServicesCommand(f),
 		a.getEndpointsCommand(f),
+		a.getEgressIPsCommand(f),
 	)
 	return get
 }
@@ -53,7 +57,7 @@ func getResource[T proto.Message](a *app, r resource[T], f *format) *cobra.Comma
 		Short:   r.short,
 		Args:    cobra.MaximumNArgs(1),
 		RunE: a.ask(func(ctx context.Context, s *session, command *cobra.Command, args []string) error {
-			return r.show(ctx, s, command.OutOrStdout(), *f, args)
+			return r.show(ctx, s, command, *f, args)
 		}),
 		ValidArgsFunction: a.complete(1, func(ctx context.Context, s *session) ([]string, error) {
 			return r.names(ctx, s)
@@ -61,7 +65,10 @@ func getResource[T proto.Message](a *app, r resource[T], f *format) *cobra.Comma
 	}
 }
 
-func (r resource[T]) show(ctx context.Context, s *session, out io.Writer, f format, args []string) error {
+// fillTime bounds the wait for what another service adds.
+const fillTime = 2 * time.Second
+
+func (r resource[T]) show(ctx context.Context, s *session, command *cobra.Command, f format, args []string) error {
 	name := ""
 	if len(args) > 0 {
 		name = args[0]
@@ -73,7 +80,14 @@ func (r resource[T]) show(ctx context.Context, s *session, out io.Writer, f form
 	if name != "" && len(items) == 0 {
 		return fmt.Errorf("there is no %s named %q", r.aliases[0], name)
 	}
-	return show(out, f, items, r.columns)
+	if r.fill != nil {
+		filling, cancel := context.WithTimeout(ctx, fillTime)
+		defer cancel()
+		if err := r.fill(filling, s, items); err != nil {
+			fmt.Fprintf(command.ErrOrStderr(), "damask: egress IPs are not shown: %v\n", explain(err))
+		}
+	}
+	return show(command.OutOrStdout(), f, items, r.columns)
 }
 
 func (r resource[T]) names(ctx context.Context, s *session) ([]string, error) {

@@ -74,6 +74,7 @@ func hostSubnets() resource[*ipamv1.HostSubnet] {
 			return only(all, name, subnet.GetName), err
 		},
 		name: subnet.GetName,
+		fill: fillHostSubnets,
 		columns: []column[subnet]{
 			{title: "NAME", cell: subnet.GetName},
 			{title: "HOST", cell: subnet.GetHost},

@@ -25,6 +25,7 @@ func netNamespaces() resource[*tenancyv1.NetNamespace] {
 			return s.netNamespaces(ctx, name)
 		},
 		name: namespace.GetName,
+		fill: fillNetNamespaces,
 		columns: []column[namespace]{
 			{title: "NAME", cell: namespace.GetName},
 			{title: "NETID", cell: func(n namespace) string { return strconv.FormatUint(uint64(n.GetNetid()), 10) }},

@@ -49,7 +49,7 @@ func TestTheLabOfTheFlagIsMeant(t *testing.T) {
 
 func TestServicesThatAreAwayAreSaidSoInOneSentence(t *testing.T) {
 	l := newLive(t)
-	l.cluster.IPAM, l.cluster.Tenancy, l.cluster.ServiceLB = []string{freeAddress(t)}, []string{freeAddress(t)}, []string{freeAddress(t)}
+	l.cluster.IPAM, l.cluster.Tenancy, l.cluster.ServiceLB, l.cluster.Egress = []string{freeAddress(t)}, []string{freeAddress(t)}, []string{freeAddress(t)}, []string{freeAddress(t)}
 	wantSilence := func(t *testing.T, err error, service string, address string) {
 		t.Helper()
 		var worded *refusal
@@ -62,10 +62,11 @@ func TestServicesThatAreAwayAreSaidSoInOneSentence(t *testing.T) {
 		"get hostsubnets": "ipam", "flows node1": "ipam", "delete hostsubnet node1": "ipam",
 		"get netnamespaces": "tenancy", "mode get": "tenancy", "pod-network isolate-projects shop": "tenancy",
 		"get services": "servicelb", "service create shop/web --port 80": "servicelb", "service idle shop/web": "servicelb",
+		"get egressips": "egress", "patch netnamespace shop -p {\"egressIPs\":[]}": "egress", "node drain-egress node1": "egress",
 	} {
 		t.Run(args, func(t *testing.T) {
 			_, err := runHere(labs{l.cluster}, append(strings.Fields(args), "--lab", "blue", "--timeout", "300ms")...)
-			wantSilence(t, err, service, map[string]string{"ipam": l.cluster.IPAM[0], "tenancy": l.cluster.Tenancy[0], "servicelb": l.cluster.ServiceLB[0]}[service])
+			wantSilence(t, err, service, map[string]string{"ipam": l.cluster.IPAM[0], "tenancy": l.cluster.Tenancy[0], "servicelb": l.cluster.ServiceLB[0], "egress": l.cluster.Egress[0]}[service])
 		})
 	}
 	t.Run("after five seconds when nothing else is said", func(t *testing.T) {

@@ -28,8 +28,10 @@ func execute(connect Connector, args []string) int {
 }
 
 // TestScripts runs each script of testdata against a cluster of its own. In a
-// script, damask is the command, $CLUSTER the file for --config, "pod" reports
-// a pod as an agent would, "lag" lets a node lag behind, and "off" ends an agent.
+// script, damask is the command, $CLUSTER the file for --config and $BARE the same
+// without egress, "pod" reports a pod as an agent would, "network" a node's network,
+// "gave-up" lets a node give up the egress IPs that it should, "lag" lets a node lag
+// behind, and "off" ends an agent.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -42,7 +44,10 @@ func TestScripts(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Files: []string{script},
 				Setup: func(env *testscript.Env) error {
-					env.Setenv("CLUSTER", l.file())
+					env.Setenv("CLUSTER", l.file(l.cluster))
+					bare := l.cluster
+					bare.Egress = nil
+					env.Setenv("BARE", l.file(bare))
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -51,6 +56,18 @@ func TestScripts(t *testing.T) {
 							ts.Fatalf("usage: pod NODE NAMESPACE NAME IP [LABEL=VALUE...]")
 						}
 						l.registerPod(args[0], args[1], args[2], args[3], args[4:]...)
+					},
+					"network": func(ts *testscript.TestScript, _ bool, args []string) {
+						if len(args) != 2 {
+							ts.Fatalf("usage: network NODE ADDRESS/BITS")
+						}
+						l.reportNetwork(args[0], args[1])
+					},
+					"gave-up": func(ts *testscript.TestScript, _ bool, args []string) {
+						if len(args) != 1 {
+							ts.Fatalf("usage: gave-up NODE")
+						}
+						l.obey(args[0])
 					},
 					"off": func(ts *testscript.TestScript, _ bool, args []string) {
 						if len(args) != 1 {

@@ -14,6 +14,7 @@ import (
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
@@ -39,6 +40,8 @@ type session struct {
 	pods       tenancyv1.PodRegistryServiceClient
 	services   servicelbv1.ServiceServiceClient
 	slices     servicelbv1.EndpointSliceServiceClient
+	egress     egressv1.EgressIPServiceClient
+	leaving    egressv1.EgressNodeServiceClient
 
 	opened []*grpc.ClientConn
 }
@@ -69,6 +72,11 @@ func (a *app) open(ctx context.Context) (*session, error) {
 		s.close()
 		return nil, err
 	}
+	egress, err := s.dialEgress()
+	if err != nil {
+		s.close()
+		return nil, err
+	}
 	s.networks = ipamv1.NewClusterNetworkServiceClient(ipam)
 	s.subnets = ipamv1.NewHostSubnetServiceClient(ipam)
 	s.namespaces = tenancyv1.NewNetNamespaceServiceClient(tenancy)
@@ -76,6 +84,8 @@ func (a *app) open(ctx context.Context) (*session, error) {
 	s.pods = tenancyv1.NewPodRegistryServiceClient(tenancy)
 	s.services = servicelbv1.NewServiceServiceClient(servicelb)
 	s.slices = servicelbv1.NewEndpointSliceServiceClient(servicelb)
+	s.egress = egressv1.NewEgressIPServiceClient(egress)
+	s.leaving = egressv1.NewEgressNodeServiceClient(egress)
 	return s, nil
 }
 

@@ -107,6 +107,8 @@ func (Connector) Lab(ctx context.Context, name string) (cli.Cluster, error) {
 			cluster.Tenancy = service.GetAddresses()
 		case "servicelb":
 			cluster.ServiceLB = service.GetAddresses()
+		case "egress":
+			cluster.Egress = service.GetAddresses()
 		}
 	}
 	for _, node := range state.GetNodes() {

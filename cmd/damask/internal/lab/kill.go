@@ -18,7 +18,7 @@ func (c *commands) killCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "kill NODE|SERVICE [PROCESS]",
 		Short: "Cut the power of a node, or send a signal to a process",
-		Long: "Without PROCESS: a power failure of the node, or the end of all replicas of a service (nats, ipam, tenancy, servicelb).\n" +
+		Long: "Without PROCESS: a power failure of the node, or the end of all replicas of a service (nats, ipam, tenancy, servicelb, egress).\n" +
 			"PROCESS is ovsdb-server, ovs-vswitchd or nodeagent on a node, and a replica such as ipam-1 of a service.\n" +
 			"What ended stays ended until `damask lab start`.",
 		Args: cobra.RangeArgs(1, 2),

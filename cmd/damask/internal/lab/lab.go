@@ -47,7 +47,7 @@ func AddCommands(root *cobra.Command) {
 	}
 	lab.PersistentFlags().StringVar(&c.name, "name", defaultName, "which lab")
 	_ = lab.RegisterFlagCompletionFunc("name", completeNames) // the flag was added above
-	lab.AddCommand(c.upCommand(), c.downCommand(), c.statusCommand(), c.podCommand(), c.nodeCommand(), c.outsideCommand(), c.killCommand(), c.startCommand())
+	lab.AddCommand(c.upCommand(), c.downCommand(), c.statusCommand(), c.podCommand(), c.nodeCommand(), c.outsideCommand(), c.killCommand(), c.startCommand(), c.unplugCommand(), c.plugCommand())
 	root.AddCommand(lab, supervisorCommand(), nodeCommand(), becomeCommand())
 }
 

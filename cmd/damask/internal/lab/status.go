@@ -61,6 +61,9 @@ func printStatus(out io.Writer, lab *labv1.Lab) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t\tpower is off\t\n", name, ip, subnet)
 			continue
 		}
+		if n.GetUnplugged() {
+			ip += " (unplugged)"
+		}
 		for _, p := range n.GetProcesses() {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", name, ip, subnet, p.GetName(), stateWords(p), pidWords(p.GetPid()))
 			name, ip, subnet = "", "", ""

@@ -208,7 +208,9 @@ type Node struct {
 	// Address of its agent's gRPC server, reachable from the control host.
 	AgentAddress string `protobuf:"bytes,7,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
 	// ovsdb-server, ovs-vswitchd and nodeagent, in the order of their start.
-	Processes     []*Process `protobuf:"bytes,8,rep,name=processes,proto3" json:"processes,omitempty"`
+	Processes []*Process `protobuf:"bytes,8,rep,name=processes,proto3" json:"processes,omitempty"`
+	// True while its cable to the underlay is unplugged.
+	Unplugged     bool `protobuf:"varint,9,opt,name=unplugged,proto3" json:"unplugged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,10 +301,17 @@ func (x *Node) GetProcesses() []*Process {
 	return nil
 }
 
+func (x *Node) GetUnplugged() bool {
+	if x != nil {
+		return x.Unplugged
+	}
+	return false
+}
+
 // Service is one control service of the lab.
 type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "nats", "ipam", "tenancy" or "servicelb".
+	// "nats", "ipam", "tenancy", "servicelb" or "egress".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Addresses of its replicas, HOST:PORT, reachable from the control host.
 	Addresses []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
@@ -1267,6 +1276,172 @@ func (x *StartResponse) GetDone() []string {
 	return nil
 }
 
+// UnplugRequest names a node.
+type UnplugRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node. Required.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnplugRequest) Reset() {
+	*x = UnplugRequest{}
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnplugRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnplugRequest) ProtoMessage() {}
+
+func (x *UnplugRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnplugRequest.ProtoReflect.Descriptor instead.
+func (*UnplugRequest) Descriptor() ([]byte, []int) {
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *UnplugRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// UnplugResponse says that the cable is out.
+type UnplugResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnplugResponse) Reset() {
+	*x = UnplugResponse{}
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnplugResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnplugResponse) ProtoMessage() {}
+
+func (x *UnplugResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnplugResponse.ProtoReflect.Descriptor instead.
+func (*UnplugResponse) Descriptor() ([]byte, []int) {
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{17}
+}
+
+// PlugRequest names a node.
+type PlugRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node. Required.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlugRequest) Reset() {
+	*x = PlugRequest{}
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlugRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlugRequest) ProtoMessage() {}
+
+func (x *PlugRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
+func (*PlugRequest) Descriptor() ([]byte, []int) {
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PlugRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// PlugResponse says that the cable is in.
+type PlugResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlugResponse) Reset() {
+	*x = PlugResponse{}
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlugResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlugResponse) ProtoMessage() {}
+
+func (x *PlugResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlugResponse.ProtoReflect.Descriptor instead.
+func (*PlugResponse) Descriptor() ([]byte, []int) {
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{19}
+}
+
 var File_damask_lab_v1_lab_service_proto protoreflect.FileDescriptor
 
 const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
@@ -1280,7 +1455,7 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n" +
 	"\x06starts\x18\x06 \x01(\rR\x06starts\x12\x10\n" +
-	"\x03log\x18\a \x01(\tR\x03log\"\xdd\x01\n" +
+	"\x03log\x18\a \x01(\tR\x03log\"\xfb\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ip\x18\x02 \x01(\tR\x02ip\x12\x16\n" +
@@ -1289,7 +1464,8 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\x03pid\x18\x05 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04disk\x18\x06 \x01(\tR\x04disk\x12#\n" +
 	"\ragent_address\x18\a \x01(\tR\fagentAddress\x124\n" +
-	"\tprocesses\x18\b \x03(\v2\x16.damask.lab.v1.ProcessR\tprocesses\"q\n" +
+	"\tprocesses\x18\b \x03(\v2\x16.damask.lab.v1.ProcessR\tprocesses\x12\x1c\n" +
+	"\tunplugged\x18\t \x01(\bR\tunplugged\"q\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x124\n" +
@@ -1363,20 +1539,28 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\tR\aprocess\"#\n" +
 	"\rStartResponse\x12\x12\n" +
-	"\x04done\x18\x01 \x03(\tR\x04done*\x9b\x01\n" +
+	"\x04done\x18\x01 \x03(\tR\x04done\"#\n" +
+	"\rUnplugRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x10\n" +
+	"\x0eUnplugResponse\"!\n" +
+	"\vPlugRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x0e\n" +
+	"\fPlugResponse*\x9b\x01\n" +
 	"\fProcessState\x12\x1d\n" +
 	"\x19PROCESS_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PROCESS_STATE_NOT_STARTED\x10\x01\x12\x19\n" +
 	"\x15PROCESS_STATE_RUNNING\x10\x02\x12\x18\n" +
 	"\x14PROCESS_STATE_EXITED\x10\x03\x12\x18\n" +
-	"\x14PROCESS_STATE_KILLED\x10\x042\x97\x03\n" +
+	"\x14PROCESS_STATE_KILLED\x10\x042\xaf\x04\n" +
 	"\n" +
 	"LabService\x12M\n" +
 	"\x06GetLab\x12\x1c.damask.lab.v1.GetLabRequest\x1a\x1d.damask.lab.v1.GetLabResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12M\n" +
 	"\x06AddPod\x12\x1c.damask.lab.v1.AddPodRequest\x1a\x1d.damask.lab.v1.AddPodResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12V\n" +
 	"\tDeletePod\x12\x1f.damask.lab.v1.DeletePodRequest\x1a .damask.lab.v1.DeletePodResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12G\n" +
 	"\x04Kill\x12\x1a.damask.lab.v1.KillRequest\x1a\x1b.damask.lab.v1.KillResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12J\n" +
-	"\x05Start\x12\x1b.damask.lab.v1.StartRequest\x1a\x1c.damask.lab.v1.StartResponse\"\x06\xaa\xbb\x18\x02\x18\x01B8Z6github.com/damask-sdn/damask/proto/damask/lab/v1;labv1b\x06proto3"
+	"\x05Start\x12\x1b.damask.lab.v1.StartRequest\x1a\x1c.damask.lab.v1.StartResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12M\n" +
+	"\x06Unplug\x12\x1c.damask.lab.v1.UnplugRequest\x1a\x1d.damask.lab.v1.UnplugResponse\"\x06\xaa\xbb\x18\x02\x18\x01\x12G\n" +
+	"\x04Plug\x12\x1a.damask.lab.v1.PlugRequest\x1a\x1b.damask.lab.v1.PlugResponse\"\x06\xaa\xbb\x18\x02\x18\x01B8Z6github.com/damask-sdn/damask/proto/damask/lab/v1;labv1b\x06proto3"
 
 var (
 	file_damask_lab_v1_lab_service_proto_rawDescOnce sync.Once
@@ -1391,7 +1575,7 @@ func file_damask_lab_v1_lab_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_lab_v1_lab_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(ProcessState)(0),             // 0: damask.lab.v1.ProcessState
 	(*Process)(nil),               // 1: damask.lab.v1.Process
@@ -1410,37 +1594,45 @@ var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(*KillResponse)(nil),          // 14: damask.lab.v1.KillResponse
 	(*StartRequest)(nil),          // 15: damask.lab.v1.StartRequest
 	(*StartResponse)(nil),         // 16: damask.lab.v1.StartResponse
-	nil,                           // 17: damask.lab.v1.Pod.LabelsEntry
-	nil,                           // 18: damask.lab.v1.AddPodRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*UnplugRequest)(nil),         // 17: damask.lab.v1.UnplugRequest
+	(*UnplugResponse)(nil),        // 18: damask.lab.v1.UnplugResponse
+	(*PlugRequest)(nil),           // 19: damask.lab.v1.PlugRequest
+	(*PlugResponse)(nil),          // 20: damask.lab.v1.PlugResponse
+	nil,                           // 21: damask.lab.v1.Pod.LabelsEntry
+	nil,                           // 22: damask.lab.v1.AddPodRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_damask_lab_v1_lab_service_proto_depIdxs = []int32{
 	0,  // 0: damask.lab.v1.Process.state:type_name -> damask.lab.v1.ProcessState
-	19, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	23, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: damask.lab.v1.Node.processes:type_name -> damask.lab.v1.Process
 	1,  // 3: damask.lab.v1.Service.processes:type_name -> damask.lab.v1.Process
-	17, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
-	19, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
+	21, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
+	23, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
 	5,  // 6: damask.lab.v1.Lab.control:type_name -> damask.lab.v1.Host
 	5,  // 7: damask.lab.v1.Lab.outside:type_name -> damask.lab.v1.Host
 	3,  // 8: damask.lab.v1.Lab.services:type_name -> damask.lab.v1.Service
 	2,  // 9: damask.lab.v1.Lab.nodes:type_name -> damask.lab.v1.Node
 	4,  // 10: damask.lab.v1.Lab.pods:type_name -> damask.lab.v1.Pod
 	6,  // 11: damask.lab.v1.GetLabResponse.lab:type_name -> damask.lab.v1.Lab
-	18, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
+	22, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
 	4,  // 13: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
 	7,  // 14: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
 	9,  // 15: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
 	11, // 16: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
 	13, // 17: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
 	15, // 18: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
-	8,  // 19: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
-	10, // 20: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
-	12, // 21: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
-	14, // 22: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
-	16, // 23: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
+	17, // 19: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
+	19, // 20: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
+	8,  // 21: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
+	10, // 22: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
+	12, // 23: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
+	14, // 24: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
+	16, // 25: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
+	18, // 26: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
+	20, // 27: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1457,7 +1649,7 @@ func file_damask_lab_v1_lab_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_lab_v1_lab_service_proto_rawDesc), len(file_damask_lab_v1_lab_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

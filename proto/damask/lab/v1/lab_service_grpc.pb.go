@@ -28,6 +28,8 @@ const (
 	LabService_DeletePod_FullMethodName = "/damask.lab.v1.LabService/DeletePod"
 	LabService_Kill_FullMethodName      = "/damask.lab.v1.LabService/Kill"
 	LabService_Start_FullMethodName     = "/damask.lab.v1.LabService/Start"
+	LabService_Unplug_FullMethodName    = "/damask.lab.v1.LabService/Unplug"
+	LabService_Plug_FullMethodName      = "/damask.lab.v1.LabService/Plug"
 )
 
 // LabServiceClient is the client API for LabService service.
@@ -57,6 +59,13 @@ type LabServiceClient interface {
 	// node with all its processes and its former pods, in new sandboxes. Idempotent.
 	// It answers when what was started is ready.
 	Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (*StartResponse, error)
+	// Unplug pulls the cable of a node out of the underlay: the node loses its
+	// carrier and reaches nobody, and everything on it goes on. Idempotent.
+	// FAILED_PRECONDITION when the node is off.
+	Unplug(ctx context.Context, in *UnplugRequest, opts ...grpc.CallOption) (*UnplugResponse, error)
+	// Plug puts the cable of a node in again. So does Start of a node that was off.
+	// Idempotent. FAILED_PRECONDITION when the node is off.
+	Plug(ctx context.Context, in *PlugRequest, opts ...grpc.CallOption) (*PlugResponse, error)
 }
 
 type labServiceClient struct {
@@ -117,6 +126,26 @@ func (c *labServiceClient) Start(ctx context.Context, in *StartRequest, opts ...
 	return out, nil
 }
 
+func (c *labServiceClient) Unplug(ctx context.Context, in *UnplugRequest, opts ...grpc.CallOption) (*UnplugResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnplugResponse)
+	err := c.cc.Invoke(ctx, LabService_Unplug_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *labServiceClient) Plug(ctx context.Context, in *PlugRequest, opts ...grpc.CallOption) (*PlugResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlugResponse)
+	err := c.cc.Invoke(ctx, LabService_Plug_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LabServiceServer is the server API for LabService service.
 // All implementations must embed UnimplementedLabServiceServer
 // for forward compatibility.
@@ -144,6 +173,13 @@ type LabServiceServer interface {
 	// node with all its processes and its former pods, in new sandboxes. Idempotent.
 	// It answers when what was started is ready.
 	Start(context.Context, *StartRequest) (*StartResponse, error)
+	// Unplug pulls the cable of a node out of the underlay: the node loses its
+	// carrier and reaches nobody, and everything on it goes on. Idempotent.
+	// FAILED_PRECONDITION when the node is off.
+	Unplug(context.Context, *UnplugRequest) (*UnplugResponse, error)
+	// Plug puts the cable of a node in again. So does Start of a node that was off.
+	// Idempotent. FAILED_PRECONDITION when the node is off.
+	Plug(context.Context, *PlugRequest) (*PlugResponse, error)
 	mustEmbedUnimplementedLabServiceServer()
 }
 
@@ -168,6 +204,12 @@ func (UnimplementedLabServiceServer) Kill(context.Context, *KillRequest) (*KillR
 }
 func (UnimplementedLabServiceServer) Start(context.Context, *StartRequest) (*StartResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Start not implemented")
+}
+func (UnimplementedLabServiceServer) Unplug(context.Context, *UnplugRequest) (*UnplugResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unplug not implemented")
+}
+func (UnimplementedLabServiceServer) Plug(context.Context, *PlugRequest) (*PlugResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Plug not implemented")
 }
 func (UnimplementedLabServiceServer) mustEmbedUnimplementedLabServiceServer() {}
 func (UnimplementedLabServiceServer) testEmbeddedByValue()                    {}
@@ -280,6 +322,42 @@ func _LabService_Start_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LabService_Unplug_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnplugRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LabServiceServer).Unplug(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LabService_Unplug_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LabServiceServer).Unplug(ctx, req.(*UnplugRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LabService_Plug_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlugRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LabServiceServer).Plug(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LabService_Plug_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LabServiceServer).Plug(ctx, req.(*PlugRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // LabService_ServiceDesc is the grpc.ServiceDesc for LabService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -306,6 +384,14 @@ var LabService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Start",
 			Handler:    _LabService_Start_Handler,
+		},
+		{
+			MethodName: "Unplug",
+			Handler:    _LabService_Unplug_Handler,
+		},
+		{
+			MethodName: "Plug",
+			Handler:    _LabService_Plug_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

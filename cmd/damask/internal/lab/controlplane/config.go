@@ -45,6 +45,13 @@ func servicelbConfig(config Config, p *Plane, replica int, files identity.Files)
 			List([]string{config.Topology.LoadBalancerIPs.String()}), List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses))
 }
 
+// egressConfig is the configuration of one replica of egress: ipam knows the nodes,
+// and tenancy the VNIDs and pods.
+func egressConfig(config Config, p *Plane, replica int, files identity.Files) string {
+	return serviceConfig(egressPort)(config, p, replica, files) +
+		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\n", List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses))
+}
+
 // serviceConfig is the configuration of one replica of a control service.
 func serviceConfig(port int) func(Config, *Plane, int, identity.Files) string {
 	return func(config Config, p *Plane, replica int, files identity.Files) string {

@@ -1,8 +1,8 @@
 // Package controlplane runs the control services of a lab.
 //
 // It owns the control host (a network namespace on the underlay with an address a
-// replica), and the processes on it: NATS, ipam, tenancy and servicelb, each a real process
-// with its own certificate and configuration file. It promises that Start returns
+// replica), and the processes on it: NATS, ipam, tenancy, servicelb and egress, each a real
+// process with its own certificate and configuration file. It promises that Start returns
 // when what it started serves. It must not know what the services keep.
 package controlplane
 
@@ -40,6 +40,7 @@ const (
 	ipamPort      = 9441
 	tenancyPort   = 9442
 	servicelbPort = 9443
+	egressPort    = 9444
 	// metricsOffset is between a service's gRPC port and that of its metrics.
 	metricsOffset = 100
 	// natsMetricsPort is free beside the services' 954x.
@@ -55,7 +56,7 @@ const startTimeout = 90 * time.Second
 
 // Service is one control service.
 type Service struct {
-	// Name is "nats", "ipam", "tenancy" or "servicelb".
+	// Name is "nats", "ipam", "tenancy", "servicelb" or "egress".
 	Name string
 	// Addresses are those of its replicas.
 	Addresses []string
@@ -70,7 +71,7 @@ type Service struct {
 
 // Plane is the control plane of one lab.
 type Plane struct {
-	// Services are nats, ipam, tenancy and servicelb, in the order of their start.
+	// Services are nats, ipam, tenancy, servicelb and egress, in the order of their start.
 	Services []*Service
 	// Operator reaches the services.
 	Operator *operator.Operator
@@ -107,6 +108,7 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 		{"ipam", replicas.IPAM, ipamPort, ipamPort + metricsOffset, serviceConfig(ipamPort)},
 		{"tenancy", replicas.Tenancy, tenancyPort, tenancyPort + metricsOffset, tenancyConfig},
 		{"servicelb", replicas.ServiceLB, servicelbPort, servicelbPort + metricsOffset, servicelbConfig},
+		{"egress", replicas.Egress, egressPort, egressPort + metricsOffset, egressConfig},
 	} {
 		id, err := identity.Service(s.name)
 		if err != nil {
@@ -133,6 +135,7 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 	var err error
 	p.Operator, err = operator.New(config.Operator, enter.NetPath(Host), operator.Services{
 		IPAM: p.Service("ipam").Addresses, Tenancy: p.Service("tenancy").Addresses, ServiceLB: p.Service("servicelb").Addresses,
+		Egress: p.Service("egress").Addresses,
 	})
 	return p, err
 }

@@ -60,8 +60,9 @@ type Machine struct {
 	reaper  *process.Reaper
 	network *underlay.Network
 
-	mu   sync.Mutex
-	init *process.Child
+	mu        sync.Mutex
+	init      *process.Child
+	unplugged bool
 }
 
 // New describes a machine that is off.
@@ -160,7 +161,7 @@ func (m *Machine) PowerOn(ctx context.Context) error {
 		return err
 	}
 	m.mu.Lock()
-	m.init = child
+	m.init, m.unplugged = child, false
 	m.mu.Unlock()
 	go m.watch(child)
 	return nil
@@ -203,6 +204,28 @@ func (m *Machine) Cut(daemons ...*process.Daemon) error {
 	defer m.mu.Unlock()
 	m.init = nil
 	return nil
+}
+
+// SetPlugged puts the cable in, or pulls it out. ErrOff while the machine is off, which
+// has the cable in when it is on again.
+func (m *Machine) SetPlugged(plugged bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.init == nil {
+		return ErrOff
+	}
+	if err := m.network.SetPlugged(m.config.Plug, plugged); err != nil {
+		return err
+	}
+	m.unplugged = !plugged
+	return nil
+}
+
+// Unplugged tells whether the cable is out.
+func (m *Machine) Unplugged() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.init != nil && m.unplugged
 }
 
 // Run runs a program on the machine and returns its output.

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -91,6 +92,17 @@ func TestMachinesReachOneAnotherOverTheirSwitchesAndSurviveAPowerFailure(t *test
 	}
 	run(t, one, "ovs-appctl", "version")
 
+	if err := one.SetPlugged(false); err != nil || !one.Unplugged() {
+		t.Fatalf("pull the cable: %v, unplugged %t", err, one.Unplugged())
+	}
+	if _, err := two.Run(t.Context(), "ping", "-c1", "-W1", "192.168.108.11"); err == nil {
+		t.Error("it is reached without its cable")
+	}
+	if err := one.SetPlugged(true); err != nil || one.Unplugged() {
+		t.Fatalf("put the cable in: %v, unplugged %t", err, one.Unplugged())
+	}
+	run(t, two, "ping", "-c1", "-w5", "192.168.108.11")
+
 	id, err := one.ID()
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +119,9 @@ func TestMachinesReachOneAnotherOverTheirSwitchesAndSurviveAPowerFailure(t *test
 		if got := d.Snapshot(); got.State != process.Killed || got.Ending != "signal: killed" {
 			t.Errorf("%s: got %+v, want killed", d.Name, got)
 		}
+	}
+	if err := one.SetPlugged(false); !errors.Is(err, ErrOff) || one.Unplugged() {
+		t.Errorf("the cable of a machine that is off: %v, unplugged %t", err, one.Unplugged())
 	}
 	boot(t, one)
 	if got := run(t, one, "ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:note"); got != "kept" {

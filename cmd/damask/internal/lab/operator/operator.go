@@ -49,13 +49,13 @@ type Operator struct {
 	dial   func(ctx context.Context, address string) (net.Conn, error)
 	opened []*grpc.ClientConn
 
-	ipam, tenancy, servicelb *grpc.ClientConn
+	ipam, tenancy, servicelb, egress *grpc.ClientConn
 }
 
 // Services are the addresses of the services' replicas.
 type Services struct {
-	// IPAM, Tenancy and ServiceLB are each service's, "HOST:PORT".
-	IPAM, Tenancy, ServiceLB []string
+	// IPAM, Tenancy, ServiceLB and Egress are each service's, "HOST:PORT".
+	IPAM, Tenancy, ServiceLB, Egress []string
 }
 
 // New prepares connections to the services from inside the network namespace at
@@ -70,6 +70,7 @@ func New(source *identity.Source, path string, services Services) (*Operator, er
 		{&o.ipam, services.IPAM, accessv1.Role_ROLE_IPAM},
 		{&o.tenancy, services.Tenancy, accessv1.Role_ROLE_TENANCY},
 		{&o.servicelb, services.ServiceLB, accessv1.Role_ROLE_SERVICELB},
+		{&o.egress, services.Egress, accessv1.Role_ROLE_EGRESS},
 	} {
 		conn, err := o.connect(s.addresses, s.role)
 		if err != nil {

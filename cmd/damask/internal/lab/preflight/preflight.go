@@ -30,7 +30,7 @@ func programs() []program {
 
 // damask are the programs of this project that a lab starts.
 func damask() []string {
-	return []string{"damask-nats", "damask-ipam", "damask-tenancy", "damask-servicelb", "damask-nodeagent", "damask-cni"}
+	return []string{"damask-nats", "damask-ipam", "damask-tenancy", "damask-servicelb", "damask-egress", "damask-nodeagent", "damask-cni"}
 }
 
 // Root is the error for a caller that is not root.

@@ -35,7 +35,7 @@ func TestEverythingThatIsMissingIsNamedInOneSentence(t *testing.T) {
 	install("ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "iptables")
 	check("not installed, or not in PATH: nft (")
 	install("nft")
-	check("not built: damask-nats, damask-ipam, damask-tenancy, damask-servicelb, damask-nodeagent, damask-cni should be in " + dir)
+	check("not built: damask-nats, damask-ipam, damask-tenancy, damask-servicelb, damask-egress, damask-nodeagent, damask-cni should be in " + dir)
 	install(damask()...)
 	if err := Check(dir); err != nil {
 		t.Errorf("with everything in place: %v", err)

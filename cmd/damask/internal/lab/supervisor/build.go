@@ -68,7 +68,7 @@ func plural(n int, what string) string {
 
 func (s *Supervisor) counts() string {
 	r := s.topology.Replicas
-	return fmt.Sprintf("%d nats, %d ipam, %d tenancy, %d servicelb", r.NATS, r.IPAM, r.Tenancy, r.ServiceLB)
+	return fmt.Sprintf("%d nats, %d ipam, %d tenancy, %d servicelb, %d egress", r.NATS, r.IPAM, r.Tenancy, r.ServiceLB, r.Egress)
 }
 
 func (s *Supervisor) layUnderlay(context.Context) error {
@@ -171,7 +171,30 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 			return fmt.Errorf("enable multicast for namespace %s: %w", namespace.Name, err)
 		}
 	}
-	return s.describeServices(ctx)
+	if err := s.describeServices(ctx); err != nil {
+		return err
+	}
+	return s.describeEgress(ctx)
+}
+
+// describeEgress writes down by which addresses namespaces leave, and which nodes may
+// host them. Where they are hosted is decided when the nodes are there.
+func (s *Supervisor) describeEgress(ctx context.Context) error {
+	for i := range s.topology.Namespaces {
+		if wish := s.topology.Namespaces[i].Egress(); wish != nil {
+			if err := s.plane.Operator.SetNetNamespaceEgress(ctx, wish); err != nil {
+				return fmt.Errorf("egress IPs of namespace %s: %w", wish.GetNamespace(), err)
+			}
+		}
+	}
+	for i := range s.topology.Nodes {
+		if offer := s.topology.Nodes[i].Egress(); offer != nil {
+			if err := s.plane.Operator.SetHostSubnetEgress(ctx, offer); err != nil {
+				return fmt.Errorf("egress IPs of node %s: %w", offer.GetNode(), err)
+			}
+		}
+	}
+	return nil
 }
 
 // describeServices writes services and slices down. Those that wish for an address

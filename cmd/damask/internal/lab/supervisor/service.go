@@ -40,7 +40,7 @@ func refusal(err error) error {
 		return nil
 	case errors.Is(err, pod.ErrExists):
 		return status.Error(codes.AlreadyExists, err.Error())
-	case errors.Is(err, pod.ErrNotFound), errors.Is(err, errNoTarget), errors.Is(err, node.ErrNoProcess):
+	case errors.Is(err, pod.ErrNotFound), errors.Is(err, errNoTarget), errors.Is(err, errNoNode), errors.Is(err, node.ErrNoProcess):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, pod.ErrBusy), errors.Is(err, machine.ErrOff), errors.Is(err, errNotRunning):
 		return status.Error(codes.FailedPrecondition, err.Error())
@@ -50,6 +50,7 @@ func refusal(err error) error {
 
 var (
 	errNoTarget   = errors.New("the lab has no such node or service")
+	errNoNode     = errors.New("the lab has no such node")
 	errNotRunning = errors.New("it does not run")
 )
 

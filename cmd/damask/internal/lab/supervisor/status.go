@@ -39,7 +39,7 @@ func (s *service) GetLab(context.Context, *labv1.GetLabRequest) (*labv1.GetLabRe
 	for _, n := range l.nodes {
 		pid := n.Machine.PID()
 		lab.Nodes = append(lab.Nodes, &labv1.Node{
-			Name: n.Name(), Ip: n.IP().String(), Subnet: subnets[n.Name()], Powered: pid != 0, Pid: uint32(pid),
+			Name: n.Name(), Ip: n.IP().String(), Subnet: subnets[n.Name()], Powered: pid != 0, Pid: uint32(pid), Unplugged: n.Machine.Unplugged(),
 			Disk: n.Machine.Disk(), AgentAddress: n.AgentAddress(), Processes: processes(n.Daemons()),
 		})
 	}

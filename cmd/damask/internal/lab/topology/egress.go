@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/syntax"
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 )
 
 // The limits of egress for one namespace and for one node.
@@ -140,4 +141,32 @@ func (c *checker) egressIP(path string, ip netip.Addr) {
 			c.Addf(path, "%s belongs to %s", ip, other)
 		}
 	}
+}
+
+// Egress is what the namespace wants as egress is told it; nil when it wants nothing.
+func (n *Namespace) Egress() *egressv1.NetNamespaceEgress {
+	if len(n.EgressIPs)+len(n.PodEgress) == 0 {
+		return nil
+	}
+	wish := &egressv1.NetNamespaceEgress{Namespace: n.Name, EgressIps: texts(n.EgressIPs)}
+	for _, p := range n.PodEgress {
+		wish.Pods = append(wish.Pods, &egressv1.PodEgress{Name: p.Name, PodSelector: p.PodSelector, EgressIps: texts(p.EgressIPs)})
+	}
+	return wish
+}
+
+// Egress is what the node may host as egress is told it; nil when it hosts nothing.
+func (n *Node) Egress() *egressv1.HostSubnetEgress {
+	if len(n.EgressIPs)+len(n.EgressCIDRs) == 0 && n.EgressCapacity == nil {
+		return nil
+	}
+	return &egressv1.HostSubnetEgress{Node: n.Name, EgressIps: texts(n.EgressIPs), EgressCidrs: texts(n.EgressCIDRs), Capacity: n.EgressCapacity}
+}
+
+func texts[T fmt.Stringer](list []T) []string {
+	all := make([]string, len(list))
+	for i, item := range list {
+		all[i] = item.String()
+	}
+	return all
 }

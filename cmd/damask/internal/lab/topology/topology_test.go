@@ -4,6 +4,10 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 )
 
 func parse(t *testing.T, text string) *Topology {
@@ -97,6 +101,18 @@ func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 		"a reserved port":         {node + "pods: [{namespace: a, name: b, node: n1, ofport: 2}]\n", "pods[0].ofport: 2: from 3 to 65279"},
 		"a port twice":            {node + "pods: [{namespace: a, name: b, node: n1, ofport: 3}, {namespace: a, name: c, node: n1, ofport: 3}]\n", "port 3 of node n1 belongs to pod a/b already"},
 		"GRE with a port":         {node + "tunnel: {type: gre, port: 5}\n", "tunnel.port: GRE has no ports"},
+		"egress in subnet mode":   {node + "mode: subnet\nnamespaces: [{name: a, egressIPs: [192.168.108.200]}]\n", "topology.yaml:3: namespaces[0].egressIPs: in subnet mode nobody can tell whose packet leaves"},
+		"an egress IP elsewhere":  {node + "namespaces: [{name: a, egressIPs: [192.0.2.1]}]\n", "topology.yaml:2: namespaces[0].egressIPs[0]: 192.0.2.1 is not an address of the underlay 192.168.108.0/24"},
+		"a node's address as one": {node + "namespaces: [{name: a, egressIPs: [192.168.108.11]}]\n", "namespaces[0].egressIPs[0]: 192.168.108.11 belongs to node n1"},
+		"a broadcast as one":      {node + "namespaces: [{name: a, egressIPs: [192.168.108.255]}]\n", "is the network or the broadcast address of"},
+		"an egress IP of IPv6":    {node + "namespaces: [{name: a, egressIPs: [\"fd00::1\"]}]\n", "fd00::1 is not IPv4"},
+		"an egress IP twice":      {node + "namespaces: [{name: a, egressIPs: [192.168.108.200]}, {name: b, podEgress: [{name: c, podSelector: {d: e}, egressIPs: [192.168.108.200]}]}]\n", "namespaces[1].podEgress[0].egressIPs[0]: 192.168.108.200 belongs to namespace a already"},
+		"a selection of all":      {node + "namespaces: [{name: a, podEgress: [{name: b, egressIPs: [192.168.108.200]}]}]\n", "namespaces[0].podEgress[0].podSelector: required"},
+		"a selection's bad name":  {node + "namespaces: [{name: a, podEgress: [{name: default, podSelector: {d: e}, egressIPs: [192.168.108.200]}]}]\n", `namespaces[0].podEgress[0].name: "default" means the pods that no other selection takes`},
+		"a selection to nowhere":  {node + "namespaces: [{name: a, podEgress: [{name: b, podSelector: {d: e}}]}]\n", "namespaces[0].podEgress[0].egressIPs: required"},
+		"a host's IP twice":       {"nodes: [{name: n1, egressIPs: [192.168.108.200, 192.168.108.200]}]\n", "topology.yaml:1: nodes[0].egressIPs[1]: 192.168.108.200 comes twice"},
+		"a range elsewhere":       {"nodes: [{name: n1, egressCIDRs: [192.0.2.0/24]}]\n", "nodes[0].egressCIDRs[0]: 192.0.2.0/24 has no address of the underlay"},
+		"a range with host bits":  {"nodes: [{name: n1, egressCIDRs: [192.168.108.193/27]}]\n", "did you mean 192.168.108.192/27?"},
 		"an underlay too small":   {"underlay: 10.0.0.0/29\nnodes: [{name: a, ip: 10.0.0.1}, {name: b, ip: 10.0.0.2}, {name: c, ip: 10.0.0.3}, {name: d, ip: 10.0.0.4}]\nreplicas: {ipam: 2}\n", "topology.yaml:1: underlay: 10.0.0.0/29 is too small"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,6 +128,32 @@ func TestAllProblemsAreNamedAtOnce(t *testing.T) {
 	_, err := Parse("t", []byte("mode: x\nnodes:\n  - {name: N1}\n  - {name: n2, ip: 192.168.108.2, colour: red}\n"))
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("got %v, want three problems", err)
+	}
+}
+
+func TestEgressIPsAreGivenToNobodyElse(t *testing.T) {
+	got := parse(t, `
+nodes: [{name: n1, egressIPs: [192.168.108.11], egressCIDRs: [192.168.108.128/25], egressCapacity: 4}, {name: n2}]
+namespaces:
+- name: red
+  egressIPs: [192.168.108.12, 192.168.108.1]
+  podEgress: [{name: web, podSelector: {app: web}, egressIPs: [192.168.108.254]}]
+`)
+	if a, b := got.Nodes[0].IP.String(), got.Nodes[1].IP.String(); a != "192.168.108.13" || b != "192.168.108.14" {
+		t.Errorf("the nodes have %s and %s", a, b)
+	}
+	if outside, control := got.Outside[0].IP.String(), got.Control[0].String(); outside != "192.168.108.2" || control != "192.168.108.253" {
+		t.Errorf("the host outside has %s, the control host %s", outside, control)
+	}
+	want := &egressv1.NetNamespaceEgress{Namespace: "red", EgressIps: []string{"192.168.108.12", "192.168.108.1"}, Pods: []*egressv1.PodEgress{
+		{Name: "web", PodSelector: map[string]string{"app": "web"}, EgressIps: []string{"192.168.108.254"}},
+	}}
+	if wish := got.Namespaces[0].Egress(); !proto.Equal(wish, want) {
+		t.Errorf("the namespace wants %v, want %v", wish, want)
+	}
+	offer := got.Nodes[0].Egress()
+	if offer.GetNode() != "n1" || offer.GetEgressCidrs()[0] != "192.168.108.128/25" || offer.GetCapacity() != 4 || got.Nodes[1].Egress() != nil {
+		t.Errorf("the nodes offer %v and %v", offer, got.Nodes[1].Egress())
 	}
 }
 
@@ -139,6 +181,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("underlay: 0.0.0.0/8\nnodes: [{name: a, ip: 0.0.0.1}]\noutside: [{name: b, ip: 0.0.0.2}]"))
 	f.Add([]byte("nodes: [{name: a}]\nservices: [{namespace: a, name: b, clusterIP: 172.30.0.1, ports: [{port: 80, targetPort: 8080}]}]"))
 	f.Add([]byte("nodes: [{name: a}]\npods: [{namespace: a, name: b, node: a, ports: [{name: http, containerPort: 80, protocol: SCTP}]}]"))
+	f.Add([]byte("nodes: [{name: a, egressIPs: [192.168.108.200], egressCIDRs: [192.168.108.0/25], egressCapacity: 3}]\nnamespaces: [{name: b, egressIPs: [192.168.108.1], podEgress: [{name: c, podSelector: {d: e}, egressIPs: [192.168.108.2]}]}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		topology, err := Parse("fuzz", text)
 		if err != nil {
@@ -159,6 +202,11 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, addr := range topology.Control {
 			claim(addr)
+		}
+		for ip := range topology.egressIPs() {
+			if owners[ip] || !topology.Underlay.Contains(ip) {
+				t.Errorf("egress IP %s is somebody's or is not of the underlay %s", ip, topology.Underlay)
+			}
 		}
 	})
 }

@@ -98,6 +98,23 @@ func (n *Network) Plug(path, name string, addr netip.Addr) error {
 	return TransmitOffloadOff(path, Interface)
 }
 
+// SetPlugged pulls the cable with that name out of the bridge's socket, or puts it in
+// again: the machine sees its carrier go and come.
+func (n *Network) SetPlugged(name string, plugged bool) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find the cable %s: %w", name, err)
+	}
+	set := netlink.LinkSetDown
+	if plugged {
+		set = netlink.LinkSetUp
+	}
+	if err := set(link); err != nil {
+		return fmt.Errorf("plug or unplug the cable %s: %w", name, err)
+	}
+	return nil
+}
+
 // Configure gives an interface of a namespace its addresses on the underlay and,
 // when gateway is valid, the default route.
 func (n *Network) Configure(path, device string, addrs []netip.Addr, gateway netip.Addr) error {

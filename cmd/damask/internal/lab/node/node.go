@@ -91,9 +91,9 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 	text := fmt.Sprintf("node: %s\nhostIP: %s\nnodeUID: %q\nrequestedSubnets: %s\ndatapath: %s\nlisten: %s\nmetrics: %s\n",
 		config.Name, config.IP, id, controlplane.List(subnets), config.Datapath, n.address(agentPort), n.address(metricsPort)) +
 		controlplane.TLSBlock(config.Identity) +
-		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\nservicelb: {servers: %s}\nnats: {servers: %s}\n",
+		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\nservicelb: {servers: %s}\negress: {servers: %s}\nnats: {servers: %s}\n",
 			controlplane.List(plane.Service("ipam").Addresses), controlplane.List(plane.Service("tenancy").Addresses),
-			controlplane.List(plane.Service("servicelb").Addresses), controlplane.List(plane.NATSURLs())) +
+			controlplane.List(plane.Service("servicelb").Addresses), controlplane.List(plane.Service("egress").Addresses), controlplane.List(plane.NATSURLs())) +
 		fmt.Sprintf("services: {engine: %s, zone: %q}\n", config.ServiceEngine, config.Zone) +
 		"ovs: {database: \"unix:/run/openvswitch/db.sock\", runDir: /run/openvswitch}\ncniSocket: " + cniSocket + "\n" +
 		fmt.Sprintf("stateDir: %s\n", m.Disk("damask"))

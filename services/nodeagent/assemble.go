@@ -16,6 +16,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
+	"github.com/damask-sdn/damask/services/nodeagent/hostport"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
@@ -39,6 +40,7 @@ type machine struct {
 	datapath string
 	links    *link.Links
 	rules    *masquerade.Rules
+	ports    *hostport.Rules
 	leases   *lease.Store
 }
 
@@ -53,6 +55,9 @@ func (a *agent) open(ctx context.Context, cfg Config, br *bridge.Bridge) (m mach
 	}
 	a.onClose(func() { _ = m.links.Close() })
 	if m.rules, err = masquerade.New(); err != nil {
+		return m, err
+	}
+	if m.ports, err = hostport.New(hostport.DefaultProgram); err != nil {
 		return m, err
 	}
 	if m.leases, err = lease.Open(filepath.Join(cfg.StateDir, "leases")); err != nil {
@@ -70,8 +75,9 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
 	}, log.Named("flowsync"))
 	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
+	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
 	p := &pods{
-		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, log: log.Named("pods"),
+		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, hostPorts: ports, log: log.Named("pods"),
 		count: map[string]int{}, waiting: map[string]bool{},
 	}
 	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(c.tenancy), p.registered, log.Named("report"))
@@ -79,7 +85,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.register = newRegistration(ipamv1.NewHostSubnetServiceClient(c.ipam), cfg, log.Named("register"))
 	a.register.registered = a.reporter.Again
 	a.plumbing = &plumbing{
-		state: state, programmer: a.prog, bridge: m.bridge, links: m.links, rules: m.rules, pods: p, register: a.register,
+		state: state, programmer: a.prog, bridge: m.bridge, links: m.links, rules: m.rules, hostPorts: ports, pods: p, register: a.register,
 		hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
 		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
@@ -94,7 +100,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	}
 	a.plumbing.egress = a.egress
 	a.followed = newFollowed(c, cfg.StateDir, &sink{
-		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, released: a.register.Again,
+		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}, log)
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
@@ -109,7 +115,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		a.services.namespaces, a.services.interest = a.followed.namespaces, a.interest
 	}
 	attachments := attach.New(attach.Parts{
-		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, Names: p, Registry: p,
+		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, HostPorts: ports, Names: p, Registry: p,
 	}, log.Named("attach"))
 	p.restorer = attachments
 	api := nodeapi.Config{

@@ -37,7 +37,8 @@ type sink struct {
 	programmer *intent.Programmer
 	wake       func()    // asks for a pass
 	services   *services // nil: somebody else's
-	released   func()    // this node's HostSubnet is gone
+	hostPorts  *hostPorts
+	released   func() // this node's HostSubnet is gone
 	appeared   func(*ipamv1.HostSubnet)
 	log        hclog.Logger
 }
@@ -91,6 +92,9 @@ func (s *sink) hostSubnet(e follow.Event[*ipamv1.HostSubnet]) {
 	if err == nil {
 		s.appeared(e.Object)
 	}
+	if s.hostPorts.any() {
+		s.wake() // tenants' host ports are closed for other nodes
+	}
 }
 
 func (s *sink) isolation(e follow.Event[*tenancyv1.Isolation]) {
@@ -110,6 +114,9 @@ func (s *sink) namespace(e follow.Event[*tenancyv1.NetNamespace]) {
 		return
 	}
 	s.take(object, s.state.SetNetNamespace(e.Object), nil)
+	if s.hostPorts.has(e.Name) {
+		s.wake() // it may have become a tenant's, or global
+	}
 }
 
 // cacheIn answers the file that keeps what is followed of a kind.

@@ -39,6 +39,7 @@ type plumbing struct {
 	bridge     *bridge.Bridge
 	links      *link.Links
 	rules      *masquerade.Rules
+	hostPorts  *hostPorts
 	pods       *pods
 	register   *registration
 	services   *services // nil: somebody else's
@@ -125,7 +126,7 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	var a audit
 	err := p.node(ctx, network, &a)
 	if err == nil {
-		err = p.flows(ctx, &a)
+		err = p.flows(ctx, network, &a)
 	}
 	if err == nil && p.egress != nil {
 		err = p.hosted(ctx, &a)
@@ -202,7 +203,8 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 }
 
 // flows compares the switch's flows, once it is known what all of them should be.
-func (p *plumbing) flows(ctx context.Context, a *audit) error {
+// The rules of host ports come before: pods are added when the pass is through.
+func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) error {
 	if !p.restored {
 		if err := p.pods.restore(ctx); err != nil {
 			return err
@@ -212,6 +214,11 @@ func (p *plumbing) flows(ctx context.Context, a *audit) error {
 	if missing := append(p.state.Missing(), p.pods.unresolved()...); len(missing) > 0 {
 		p.notReady(missing...)
 		return nil
+	}
+	repairs, err := p.hostPorts.ensure(ctx, network)
+	a.repairs = append(a.repairs, repairs...)
+	if err != nil {
+		return err
 	}
 	if !p.resolved && p.services != nil {
 		p.services.resolve(ctx)

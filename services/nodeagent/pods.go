@@ -45,6 +45,7 @@ type pods struct {
 	namespaces *follow.Follower[*tenancyv1.NetNamespace]
 	interest   *interest
 	leases     *lease.Store
+	hostPorts  *hostPorts
 	reporter   *report.Reporter
 	restorer   restorer
 	wake       func() // asks for a pass, when the last unknown namespace is known
@@ -85,6 +86,9 @@ func (p *pods) restore(ctx context.Context) error {
 		}
 		p.state.AddPod(pod)
 		p.enter(a.GetPodNamespace())
+		if err := p.hostPorts.keep(a); err != nil {
+			p.log.Error("host ports not restored", "namespace", a.GetPodNamespace(), "pod", a.GetPodName(), "error", err)
+		}
 	}
 	p.reporter.Changed()
 	p.mu.Lock()

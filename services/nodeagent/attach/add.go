@@ -50,7 +50,7 @@ func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wis
 	a, err := s.Leases.Allocate(network.Subnet, &cniv1.Attachment{
 		ContainerId: r.GetContainerId(), Ifname: r.GetIfname(), Netns: r.GetNetns(),
 		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(),
-		Labels: r.GetLabels(), Ports: r.GetPorts(),
+		Labels: r.GetLabels(), Ports: r.GetPorts(), HostPorts: r.GetHostPorts(),
 	}, wish)
 	if err != nil {
 		return nil, refusal("allocate an address", err)
@@ -75,7 +75,7 @@ func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wis
 // build makes everything that a lease promises. The flows come last, so the pod
 // is closed until then: without flows the switch drops all that it sends, and all
 // that is sent to it. The VNID can take a question to tenancy: meanwhile cable
-// and port are made.
+// and port are made, and the node's ports lead to the pod.
 func (s *Server) build(ctx context.Context, a *cniv1.Attachment, network Network, fixedPort bool) (*cniv1.Attachment, link.PodLink, error) {
 	var made link.PodLink
 	built := a
@@ -91,6 +91,9 @@ func (s *Server) build(ctx context.Context, a *cniv1.Attachment, network Network
 		})
 		return err
 	})
+	if len(a.GetHostPorts()) > 0 {
+		group.Go(func() error { return s.HostPorts.Open(inner, a) })
+	}
 	if err := group.Wait(); err != nil {
 		return built, made, err
 	}
@@ -122,16 +125,25 @@ func (s *Server) plug(ctx context.Context, a *cniv1.Attachment, fixedPort bool) 
 
 // addAgain repairs an attachment and answers what the first ADD answered.
 func (s *Server) addAgain(ctx context.Context, r *cniv1.AddRequest, a *cniv1.Attachment, network Network) (*cniv1.AddResponse, error) {
-	labels, ports := r.GetLabels(), r.GetPorts()
+	labels, ports, hostPorts := r.GetLabels(), r.GetPorts(), r.GetHostPorts()
 	if labels == nil {
 		labels = map[string]string{}
 	}
 	if ports == nil {
 		ports = []*cniv1.ContainerPort{}
 	}
-	a, err := s.Leases.Amend(lease.KeyOf(a), lease.Change{Netns: r.GetNetns(), Labels: labels, Ports: ports})
+	if hostPorts == nil {
+		hostPorts = []*cniv1.HostPort{}
+	}
+	had := len(a.GetHostPorts()) > 0
+	a, err := s.Leases.Amend(lease.KeyOf(a), lease.Change{Netns: r.GetNetns(), Labels: labels, Ports: ports, HostPorts: hostPorts})
 	if err != nil {
 		return nil, refusal("attach again", err)
+	}
+	if had || len(hostPorts) > 0 {
+		if err := s.HostPorts.Open(ctx, a); err != nil {
+			return nil, refusal("open host ports again", err)
+		}
 	}
 	a, made, err := s.mend(ctx, a, network)
 	if err != nil {

@@ -75,6 +75,19 @@ type programmer interface {
 	Differences(ctx context.Context, a *cniv1.Attachment) ([]string, error)
 }
 
+// hostPorts leads ports of the node to pods. Only attachments that have host ports
+// come here.
+type hostPorts interface {
+	// Open makes the attachment's host ports lead to it, and no others. Idempotent.
+	Open(ctx context.Context, a *cniv1.Attachment) error
+	// Close makes no host port lead to the attachment. Idempotent; it needs no
+	// control service.
+	Close(ctx context.Context, a *cniv1.Attachment) error
+	// Differences tells, for CHECK, how the rules of the attachment's host ports
+	// differ from what they should be, each in a phrase.
+	Differences(ctx context.Context, a *cniv1.Attachment) ([]string, error)
+}
+
 // names knows the tenants.
 type names interface {
 	// VNID answers the VNID of a namespace. It may ask and wait for a namespace
@@ -99,6 +112,7 @@ type Parts struct {
 	Ports      ports
 	Links      links
 	Programmer programmer
+	HostPorts  hostPorts
 	Names      names
 	Registry   registry
 }

@@ -70,6 +70,13 @@ func (s *Server) differences(ctx context.Context, r *cniv1.CheckRequest, a *cniv
 		return nil, err
 	}
 	all = append(all, comparePort(ports, a)...)
+	if len(a.GetHostPorts()) > 0 {
+		rules, err := s.HostPorts.Differences(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rules...)
+	}
 	flows, err := s.Programmer.Differences(ctx, a)
 	if err != nil {
 		return nil, err

@@ -49,6 +49,11 @@ func (s *Server) detach(ctx context.Context, a *cniv1.Attachment) error {
 	if err := s.Leases.Detaching(key); err != nil {
 		return err
 	}
+	if len(a.GetHostPorts()) > 0 {
+		if err := s.HostPorts.Close(ctx, a); err != nil {
+			return err
+		}
+	}
 	if err := s.Programmer.Unprogram(ctx, a); err != nil {
 		return err
 	}

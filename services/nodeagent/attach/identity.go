@@ -21,12 +21,13 @@ const (
 	idName      = "name"
 	idIfname    = "ifname"
 	idNetns     = "netns"
+	idHostPorts = "hostports" // only of pods that have some
 )
 
 // externalIDs are what a pod's port is marked with.
 func externalIDs(a *cniv1.Attachment) map[string]string {
 	p := prefixOf(a)
-	return map[string]string{
+	ids := map[string]string{
 		idSandbox:   a.GetContainerId(),
 		idIP:        p.Addr().String(),
 		idSubnet:    p.Masked().String(),
@@ -35,6 +36,10 @@ func externalIDs(a *cniv1.Attachment) map[string]string {
 		idIfname:    a.GetIfname(),
 		idNetns:     a.GetNetns(),
 	}
+	if len(a.GetHostPorts()) > 0 {
+		ids[idHostPorts] = hostPortsText(a.GetHostPorts())
+	}
+	return ids
 }
 
 // portOf is the port that a pod should have.
@@ -67,6 +72,10 @@ func attachmentOf(p bridge.Port) (*cniv1.Attachment, error) {
 	if err != nil || !subnet.Contains(address) {
 		return nil, fmt.Errorf("port %s: external_ids:%s %q is not the subnet of %s", p.Name, idSubnet, ids[idSubnet], address)
 	}
+	hostPorts, err := parseHostPorts(ids[idHostPorts])
+	if err != nil {
+		return nil, fmt.Errorf("port %s: external_ids:%s: %w", p.Name, idHostPorts, err)
+	}
 	if p.OFPort < lease.FirstPort || p.OFPort > lease.LastPort {
 		return nil, errors.New("port " + p.Name + " has no OpenFlow port number")
 	}
@@ -75,7 +84,7 @@ func attachmentOf(p bridge.Port) (*cniv1.Attachment, error) {
 		PodNamespace: ids[idNamespace], PodName: ids[idName],
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
 		Mac:      lease.HardwareAddr(address).String(),
-		HostVeth: p.Name, Ofport: p.OFPort,
+		HostVeth: p.Name, Ofport: p.OFPort, HostPorts: hostPorts,
 	}, nil
 }
 

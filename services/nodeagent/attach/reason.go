@@ -27,6 +27,7 @@ const (
 	ReasonAddressTaken       = "ADDRESS_TAKEN"
 	ReasonStateDiffers       = "NETWORK_STATE_DIFFERS"
 	ReasonPortTaken          = "PORT_TAKEN"
+	ReasonHostPortTaken      = "HOST_PORT_TAKEN"
 )
 
 // refusal makes a status of any error, under what was being done. An error that
@@ -45,6 +46,8 @@ func refusal(doing string, err error) error {
 		reason = ReasonAddressTaken
 	case errors.Is(err, lease.ErrPortTaken), errors.Is(err, bridge.ErrOFPortTaken):
 		reason = ReasonPortTaken
+	case errors.Is(err, lease.ErrHostPortTaken):
+		reason = ReasonHostPortTaken
 	case errors.Is(err, lease.ErrBadWish):
 		reason = ReasonInvalidConfig
 	case errors.Is(err, errNetns):
@@ -64,7 +67,7 @@ func codeOf(reason string) codes.Code {
 		return codes.NotFound
 	case ReasonNoAddress:
 		return codes.ResourceExhausted
-	case ReasonAddressTaken, ReasonPortTaken:
+	case ReasonAddressTaken, ReasonPortTaken, ReasonHostPortTaken:
 		return codes.AlreadyExists
 	case ReasonStateDiffers:
 		return codes.FailedPrecondition

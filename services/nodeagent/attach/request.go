@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	longestIfname    = 15  // IFNAMSIZ without the final zero
-	longestContainer = 255 // runtimes use 64
-	longestPortName  = 15  // RFC 6335
-	mostPorts        = 1000
+	longestIfname    = 15   // IFNAMSIZ without the final zero
+	longestContainer = 255  // runtimes use 64
+	longestPortName  = 15   // RFC 6335
+	mostPorts        = 1000 // of containers, and of the host
 )
 
 var (
@@ -93,6 +93,7 @@ func wishOf(r *cniv1.AddRequest) (lease.Wish, error) {
 	}
 	f.labels(r.GetLabels())
 	f.ports(r.GetPorts())
+	f.hostPorts(r.GetHostPorts())
 	return wish, f.err()
 }
 

@@ -22,6 +22,7 @@ const (
 	codeAddressTaken     = 103
 	codeStateDiffers     = 104
 	codePortTaken        = 105
+	codeHostPortTaken    = 106
 )
 
 // codeOf is the CNI code of an agent's reason. The list is in cni_service.proto.
@@ -47,6 +48,8 @@ func codeOf(reason string) (uint, bool) {
 		return codeStateDiffers, true
 	case "PORT_TAKEN":
 		return codePortTaken, true
+	case "HOST_PORT_TAKEN":
+		return codeHostPortTaken, true
 	default:
 		return 0, false
 	}

@@ -59,7 +59,7 @@ func TestEveryReasonHasItsCode(t *testing.T) {
 	for reason, want := range map[string]uint{
 		"UNKNOWN_CONTAINER": 3, "INVALID_ENVIRONMENT": 4, "INVALID_NETWORK_CONFIG": 7, "TRY_AGAIN_LATER": 11,
 		"NODE_NOT_READY": 50, "NO_ADDRESS": 101, "UNKNOWN_NAMESPACE": 102, "ADDRESS_TAKEN": 103,
-		"NETWORK_STATE_DIFFERS": 104, "PORT_TAKEN": 105, "SOMETHING_NEWER": 999,
+		"NETWORK_STATE_DIFFERS": 104, "PORT_TAKEN": 105, "HOST_PORT_TAKEN": 106, "SOMETHING_NEWER": 999,
 	} {
 		err := callRefusing(t, rpcerr.New(codes.Unknown, "node.damask", reason, "because", nil), time.Minute)
 		if code, text := codeAndText(t, err); code != want || text != "because" {

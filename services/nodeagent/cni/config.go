@@ -33,6 +33,7 @@ type config struct {
 	ips           []string // wished addresses: of the capability, else of args
 	labels        map[string]string
 	ports         []*cniv1.ContainerPort
+	hostPorts     []*cniv1.HostPort
 	hasPrevResult bool
 	prevIPs       []string
 	hasValid      bool
@@ -132,15 +133,20 @@ func (c *config) readArgs(fields map[string]json.RawMessage, wrong *problems) {
 	}
 }
 
-// readRuntimeConfig reads the capability "ips", which wins over args: it is how
-// a runtime speaks, args are how a person does.
+// readRuntimeConfig reads the capabilities: "portMappings", and "ips", which wins
+// over args: it is how a runtime speaks, args are how a person does.
 func (c *config) readRuntimeConfig(fields map[string]json.RawMessage, wrong *problems) {
 	var runtime struct {
-		IPs []string `json:"ips"`
+		IPs          []string      `json:"ips"`
+		PortMappings []portMapping `json:"portMappings"`
 	}
-	if read(fields, "runtimeConfig", &runtime, wrong) && len(runtime.IPs) > 0 {
+	if !read(fields, "runtimeConfig", &runtime, wrong) {
+		return
+	}
+	if len(runtime.IPs) > 0 {
 		c.ips = wishes("runtimeConfig.ips", runtime.IPs, wrong)
 	}
+	c.hostPorts = readHostPorts(runtime.PortMappings, wrong)
 }
 
 // wishes checks wished addresses; a prefix length is allowed and dropped.

@@ -52,6 +52,12 @@ func TestConfigThatIsRight(t *testing.T) {
 			})
 		}},
 		"no ports": {`{"args":{"cni":{"ports":null}}}`, func(c config) bool { return len(c.ports) == 0 }},
+		"host ports as runtimes write them": {`{"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":"192.0.2.1"},{"hostPort":0,"containerPort":81,"protocol":"x"},{"hostPort":53,"containerPort":5353,"protocol":"UDP"},{"hostPort":9,"containerPort":9}]}}`, func(c config) bool {
+			return fmt.Sprint(c.hostPorts) == fmt.Sprint([]*cniv1.HostPort{
+				{HostIp: "192.0.2.1", HostPort: 8080, ContainerPort: 80, Protocol: cniv1.Protocol_PROTOCOL_TCP},
+				{HostPort: 53, ContainerPort: 5353, Protocol: cniv1.Protocol_PROTOCOL_UDP}, {HostPort: 9, ContainerPort: 9, Protocol: cniv1.Protocol_PROTOCOL_TCP},
+			})
+		}},
 		"an earlier result": {`{"prevResult":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.2.3/23"}]}}`, func(c config) bool {
 			return c.hasPrevResult && len(c.prevIPs) == 1 && c.prevIPs[0] == "10.1.2.3/23"
 		}},
@@ -96,6 +102,16 @@ func TestWrongConfigNamesEveryProblem(t *testing.T) {
 		if _, err := parseConfig([]byte(bad)); err == nil {
 			t.Errorf("%q was taken for a configuration", bad)
 		}
+	}
+}
+
+func TestWrongPortMappings(t *testing.T) {
+	_, err := parseConfig([]byte(`{"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"icmp"}]}}`))
+	if code, text := codeAndText(t, err); code != types.ErrInvalidNetworkConfig || !strings.Contains(text, `portMappings[0].protocol: "icmp" is not tcp, udp or sctp`) {
+		t.Errorf("got %d %s", code, text)
+	}
+	if _, err := parseConfig([]byte(`{"runtimeConfig":{"portMappings":[{"hostPort":-1}]}}`)); err == nil {
+		t.Error("a negative port was taken")
 	}
 }
 

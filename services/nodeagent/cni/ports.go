@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 )
@@ -50,4 +51,30 @@ func protocolOf(name string) (cniv1.Protocol, bool) {
 		return cniv1.Protocol_PROTOCOL_SCTP, true
 	}
 	return cniv1.Protocol_PROTOCOL_UNSPECIFIED, false
+}
+
+// portMapping is an entry of the capability portMappings. Runtimes write protocols in
+// small letters, and 0 for a port that no host port leads to.
+type portMapping struct {
+	HostPort      uint32 `json:"hostPort"`
+	ContainerPort uint32 `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"hostIP"`
+}
+
+// readHostPorts reads the capability portMappings. What the numbers and addresses may
+// be the agent decides.
+func readHostPorts(list []portMapping, wrong *problems) []*cniv1.HostPort {
+	var ports []*cniv1.HostPort
+	for i, m := range list {
+		if m.HostPort == 0 {
+			continue
+		}
+		protocol, known := protocolOf(strings.ToUpper(m.Protocol))
+		if !known {
+			wrong.addf("runtimeConfig.portMappings[%d].protocol: %q is not tcp, udp or sctp", i, m.Protocol)
+		}
+		ports = append(ports, &cniv1.HostPort{HostIp: m.HostIP, HostPort: m.HostPort, ContainerPort: m.ContainerPort, Protocol: protocol})
+	}
+	return ports
 }

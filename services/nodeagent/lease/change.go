@@ -44,6 +44,7 @@ func (s *Store) remember(l Lease) {
 	key := KeyOf(l.Attachment)
 	if old, ok := s.leases[key]; ok {
 		delete(s.veths, old.Attachment.GetHostVeth())
+		s.hostPorts.give(old.Attachment)
 		if port := old.Attachment.GetOfport(); port != l.Attachment.GetOfport() {
 			s.ports.give(port)
 		}
@@ -51,6 +52,7 @@ func (s *Store) remember(l Lease) {
 	s.leases[key] = l
 	s.veths[l.Attachment.GetHostVeth()] = key
 	s.ports.take(l.Attachment.GetOfport(), key)
+	s.hostPorts.take(l.Attachment)
 	for _, n := range numbers(l.Attachment) {
 		s.addresses.take(n, key)
 	}
@@ -61,6 +63,7 @@ func (s *Store) forget(key Key) {
 	a := s.leases[key].Attachment
 	delete(s.leases, key)
 	delete(s.veths, a.GetHostVeth())
+	s.hostPorts.give(a)
 	s.ports.give(a.GetOfport())
 	for _, n := range numbers(a) {
 		s.addresses.give(n)
@@ -84,7 +87,7 @@ func (s *Store) fits(l Lease) error {
 	if owner, taken := s.veths[a.GetHostVeth()]; taken && owner != key {
 		return fmt.Errorf("veth %s is of %s", a.GetHostVeth(), s.describe(owner))
 	}
-	return nil
+	return s.hostPortsFit(a)
 }
 
 // replay applies one record of the log. A record that contradicts those before

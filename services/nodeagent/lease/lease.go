@@ -1,5 +1,6 @@
 // Package lease owns what this node has promised to its pods: for each
-// attachment one address, one OpenFlow port number, one veth name and one MAC.
+// attachment one address, one OpenFlow port number, one veth name, one MAC, and
+// the ports of the node that lead to it.
 //
 // It promises that nothing is given twice, also not after kill -9 at any
 // instant: every change is in the log before it is answered. A number that was
@@ -41,6 +42,8 @@ var (
 	ErrAddressTaken = errors.New("address is taken")
 	// ErrPortTaken says that the wished OpenFlow port belongs to somebody.
 	ErrPortTaken = errors.New("OpenFlow port is taken")
+	// ErrHostPortTaken says that a wished port of the node belongs to somebody.
+	ErrHostPortTaken = errors.New("host port is taken")
 	// ErrBadWish says that the wish can never be given on this node.
 	ErrBadWish = errors.New("wish cannot be given")
 	// ErrExists says that the attachment has a lease already.
@@ -91,6 +94,7 @@ type Store struct {
 	veths     map[string]Key
 	addresses *rotation
 	ports     *rotation
+	hostPorts hostPorts
 	subnet    netip.Prefix
 }
 
@@ -102,6 +106,7 @@ func Open(dir string) (*Store, error) {
 		veths:     map[string]Key{},
 		addresses: newRotation(),
 		ports:     newRotation(),
+		hostPorts: hostPorts{},
 	}
 	s.ports.narrow(FirstPort, LastPort)
 	l, err := openLog(dir, s.replay)
@@ -128,8 +133,9 @@ func (s *Store) Torn() int64 { return s.log.torn }
 
 // Allocate gives owner an address of subnet and an OpenFlow port, and answers
 // the whole attachment, which is stored as not attached yet. Of owner it takes
-// container_id, ifname, netns, pod_namespace, pod_name, labels and ports. Errors:
-// ErrExists, ErrFull, ErrPortsFull, ErrAddressTaken, ErrPortTaken, ErrBadWish.
+// container_id, ifname, netns, pod_namespace, pod_name, labels, ports and
+// host_ports. Errors: ErrExists, ErrFull, ErrPortsFull, ErrAddressTaken,
+// ErrPortTaken, ErrHostPortTaken, ErrBadWish.
 //
 // The subnet of a node can change between calls. Old leases stay as they are.
 func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish) (*cniv1.Attachment, error) {
@@ -145,6 +151,9 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 	if err := s.use(subnet); err != nil {
 		return nil, err
 	}
+	if err := s.hostPortsFit(owner); err != nil {
+		return nil, err
+	}
 	address, err := s.pickAddress(wish.Address)
 	if err != nil {
 		return nil, err
@@ -156,7 +165,7 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 	a := &cniv1.Attachment{
 		ContainerId: key.ContainerID, Ifname: key.Ifname, Netns: owner.GetNetns(),
 		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(),
-		Labels: owner.GetLabels(), Ports: owner.GetPorts(),
+		Labels: owner.GetLabels(), Ports: owner.GetPorts(), HostPorts: owner.GetHostPorts(),
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
 		Mac:      HardwareAddr(address).String(),
 		HostVeth: s.newVeth(),
@@ -169,7 +178,8 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 }
 
 // Adopt stores an attachment that is there already and has no lease, with its
-// address, port and veth. Errors: ErrExists, ErrAddressTaken, ErrPortTaken.
+// address, port and veth. Errors: ErrExists, ErrAddressTaken, ErrPortTaken,
+// ErrHostPortTaken.
 func (s *Store) Adopt(a *cniv1.Attachment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,6 +211,8 @@ type Change struct {
 	Labels map[string]string
 	// Ports replace the ports; an empty list that is not nil removes them.
 	Ports []*cniv1.ContainerPort
+	// HostPorts replace the host ports; an empty list that is not nil removes them.
+	HostPorts []*cniv1.HostPort
 	// OFPort is the port number that the switch gave.
 	OFPort uint32
 	// NewVeth asks for another name of the host's veth. A veth that is made anew
@@ -209,7 +221,7 @@ type Change struct {
 }
 
 // Amend changes an attachment and answers it as it is now. Its address stays.
-// Errors: ErrUnknown, ErrPortTaken, ErrBadWish.
+// Errors: ErrUnknown, ErrPortTaken, ErrHostPortTaken, ErrBadWish.
 func (s *Store) Amend(key Key, c Change) (*cniv1.Attachment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,6 +238,9 @@ func (s *Store) Amend(key Key, c Change) (*cniv1.Attachment, error) {
 	}
 	if c.Ports != nil {
 		a.Ports = c.Ports
+	}
+	if c.HostPorts != nil {
+		a.HostPorts = c.HostPorts
 	}
 	if c.OFPort != 0 {
 		a.Ofport = c.OFPort

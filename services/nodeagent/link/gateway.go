@@ -80,6 +80,7 @@ func (g Gateway) routes() []route {
 // from outside, comes in where the node's route to its source is. Nor do services need
 // accept_local or route_localnet: what a pod sends and gets never has an address of
 // the node's own as its source on tun0, and loopback addresses have no node ports.
+// Host ports need route_localnet, and package hostport sets it.
 //
 // Errors: every problem of g; a device that does not exist; what the kernel refuses.
 func (l *Links) EnsureGateway(ctx context.Context, g Gateway) (repairs []string, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,7 @@ func podName(text string) (namespace, name string, err error) {
 
 func (c *commands) podAddCommand() *cobra.Command {
 	request := &labv1.AddPodRequest{}
-	var labels []string
+	var labels, hostPorts []string
 	command := &cobra.Command{
 		Use:   "add NAMESPACE/NAME --node NODE",
 		Short: "Attach a pod; its NetNamespace is created if there is none",
@@ -63,6 +64,9 @@ func (c *commands) podAddCommand() *cobra.Command {
 				return err
 			}
 			if request.Labels, err = parseLabels(labels); err != nil {
+				return err
+			}
+			if request.HostPorts, err = parseHostPorts(hostPorts); err != nil {
 				return err
 			}
 			return c.call(command.Context(), func(ctx context.Context, client *client) error {
@@ -84,6 +88,7 @@ func (c *commands) podAddCommand() *cobra.Command {
 	flags.StringVar(&request.Ip, "ip", "", "the address that it shall have, one of its node's")
 	flags.Uint32Var(&request.Ofport, "ofport", 0, "the OpenFlow port that it shall have, 3 to 65279")
 	flags.StringArrayVar(&labels, "label", nil, "a label, KEY=VALUE; may be given several times")
+	flags.StringArrayVar(&hostPorts, "host-port", nil, "a port of the node that leads to it, [ADDRESS:]HOSTPORT:PORT[/PROTOCOL]; may be given several times")
 	_ = command.MarkFlagRequired("node") // the flag was added above
 	return command
 }
@@ -102,6 +107,37 @@ func parseLabels(given []string) (map[string]string, error) {
 		return nil, fmt.Errorf("labels are KEY=VALUE, each key once: %s", strings.Join(wrong, ", "))
 	}
 	return labels, nil
+}
+
+// parseHostPorts reads "8080:80", "192.0.2.1:53:5353/UDP". What the numbers may be the
+// node decides.
+func parseHostPorts(given []string) ([]*labv1.HostPort, error) {
+	var all []*labv1.HostPort
+	var wrong []string
+	for _, text := range given {
+		numbers, protocol, _ := strings.Cut(text, "/")
+		parts := strings.Split(numbers, ":")
+		port := &labv1.HostPort{Protocol: protocol}
+		if len(parts) == 3 {
+			port.HostIp, parts = parts[0], parts[1:]
+		}
+		if len(parts) != 2 {
+			wrong = append(wrong, text)
+			continue
+		}
+		host, err := strconv.ParseUint(parts[0], 10, 16)
+		inside, err2 := strconv.ParseUint(parts[1], 10, 16)
+		if err != nil || err2 != nil || host == 0 || inside == 0 {
+			wrong = append(wrong, text)
+			continue
+		}
+		port.HostPort, port.ContainerPort = uint32(host), uint32(inside)
+		all = append(all, port)
+	}
+	if len(wrong) > 0 {
+		return nil, fmt.Errorf("host ports are [ADDRESS:]HOSTPORT:PORT[/PROTOCOL], ports from 1 to 65535: %s", strings.Join(wrong, ", "))
+	}
+	return all, nil
 }
 
 func (c *commands) podDeleteCommand() *cobra.Command {

@@ -111,7 +111,9 @@ type Attachment struct {
 	// Labels given with the attachment.
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Ports given with the attachment.
-	Ports         []*ContainerPort `protobuf:"bytes,11,rep,name=ports,proto3" json:"ports,omitempty"`
+	Ports []*ContainerPort `protobuf:"bytes,11,rep,name=ports,proto3" json:"ports,omitempty"`
+	// Ports of the node that lead to the pod.
+	HostPorts     []*HostPort `protobuf:"bytes,12,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +225,13 @@ func (x *Attachment) GetPorts() []*ContainerPort {
 	return nil
 }
 
+func (x *Attachment) GetHostPorts() []*HostPort {
+	if x != nil {
+		return x.HostPorts
+	}
+	return nil
+}
+
 // ContainerPort is a port that a container of a pod declares, as in Kubernetes.
 // It is damask.tenancy.v1.ContainerPort, in a package that is light enough for
 // the plugin.
@@ -290,6 +299,81 @@ func (x *ContainerPort) GetProtocol() Protocol {
 	return Protocol_PROTOCOL_UNSPECIFIED
 }
 
+// HostPort is a port of the node that leads to a port of the pod, as CNI's
+// capability portMappings has it.
+type HostPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's address that it is on, IPv4; empty or 0.0.0.0: all of them,
+	// loopback too.
+	HostIp string `protobuf:"bytes,1,opt,name=host_ip,json=hostIp,proto3" json:"host_ip,omitempty"`
+	// 1 to 65535. Required.
+	HostPort uint32 `protobuf:"varint,2,opt,name=host_port,json=hostPort,proto3" json:"host_port,omitempty"`
+	// The pod's port, 1 to 65535. Required.
+	ContainerPort uint32 `protobuf:"varint,3,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// Default TCP.
+	Protocol      Protocol `protobuf:"varint,4,opt,name=protocol,proto3,enum=damask.cni.v1.Protocol" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostPort) Reset() {
+	*x = HostPort{}
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostPort) ProtoMessage() {}
+
+func (x *HostPort) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostPort.ProtoReflect.Descriptor instead.
+func (*HostPort) Descriptor() ([]byte, []int) {
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HostPort) GetHostIp() string {
+	if x != nil {
+		return x.HostIp
+	}
+	return ""
+}
+
+func (x *HostPort) GetHostPort() uint32 {
+	if x != nil {
+		return x.HostPort
+	}
+	return 0
+}
+
+func (x *HostPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *HostPort) GetProtocol() Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return Protocol_PROTOCOL_UNSPECIFIED
+}
+
 // Route is a route inside the pod.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -303,7 +387,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +399,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +412,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{2}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Route) GetDestination() string {
@@ -367,14 +451,17 @@ type AddRequest struct {
 	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What the pod's containers declare, at most 1000. Services that name their
 	// target port mean these.
-	Ports         []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	Ports []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	// Ports of the node that shall lead to the pod, at most 1000. HOST_PORT_TAKEN
+	// when another pod of the node has one of them.
+	HostPorts     []*HostPort `protobuf:"bytes,10,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddRequest) Reset() {
 	*x = AddRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +473,7 @@ func (x *AddRequest) String() string {
 func (*AddRequest) ProtoMessage() {}
 
 func (x *AddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +486,7 @@ func (x *AddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
 func (*AddRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{3}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AddRequest) GetContainerId() string {
@@ -465,6 +552,13 @@ func (x *AddRequest) GetPorts() []*ContainerPort {
 	return nil
 }
 
+func (x *AddRequest) GetHostPorts() []*HostPort {
+	if x != nil {
+		return x.HostPorts
+	}
+	return nil
+}
+
 // AddResponse is what the plugin's result needs.
 type AddResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -484,7 +578,7 @@ type AddResponse struct {
 
 func (x *AddResponse) Reset() {
 	*x = AddResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +590,7 @@ func (x *AddResponse) String() string {
 func (*AddResponse) ProtoMessage() {}
 
 func (x *AddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +603,7 @@ func (x *AddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
 func (*AddResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{4}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AddResponse) GetAttachment() *Attachment {
@@ -562,7 +656,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +668,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +681,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{5}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeleteRequest) GetContainerId() string {
@@ -620,7 +714,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +726,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +739,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{6}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{7}
 }
 
 // CheckRequest is a CNI CHECK.
@@ -665,7 +759,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +771,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +784,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{7}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CheckRequest) GetContainerId() string {
@@ -730,7 +824,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +836,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +849,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{8}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{9}
 }
 
 // AttachmentID names one attachment.
@@ -771,7 +865,7 @@ type AttachmentID struct {
 
 func (x *AttachmentID) Reset() {
 	*x = AttachmentID{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +877,7 @@ func (x *AttachmentID) String() string {
 func (*AttachmentID) ProtoMessage() {}
 
 func (x *AttachmentID) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +890,7 @@ func (x *AttachmentID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachmentID.ProtoReflect.Descriptor instead.
 func (*AttachmentID) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{9}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AttachmentID) GetContainerId() string {
@@ -824,7 +918,7 @@ type GarbageCollectRequest struct {
 
 func (x *GarbageCollectRequest) Reset() {
 	*x = GarbageCollectRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +930,7 @@ func (x *GarbageCollectRequest) String() string {
 func (*GarbageCollectRequest) ProtoMessage() {}
 
 func (x *GarbageCollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +943,7 @@ func (x *GarbageCollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GarbageCollectRequest.ProtoReflect.Descriptor instead.
 func (*GarbageCollectRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GarbageCollectRequest) GetValidAttachments() []*AttachmentID {
@@ -870,7 +964,7 @@ type GarbageCollectResponse struct {
 
 func (x *GarbageCollectResponse) Reset() {
 	*x = GarbageCollectResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +976,7 @@ func (x *GarbageCollectResponse) String() string {
 func (*GarbageCollectResponse) ProtoMessage() {}
 
 func (x *GarbageCollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +989,7 @@ func (x *GarbageCollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GarbageCollectResponse.ProtoReflect.Descriptor instead.
 func (*GarbageCollectResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GarbageCollectResponse) GetRemoved() []*AttachmentID {
@@ -914,7 +1008,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1020,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1033,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{13}
 }
 
 // StatusResponse says that the node is ready.
@@ -951,7 +1045,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1057,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,14 +1070,14 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{13}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{14}
 }
 
 var File_damask_cni_v1_cni_service_proto protoreflect.FileDescriptor
 
 const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xa4\x03\n" +
+	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xdc\x03\n" +
 	"\n" +
 	"Attachment\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
@@ -997,17 +1091,24 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\x06ofport\x18\t \x01(\rR\x06ofport\x12=\n" +
 	"\x06labels\x18\n" +
 	" \x03(\v2%.damask.cni.v1.Attachment.LabelsEntryR\x06labels\x122\n" +
-	"\x05ports\x18\v \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x1a9\n" +
+	"\x05ports\x18\v \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x126\n" +
+	"\n" +
+	"host_ports\x18\f \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
 	"\rContainerPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x123\n" +
-	"\bprotocol\x18\x03 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"C\n" +
+	"\bprotocol\x18\x03 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"\x9c\x01\n" +
+	"\bHostPort\x12\x17\n" +
+	"\ahost_ip\x18\x01 \x01(\tR\x06hostIp\x12\x1b\n" +
+	"\thost_port\x18\x02 \x01(\rR\bhostPort\x12%\n" +
+	"\x0econtainer_port\x18\x03 \x01(\rR\rcontainerPort\x123\n" +
+	"\bprotocol\x18\x04 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"\x9b\x03\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\xd3\x03\n" +
 	"\n" +
 	"AddRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -1018,7 +1119,10 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\rrequested_ips\x18\x06 \x03(\tR\frequestedIps\x12)\n" +
 	"\x10requested_ofport\x18\a \x01(\rR\x0frequestedOfport\x12=\n" +
 	"\x06labels\x18\b \x03(\v2%.damask.cni.v1.AddRequest.LabelsEntryR\x06labels\x122\n" +
-	"\x05ports\x18\t \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x1a9\n" +
+	"\x05ports\x18\t \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x126\n" +
+	"\n" +
+	"host_ports\x18\n" +
+	" \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
@@ -1076,51 +1180,55 @@ func file_damask_cni_v1_cni_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_cni_v1_cni_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_damask_cni_v1_cni_service_proto_goTypes = []any{
 	(Protocol)(0),                  // 0: damask.cni.v1.Protocol
 	(*Attachment)(nil),             // 1: damask.cni.v1.Attachment
 	(*ContainerPort)(nil),          // 2: damask.cni.v1.ContainerPort
-	(*Route)(nil),                  // 3: damask.cni.v1.Route
-	(*AddRequest)(nil),             // 4: damask.cni.v1.AddRequest
-	(*AddResponse)(nil),            // 5: damask.cni.v1.AddResponse
-	(*DeleteRequest)(nil),          // 6: damask.cni.v1.DeleteRequest
-	(*DeleteResponse)(nil),         // 7: damask.cni.v1.DeleteResponse
-	(*CheckRequest)(nil),           // 8: damask.cni.v1.CheckRequest
-	(*CheckResponse)(nil),          // 9: damask.cni.v1.CheckResponse
-	(*AttachmentID)(nil),           // 10: damask.cni.v1.AttachmentID
-	(*GarbageCollectRequest)(nil),  // 11: damask.cni.v1.GarbageCollectRequest
-	(*GarbageCollectResponse)(nil), // 12: damask.cni.v1.GarbageCollectResponse
-	(*StatusRequest)(nil),          // 13: damask.cni.v1.StatusRequest
-	(*StatusResponse)(nil),         // 14: damask.cni.v1.StatusResponse
-	nil,                            // 15: damask.cni.v1.Attachment.LabelsEntry
-	nil,                            // 16: damask.cni.v1.AddRequest.LabelsEntry
+	(*HostPort)(nil),               // 3: damask.cni.v1.HostPort
+	(*Route)(nil),                  // 4: damask.cni.v1.Route
+	(*AddRequest)(nil),             // 5: damask.cni.v1.AddRequest
+	(*AddResponse)(nil),            // 6: damask.cni.v1.AddResponse
+	(*DeleteRequest)(nil),          // 7: damask.cni.v1.DeleteRequest
+	(*DeleteResponse)(nil),         // 8: damask.cni.v1.DeleteResponse
+	(*CheckRequest)(nil),           // 9: damask.cni.v1.CheckRequest
+	(*CheckResponse)(nil),          // 10: damask.cni.v1.CheckResponse
+	(*AttachmentID)(nil),           // 11: damask.cni.v1.AttachmentID
+	(*GarbageCollectRequest)(nil),  // 12: damask.cni.v1.GarbageCollectRequest
+	(*GarbageCollectResponse)(nil), // 13: damask.cni.v1.GarbageCollectResponse
+	(*StatusRequest)(nil),          // 14: damask.cni.v1.StatusRequest
+	(*StatusResponse)(nil),         // 15: damask.cni.v1.StatusResponse
+	nil,                            // 16: damask.cni.v1.Attachment.LabelsEntry
+	nil,                            // 17: damask.cni.v1.AddRequest.LabelsEntry
 }
 var file_damask_cni_v1_cni_service_proto_depIdxs = []int32{
-	15, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
+	16, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
 	2,  // 1: damask.cni.v1.Attachment.ports:type_name -> damask.cni.v1.ContainerPort
-	0,  // 2: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
-	16, // 3: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
-	2,  // 4: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
-	1,  // 5: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
-	3,  // 6: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
-	10, // 7: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
-	10, // 8: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
-	4,  // 9: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
-	6,  // 10: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
-	8,  // 11: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
-	11, // 12: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
-	13, // 13: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
-	5,  // 14: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
-	7,  // 15: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
-	9,  // 16: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
-	12, // 17: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
-	14, // 18: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 2: damask.cni.v1.Attachment.host_ports:type_name -> damask.cni.v1.HostPort
+	0,  // 3: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
+	0,  // 4: damask.cni.v1.HostPort.protocol:type_name -> damask.cni.v1.Protocol
+	17, // 5: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
+	2,  // 6: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
+	3,  // 7: damask.cni.v1.AddRequest.host_ports:type_name -> damask.cni.v1.HostPort
+	1,  // 8: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
+	4,  // 9: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
+	11, // 10: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
+	11, // 11: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
+	5,  // 12: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
+	7,  // 13: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
+	9,  // 14: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
+	12, // 15: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
+	14, // 16: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
+	6,  // 17: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
+	8,  // 18: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
+	10, // 19: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
+	13, // 20: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
+	15, // 21: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_damask_cni_v1_cni_service_proto_init() }
@@ -1134,7 +1242,7 @@ func file_damask_cni_v1_cni_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_cni_v1_cni_service_proto_rawDesc), len(file_damask_cni_v1_cni_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

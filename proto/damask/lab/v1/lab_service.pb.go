@@ -832,7 +832,9 @@ type AddPodRequest struct {
 	// The OpenFlow port that it shall have, 3 to 65279; 0: any.
 	Ofport uint32 `protobuf:"varint,5,opt,name=ofport,proto3" json:"ofport,omitempty"`
 	// Its labels, Kubernetes syntax.
-	Labels        map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Ports of the node that shall lead to it.
+	HostPorts     []*HostPort `protobuf:"bytes,7,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -909,6 +911,86 @@ func (x *AddPodRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *AddPodRequest) GetHostPorts() []*HostPort {
+	if x != nil {
+		return x.HostPorts
+	}
+	return nil
+}
+
+// HostPort is a port of a node that leads to a pod.
+type HostPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The port, 1 to 65535. Required.
+	HostPort uint32 `protobuf:"varint,1,opt,name=host_port,json=hostPort,proto3" json:"host_port,omitempty"`
+	// The pod's port, 1 to 65535. Required.
+	ContainerPort uint32 `protobuf:"varint,2,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// TCP, UDP or SCTP; empty: TCP.
+	Protocol string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// The node's address that it is on, IPv4; empty: all of them.
+	HostIp        string `protobuf:"bytes,4,opt,name=host_ip,json=hostIp,proto3" json:"host_ip,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostPort) Reset() {
+	*x = HostPort{}
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostPort) ProtoMessage() {}
+
+func (x *HostPort) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostPort.ProtoReflect.Descriptor instead.
+func (*HostPort) Descriptor() ([]byte, []int) {
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HostPort) GetHostPort() uint32 {
+	if x != nil {
+		return x.HostPort
+	}
+	return 0
+}
+
+func (x *HostPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *HostPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *HostPort) GetHostIp() string {
+	if x != nil {
+		return x.HostIp
+	}
+	return ""
+}
+
 // AddPodResponse answers the pod.
 type AddPodResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -924,7 +1006,7 @@ type AddPodResponse struct {
 
 func (x *AddPodResponse) Reset() {
 	*x = AddPodResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1018,7 @@ func (x *AddPodResponse) String() string {
 func (*AddPodResponse) ProtoMessage() {}
 
 func (x *AddPodResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1031,7 @@ func (x *AddPodResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddPodResponse.ProtoReflect.Descriptor instead.
 func (*AddPodResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{9}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddPodResponse) GetPod() *Pod {
@@ -986,7 +1068,7 @@ type DeletePodRequest struct {
 
 func (x *DeletePodRequest) Reset() {
 	*x = DeletePodRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1080,7 @@ func (x *DeletePodRequest) String() string {
 func (*DeletePodRequest) ProtoMessage() {}
 
 func (x *DeletePodRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1093,7 @@ func (x *DeletePodRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePodRequest.ProtoReflect.Descriptor instead.
 func (*DeletePodRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeletePodRequest) GetNamespace() string {
@@ -1037,7 +1119,7 @@ type DeletePodResponse struct {
 
 func (x *DeletePodResponse) Reset() {
 	*x = DeletePodResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1131,7 @@ func (x *DeletePodResponse) String() string {
 func (*DeletePodResponse) ProtoMessage() {}
 
 func (x *DeletePodResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1144,7 @@ func (x *DeletePodResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePodResponse.ProtoReflect.Descriptor instead.
 func (*DeletePodResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{12}
 }
 
 // KillRequest names what to kill.
@@ -1080,7 +1162,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1174,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1187,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KillRequest) GetTarget() string {
@@ -1140,7 +1222,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1234,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1247,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{13}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KillResponse) GetDone() []string {
@@ -1188,7 +1270,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1282,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1295,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{14}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StartRequest) GetTarget() string {
@@ -1241,7 +1323,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1335,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1348,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{15}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartResponse) GetDone() []string {
@@ -1287,7 +1369,7 @@ type UnplugRequest struct {
 
 func (x *UnplugRequest) Reset() {
 	*x = UnplugRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1381,7 @@ func (x *UnplugRequest) String() string {
 func (*UnplugRequest) ProtoMessage() {}
 
 func (x *UnplugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1394,7 @@ func (x *UnplugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnplugRequest.ProtoReflect.Descriptor instead.
 func (*UnplugRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{16}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnplugRequest) GetNode() string {
@@ -1331,7 +1413,7 @@ type UnplugResponse struct {
 
 func (x *UnplugResponse) Reset() {
 	*x = UnplugResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1425,7 @@ func (x *UnplugResponse) String() string {
 func (*UnplugResponse) ProtoMessage() {}
 
 func (x *UnplugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1438,7 @@ func (x *UnplugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnplugResponse.ProtoReflect.Descriptor instead.
 func (*UnplugResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{17}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{18}
 }
 
 // PlugRequest names a node.
@@ -1370,7 +1452,7 @@ type PlugRequest struct {
 
 func (x *PlugRequest) Reset() {
 	*x = PlugRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1464,7 @@ func (x *PlugRequest) String() string {
 func (*PlugRequest) ProtoMessage() {}
 
 func (x *PlugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1477,7 @@ func (x *PlugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
 func (*PlugRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{18}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PlugRequest) GetNode() string {
@@ -1414,7 +1496,7 @@ type PlugResponse struct {
 
 func (x *PlugResponse) Reset() {
 	*x = PlugResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1508,7 @@ func (x *PlugResponse) String() string {
 func (*PlugResponse) ProtoMessage() {}
 
 func (x *PlugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1521,7 @@ func (x *PlugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlugResponse.ProtoReflect.Descriptor instead.
 func (*PlugResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{19}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{20}
 }
 
 var File_damask_lab_v1_lab_service_proto protoreflect.FileDescriptor
@@ -1510,17 +1592,24 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\ftrust_domain\x18\r \x01(\tR\vtrustDomain\"\x0f\n" +
 	"\rGetLabRequest\"6\n" +
 	"\x0eGetLabResponse\x12$\n" +
-	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xfa\x01\n" +
+	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xb2\x02\n" +
 	"\rAddPodRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x0e\n" +
 	"\x02ip\x18\x04 \x01(\tR\x02ip\x12\x16\n" +
 	"\x06ofport\x18\x05 \x01(\rR\x06ofport\x12@\n" +
-	"\x06labels\x18\x06 \x03(\v2(.damask.lab.v1.AddPodRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x06 \x03(\v2(.damask.lab.v1.AddPodRequest.LabelsEntryR\x06labels\x126\n" +
+	"\n" +
+	"host_ports\x18\a \x03(\v2\x17.damask.lab.v1.HostPortR\thostPorts\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\bHostPort\x12\x1b\n" +
+	"\thost_port\x18\x01 \x01(\rR\bhostPort\x12%\n" +
+	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x17\n" +
+	"\ahost_ip\x18\x04 \x01(\tR\x06hostIp\"y\n" +
 	"\x0eAddPodResponse\x12$\n" +
 	"\x03pod\x18\x01 \x01(\v2\x12.damask.lab.v1.PodR\x03pod\x12+\n" +
 	"\x11namespace_created\x18\x02 \x01(\bR\x10namespaceCreated\x12\x14\n" +
@@ -1575,7 +1664,7 @@ func file_damask_lab_v1_lab_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_lab_v1_lab_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(ProcessState)(0),             // 0: damask.lab.v1.ProcessState
 	(*Process)(nil),               // 1: damask.lab.v1.Process
@@ -1587,55 +1676,57 @@ var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(*GetLabRequest)(nil),         // 7: damask.lab.v1.GetLabRequest
 	(*GetLabResponse)(nil),        // 8: damask.lab.v1.GetLabResponse
 	(*AddPodRequest)(nil),         // 9: damask.lab.v1.AddPodRequest
-	(*AddPodResponse)(nil),        // 10: damask.lab.v1.AddPodResponse
-	(*DeletePodRequest)(nil),      // 11: damask.lab.v1.DeletePodRequest
-	(*DeletePodResponse)(nil),     // 12: damask.lab.v1.DeletePodResponse
-	(*KillRequest)(nil),           // 13: damask.lab.v1.KillRequest
-	(*KillResponse)(nil),          // 14: damask.lab.v1.KillResponse
-	(*StartRequest)(nil),          // 15: damask.lab.v1.StartRequest
-	(*StartResponse)(nil),         // 16: damask.lab.v1.StartResponse
-	(*UnplugRequest)(nil),         // 17: damask.lab.v1.UnplugRequest
-	(*UnplugResponse)(nil),        // 18: damask.lab.v1.UnplugResponse
-	(*PlugRequest)(nil),           // 19: damask.lab.v1.PlugRequest
-	(*PlugResponse)(nil),          // 20: damask.lab.v1.PlugResponse
-	nil,                           // 21: damask.lab.v1.Pod.LabelsEntry
-	nil,                           // 22: damask.lab.v1.AddPodRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*HostPort)(nil),              // 10: damask.lab.v1.HostPort
+	(*AddPodResponse)(nil),        // 11: damask.lab.v1.AddPodResponse
+	(*DeletePodRequest)(nil),      // 12: damask.lab.v1.DeletePodRequest
+	(*DeletePodResponse)(nil),     // 13: damask.lab.v1.DeletePodResponse
+	(*KillRequest)(nil),           // 14: damask.lab.v1.KillRequest
+	(*KillResponse)(nil),          // 15: damask.lab.v1.KillResponse
+	(*StartRequest)(nil),          // 16: damask.lab.v1.StartRequest
+	(*StartResponse)(nil),         // 17: damask.lab.v1.StartResponse
+	(*UnplugRequest)(nil),         // 18: damask.lab.v1.UnplugRequest
+	(*UnplugResponse)(nil),        // 19: damask.lab.v1.UnplugResponse
+	(*PlugRequest)(nil),           // 20: damask.lab.v1.PlugRequest
+	(*PlugResponse)(nil),          // 21: damask.lab.v1.PlugResponse
+	nil,                           // 22: damask.lab.v1.Pod.LabelsEntry
+	nil,                           // 23: damask.lab.v1.AddPodRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
 }
 var file_damask_lab_v1_lab_service_proto_depIdxs = []int32{
 	0,  // 0: damask.lab.v1.Process.state:type_name -> damask.lab.v1.ProcessState
-	23, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	24, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: damask.lab.v1.Node.processes:type_name -> damask.lab.v1.Process
 	1,  // 3: damask.lab.v1.Service.processes:type_name -> damask.lab.v1.Process
-	21, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
-	23, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
+	22, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
+	24, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
 	5,  // 6: damask.lab.v1.Lab.control:type_name -> damask.lab.v1.Host
 	5,  // 7: damask.lab.v1.Lab.outside:type_name -> damask.lab.v1.Host
 	3,  // 8: damask.lab.v1.Lab.services:type_name -> damask.lab.v1.Service
 	2,  // 9: damask.lab.v1.Lab.nodes:type_name -> damask.lab.v1.Node
 	4,  // 10: damask.lab.v1.Lab.pods:type_name -> damask.lab.v1.Pod
 	6,  // 11: damask.lab.v1.GetLabResponse.lab:type_name -> damask.lab.v1.Lab
-	22, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
-	4,  // 13: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
-	7,  // 14: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
-	9,  // 15: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
-	11, // 16: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
-	13, // 17: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
-	15, // 18: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
-	17, // 19: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
-	19, // 20: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
-	8,  // 21: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
-	10, // 22: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
-	12, // 23: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
-	14, // 24: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
-	16, // 25: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
-	18, // 26: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
-	20, // 27: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	23, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
+	10, // 13: damask.lab.v1.AddPodRequest.host_ports:type_name -> damask.lab.v1.HostPort
+	4,  // 14: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
+	7,  // 15: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
+	9,  // 16: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
+	12, // 17: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
+	14, // 18: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
+	16, // 19: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
+	18, // 20: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
+	20, // 21: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
+	8,  // 22: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
+	11, // 23: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
+	13, // 24: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
+	15, // 25: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
+	17, // 26: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
+	19, // 27: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
+	21, // 28: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_damask_lab_v1_lab_service_proto_init() }
@@ -1649,7 +1740,7 @@ func file_damask_lab_v1_lab_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_lab_v1_lab_service_proto_rawDesc), len(file_damask_lab_v1_lab_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

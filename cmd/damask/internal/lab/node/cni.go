@@ -31,7 +31,7 @@ const (
   "cniVersion": "1.1.0",
   "name": "damask",
   "plugins": [
-    {"type": "damask-cni", "socket": "` + cniSocket + `", "capabilities": {"ips": true}}
+    {"type": "damask-cni", "socket": "` + cniSocket + `", "capabilities": {"ips": true, "portMappings": true}}
   ]
 }
 `
@@ -57,6 +57,20 @@ type Sandbox struct {
 	Labels map[string]string
 	// Ports are what the pod's containers declare.
 	Ports []ContainerPort
+	// HostPorts are ports of the node that lead to the pod.
+	HostPorts []HostPort
+}
+
+// HostPort is a port of a node that leads to a pod, as CNI's capability portMappings
+// has it.
+type HostPort struct {
+	// HostPort and ContainerPort are 1 to 65535.
+	HostPort      uint32 `json:"hostPort"`
+	ContainerPort uint32 `json:"containerPort"`
+	// Protocol is tcp, udp or sctp.
+	Protocol string `json:"protocol"`
+	// HostIP is the node's address that it is on; empty: all of them.
+	HostIP string `json:"hostIP,omitempty"`
 }
 
 // ContainerPort is a port of a pod as the plugin wants it: Kubernetes' words.
@@ -136,8 +150,12 @@ func runtimeConfig(s Sandbox) *libcni.RuntimeConf {
 	if s.OFPort != 0 {
 		rt.Args = append(rt.Args, [2]string{"DAMASK_OFPORT", strconv.FormatUint(uint64(s.OFPort), 10)})
 	}
+	rt.CapabilityArgs = map[string]any{}
 	if s.IP != "" {
-		rt.CapabilityArgs = map[string]any{"ips": []string{s.IP}}
+		rt.CapabilityArgs["ips"] = []string{s.IP}
+	}
+	if len(s.HostPorts) > 0 {
+		rt.CapabilityArgs["portMappings"] = s.HostPorts
 	}
 	return rt
 }

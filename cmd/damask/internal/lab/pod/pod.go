@@ -36,6 +36,8 @@ type Wish struct {
 	Labels map[string]string
 	// Ports are what its containers declare.
 	Ports []node.ContainerPort
+	// HostPorts are ports of its node that lead to it.
+	HostPorts []node.HostPort
 }
 
 // Key is the pod's full name.
@@ -63,7 +65,7 @@ func (p *Pod) Netns() string { return enter.NetPath(netnsName(p.Sandbox)) }
 func (p *Pod) sandbox() node.Sandbox {
 	return node.Sandbox{
 		ID: p.Sandbox, Netns: p.Netns(), Namespace: p.Namespace, Name: p.Name,
-		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels, Ports: p.Ports,
+		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels, Ports: p.Ports, HostPorts: p.HostPorts,
 	}
 }
 

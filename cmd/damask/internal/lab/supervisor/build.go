@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -312,6 +313,15 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 	return s.refreshRoutes(ctx)
 }
 
+// hostPort says it as a container runtime does.
+func hostPort(p topology.ContainerPort) node.HostPort {
+	h := node.HostPort{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: strings.ToLower(cmp.Or(p.Protocol, "TCP"))}
+	if p.HostIP.IsValid() {
+		h.HostIP = p.HostIP.String()
+	}
+	return h
+}
+
 func (s *Supervisor) addPods(ctx context.Context) error {
 	// What is asked for comes first, so that nobody else gets it by chance.
 	for _, asking := range []bool{true, false} {
@@ -326,7 +336,10 @@ func (s *Supervisor) addPods(ctx context.Context) error {
 				wish.IP = p.IP.String()
 			}
 			for _, port := range p.Ports {
-				wish.Ports = append(wish.Ports, node.ContainerPort(port))
+				wish.Ports = append(wish.Ports, node.ContainerPort{Name: port.Name, ContainerPort: port.ContainerPort, Protocol: port.Protocol})
+				if port.HostPort != 0 {
+					wish.HostPorts = append(wish.HostPorts, hostPort(port))
+				}
 			}
 			group.Go(func() error {
 				_, err := s.addPod(ctx, p.Node, wish)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,9 +66,15 @@ func (s *service) AddPod(ctx context.Context, r *labv1.AddPodRequest) (*labv1.Ad
 	if s.lab.node(r.GetNode()) == nil {
 		return nil, status.Errorf(codes.NotFound, "the lab has no node %q", r.GetNode())
 	}
-	added, err := s.lab.addPod(ctx, r.GetNode(), pod.Wish{
+	wish := pod.Wish{
 		Namespace: r.GetNamespace(), Name: r.GetName(), IP: r.GetIp(), OFPort: r.GetOfport(), Labels: r.GetLabels(),
-	})
+	}
+	for _, p := range r.GetHostPorts() {
+		wish.HostPorts = append(wish.HostPorts, node.HostPort{
+			HostPort: p.GetHostPort(), ContainerPort: p.GetContainerPort(), Protocol: strings.ToLower(cmp.Or(p.GetProtocol(), "TCP")), HostIP: p.GetHostIp(),
+		})
+	}
+	added, err := s.lab.addPod(ctx, r.GetNode(), wish)
 	if err != nil {
 		return nil, refusal(err)
 	}

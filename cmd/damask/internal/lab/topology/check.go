@@ -234,6 +234,7 @@ func (c *checker) pods() {
 		nodes[c.t.Nodes[i].Name] = &c.t.Nodes[i]
 	}
 	names, ips, ports := map[string]bool{}, map[netip.Addr]string{}, map[string]string{}
+	hostPorts := map[hostPort]string{}
 	for i, pod := range c.t.Pods {
 		path := fmt.Sprintf("pods[%d]", i)
 		full := pod.Namespace + "/" + pod.Name
@@ -257,6 +258,7 @@ func (c *checker) pods() {
 			ips[pod.IP] = full
 		}
 		c.podPort(path+".ofport", pod, ports)
+		c.hostPorts(path+".ports", pod, hostPorts)
 	}
 }
 

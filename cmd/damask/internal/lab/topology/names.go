@@ -1,8 +1,10 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/syntax"
@@ -50,5 +52,35 @@ func (c *checker) containerPorts(path string, ports []ContainerPort) {
 		if p.Protocol != "" && !slices.Contains([]string{"TCP", "UDP", "SCTP"}, p.Protocol) {
 			c.Addf(at+".protocol", "%q is not one of TCP, UDP, SCTP", p.Protocol)
 		}
+		if p.HostPort > 65535 {
+			c.Addf(at+".hostPort", "%d: from 1 to 65535", p.HostPort)
+		}
+		switch {
+		case p.HostIP.IsValid() && p.HostPort == 0:
+			c.Addf(at+".hostIP", "%s: there is no hostPort that could be on it", p.HostIP)
+		case p.HostIP.IsValid() && !p.HostIP.Is4():
+			c.Addf(at+".hostIP", "%s is not an IPv4 address", p.HostIP)
+		}
+	}
+}
+
+// hostPort is a port of a node. Whether addresses of it overlap the node says.
+type hostPort struct {
+	node, protocol string
+	port           uint32
+	address        netip.Addr
+}
+
+// hostPorts wants each port of a node to lead to one pod.
+func (c *checker) hostPorts(path string, pod Pod, seen map[hostPort]string) {
+	for i, p := range pod.Ports {
+		if p.HostPort == 0 {
+			continue
+		}
+		at := hostPort{pod.Node, cmp.Or(p.Protocol, "TCP"), p.HostPort, p.HostIP}
+		if other, taken := seen[at]; taken {
+			c.Addf(fmt.Sprintf("%s[%d].hostPort", path, i), "port %d of node %s leads to pod %s already", p.HostPort, pod.Node, other)
+		}
+		seen[at] = pod.Namespace + "/" + pod.Name
 	}
 }

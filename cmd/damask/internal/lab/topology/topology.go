@@ -158,7 +158,7 @@ type Pod struct {
 	// Labels of the pod.
 	Labels map[string]string `yaml:"labels"`
 	// Ports are what the pod's containers declare: services can name their target
-	// port by them. They open nothing and close nothing.
+	// port by them. They open nothing and close nothing, but for host ports.
 	Ports []ContainerPort `yaml:"ports"`
 }
 
@@ -170,6 +170,10 @@ type ContainerPort struct {
 	ContainerPort uint32 `yaml:"containerPort"`
 	// Protocol is TCP (default), UDP or SCTP.
 	Protocol string `yaml:"protocol"`
+	// HostPort is the port of the pod's node that leads to this one; 0: none.
+	HostPort uint32 `yaml:"hostPort"`
+	// HostIP is the node's address that HostPort is on; invalid: all of them.
+	HostIP netip.Addr `yaml:"hostIP"`
 }
 
 // Outside is a host that is not part of the cluster.

@@ -27,11 +27,16 @@ type announcement struct {
 
 func (a announcement) next() time.Time { return a.came.Add(repeats[a.times]) }
 
-// announce tells Run of an address that came. The first time is at once, here. The
-// caller has the lock.
-func (h *Holder) announce(ip netip.Addr) {
-	h.due = slices.DeleteFunc(h.due, func(a announcement) bool { return a.ip == ip })
-	h.due = append(h.due, announcement{ip: ip, came: time.Now()})
+// announce tells Run of addresses that came. The first time is at once, here. The caller
+// has the lock.
+func (h *Holder) announce(came []netip.Addr) {
+	if len(came) == 0 {
+		return
+	}
+	h.due = slices.DeleteFunc(h.due, func(a announcement) bool { return slices.Contains(came, a.ip) })
+	for _, ip := range came {
+		h.due = append(h.due, announcement{ip: ip, came: time.Now()})
+	}
 	h.announceDue(time.Now())
 	select {
 	case h.fresh <- struct{}{}:

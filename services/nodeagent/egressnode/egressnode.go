@@ -169,15 +169,17 @@ func (h *Holder) compare() (repairs []string, err error) {
 	for _, ip := range gone {
 		repairs = append(repairs, fmt.Sprintf("%s: egress IP %s should not be there", at.name, ip))
 	}
+	var came []netip.Addr
 	for _, ip := range h.wanted {
 		line, err := h.add(socket, at, ip)
 		if err != nil {
 			problems = append(problems, &AddressError{ip, err})
 		}
 		if line != "" {
-			repairs = append(repairs, line)
+			repairs, came = append(repairs, line), append(came, ip)
 		}
 	}
+	h.announce(came)
 	return repairs, errors.Join(problems...)
 }
 
@@ -214,7 +216,6 @@ func (h *Holder) add(socket *netlink.Handle, at place, ip netip.Addr) (repair st
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return "", err
 	}
-	h.announce(ip)
 	return fmt.Sprintf("%s: egress IP %s/%d is missing", at.name, ip, network.Bits()), nil
 }
 

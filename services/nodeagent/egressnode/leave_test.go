@@ -45,13 +45,15 @@ func (w *world) addPods(t *testing.T, mark uint32) (marked, plain *netnstest.Nam
 func (w *world) rules(t *testing.T, program string, egress ...masquerade.EgressIP) {
 	t.Helper()
 	proctest.Need(t, program)
-	target, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	if err := os.Symlink(target, filepath.Join(dir, "iptables")); err != nil {
-		t.Fatal(err)
+	for _, suffix := range []string{"", "-restore"} {
+		target, err := exec.LookPath(program + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(dir, "iptables"+suffix)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	rules, err := masquerade.New()

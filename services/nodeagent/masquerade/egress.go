@@ -25,7 +25,8 @@ type EgressIP struct {
 }
 
 // SetEgress says which egress IPs this node has, all of them, and answers one line for
-// each repair, when the rules are in force. Before the first Ensure it is only
+// each repair, when the rules are in force. It compares the chains that have such rules,
+// and of all chains only what an Ensure left undone. Before the first Ensure it is only
 // remembered. After an error another call, or Ensure, goes on. A mark of two
 // addresses and an address of two marks are an error, and change nothing.
 func (r *Rules) SetEgress(ctx context.Context, ips []EgressIP) (repairs []string, err error) {
@@ -43,7 +44,24 @@ func (r *Rules) SetEgress(ctx context.Context, ips []EgressIP) (repairs []string
 	if r.last == nil {
 		return nil, nil
 	}
-	return r.ensure(ctx, *r.last)
+	if !r.whole {
+		return r.ensure(ctx, *r.last)
+	}
+	config := *r.last
+	config.egress, config.egressKnown = r.egress, true
+	for _, chain := range chains(config) {
+		if !chain.egress {
+			continue
+		}
+		lines, err := r.ensureChain(ctx, chain, true)
+		repairs = append(repairs, lines...)
+		if err != nil {
+			// Somebody may have deleted the chain: all is compared then.
+			lines, err = r.ensure(ctx, *r.last)
+			return append(repairs, lines...), err
+		}
+	}
+	return repairs, nil
 }
 
 func validateEgress(ips []EgressIP, masqueradeBit uint8) error {

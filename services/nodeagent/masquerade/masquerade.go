@@ -26,12 +26,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/coreos/go-iptables/iptables"
 )
 
 // lockSeconds is how long an iptables command waits for the lock that all iptables
@@ -81,34 +78,22 @@ func (c Config) validate() error {
 	return errors.New("masquerade: " + strings.Join(problems, "; "))
 }
 
-// command is what is used of go-iptables.
-type command interface {
-	ListChains(table string) ([]string, error)
-	List(table, chain string) ([]string, error)
-	NewChain(table, chain string) error
-	Insert(table, chain string, position int, rule ...string) error
-	ListById(table, chain string, position int) (string, error)
-	DeleteById(table, chain string, position int) error
-}
-
 // Rules writes the chains. Its methods can be called from any goroutine.
 type Rules struct {
 	mu      sync.Mutex // one repair at a time: rules are counted, then changed
 	command command
 
 	last        *Config // Of the last Ensure.
+	whole       bool    // That worked, to its end.
 	egress      []EgressIP
 	egressKnown bool
 }
 
 // New finds the node's iptables. A node without iptables is an error that says so.
 func New() (*Rules, error) {
-	c, err := iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(lockSeconds))
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("this node has no iptables command (Debian: package iptables): %w", err)
-	}
+	c, err := newProgram("iptables")
 	if err != nil {
-		return nil, fmt.Errorf("find iptables: %w", err)
+		return nil, err
 	}
 	return &Rules{command: c}, nil
 }
@@ -122,8 +107,10 @@ func (r *Rules) Ensure(ctx context.Context, config Config) (repairs []string, er
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last = &config
-	return r.ensure(ctx, config)
+	r.last, r.whole = &config, false
+	repairs, err = r.ensure(ctx, config)
+	r.whole = err == nil
+	return repairs, err
 }
 
 // ensure does what Ensure says. The caller holds the lock.

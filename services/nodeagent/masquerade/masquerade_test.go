@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/coreos/go-iptables/iptables"
-
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/proctest"
 )
@@ -37,7 +35,7 @@ func eachBackend(t *testing.T, test func(t *testing.T, b *backend)) {
 	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
 		t.Run(program, func(t *testing.T) {
 			proctest.Need(t, program)
-			c, err := iptables.New(iptables.Path(program), iptables.Timeout(lockSeconds))
+			c, err := newProgram(program)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -252,13 +250,16 @@ func TestNodeWithoutIptablesGetsAClearError(t *testing.T) {
 func TestNewFollowsTheNodesIptables(t *testing.T) {
 	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
 		proctest.Need(t, program)
-		target, err := exec.LookPath(program)
-		if err != nil {
-			t.Fatal(err)
-		}
 		dir := t.TempDir()
-		if err := os.Symlink(target, filepath.Join(dir, "iptables")); err != nil {
-			t.Fatal(err)
+		var err error
+		for _, suffix := range []string{"", "-restore"} {
+			target, err := exec.LookPath(program + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(target, filepath.Join(dir, "iptables"+suffix)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 		b := &backend{program: program, ns: netnstest.New(t, "node")}

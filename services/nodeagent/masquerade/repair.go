@@ -81,6 +81,18 @@ func whereto(chain []place, want int) int {
 // longestCommon answers, for indexes of want, the index of its partner in has, such
 // that partners are in the same order and as many as possible.
 func longestCommon(has, want []rule) map[int]int {
+	partners := map[int]int{}
+	// Most of a chain is as it should be: what is alike at both ends costs nothing.
+	first := 0
+	for first < len(want) && first < len(has) && same(want[first], has[first]) {
+		partners[first] = first
+		first++
+	}
+	has, want = has[first:], want[first:]
+	for len(want) > 0 && len(has) > 0 && same(want[len(want)-1], has[len(has)-1]) {
+		partners[first+len(want)-1] = first + len(has) - 1
+		has, want = has[:len(has)-1], want[:len(want)-1]
+	}
 	length := make([][]int, len(want)+1)
 	for i := range length {
 		length[i] = make([]int, len(has)+1)
@@ -94,11 +106,10 @@ func longestCommon(has, want []rule) map[int]int {
 			}
 		}
 	}
-	partners := map[int]int{}
 	for w, h := 0, 0; w < len(want) && h < len(has); {
 		switch {
 		case same(want[w], has[h]):
-			partners[w] = h
+			partners[first+w] = first + h
 			w, h = w+1, h+1
 		case length[w+1][h] >= length[w][h+1]:
 			w++
@@ -143,19 +154,17 @@ func (r *Rules) ensureChain(ctx context.Context, c chain, there bool) (repairs [
 		}
 	}
 	mine := func(r rule) bool { return c.spare == nil || !c.spare(r) }
-	for _, s := range plan(has, c.rules, mine) {
-		if err := ctx.Err(); err != nil {
-			return repairs, err
-		}
-		verb := "inserted"
+	steps := plan(has, c.rules, mine)
+	if len(steps) == 0 {
+		return repairs, nil
+	}
+	if err := r.command.Restore(ctx, c.table, c.name, steps); err != nil {
+		return repairs, err
+	}
+	for _, s := range steps {
+		verb := "deleted"
 		if s.insert {
-			err = r.command.Insert(c.table, c.name, s.position, s.rule...)
-		} else {
-			verb = "deleted"
-			err = r.command.DeleteById(c.table, c.name, s.position)
-		}
-		if err != nil {
-			return repairs, fmt.Errorf("rule %q: %w", s.rule, err)
+			verb = "inserted"
 		}
 		repairs = append(repairs, fmt.Sprintf("iptables: table %s: chain %s: rule %s %s", c.table, c.name, s.rule, verb))
 	}

@@ -25,6 +25,7 @@ type rule []string
 type chain struct {
 	table, name string
 	rules       []rule
+	egress      bool            // it has rules of egress IPs
 	keep        bool            // the administrator's: created, never changed
 	spare       func(rule) bool // rules that stay as they are, nil: none
 }
@@ -67,13 +68,13 @@ func jump(target string) rule  { return rule{"-j", target} }
 func chains(c Config) []chain {
 	all := []chain{
 		{table: "raw", name: chainNotrack, rules: notrackRules(c)},
-		{table: "nat", name: chainMasquerade, rules: masqueradeRules(c)},
-		{table: "filter", name: chainAllow, rules: allowRules(c)},
+		{table: "nat", name: chainMasquerade, rules: masqueradeRules(c), egress: true},
+		{table: "filter", name: chainAllow, rules: allowRules(c), egress: true},
 		{table: "filter", name: chainAdmin, keep: true},
 		{table: "filter", name: chainForward, rules: forwardRules(c)},
 	}
 	if c.Userspace {
-		all = append(all, chain{table: "mangle", name: chainEgressMark, rules: egressMarkRules(c)})
+		all = append(all, chain{table: "mangle", name: chainEgressMark, rules: egressMarkRules(c), egress: true})
 	}
 	return all
 }

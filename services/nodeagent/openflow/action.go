@@ -160,6 +160,9 @@ func SetEthSrc(mac net.HardwareAddr) Action { return setMAC(oxmEthSrc, mac) }
 // SetPktMark writes the packet's mark, which iptables sees on the bridge's internal ports.
 func SetPktMark(v uint32) Action { return setField(nxmPktMark, binary.BigEndian.AppendUint32(nil, v)) }
 
+// CTClear forgets that the packet has been tracked: to the flows after it, it has not.
+func CTClear() Action { return Action{wire: string(append(nicira(nxCTClear, 16), 0, 0, 0, 0, 0, 0))} }
+
 // DecTTL takes one from the TTL, and drops the packet when none is left.
 func DecTTL() Action { return Action{wire: "\x00\x18\x00\x08\x00\x00\x00\x00"} }
 

@@ -144,6 +144,44 @@ func (m Match) DstPortMasked(p, mask uint16) Match {
 	return m.withPort(p, mask, oxmTCPDst, oxmUDPDst, oxmSCTPDst)
 }
 
+// Flags of a TCP segment for Match.TCPFlags.
+const (
+	TCPFin uint16 = 1 << iota
+	TCPSyn
+	TCPRst
+	TCPPsh
+	TCPAck
+)
+
+// TCPFlags matches those flags of a TCP segment that are set in mask; TCP must already be matched. It is a field of its own
+// kind on the wire, which comes after all others.
+func (m Match) TCPFlags(v, mask uint16) Match {
+	if proto, _ := m.value(oxmIPProto); proto != "\x06" {
+		return m.wrong("TCP flags need tcp")
+	}
+	if mask == 0 {
+		return m
+	}
+	h, body := oxmTCPFlags, binary.BigEndian.AppendUint16([]byte(idONF), v&mask)
+	if mask != math.MaxUint16 {
+		h = h&^0xff | 0x100 | 8 // The experimenter's id is not masked, so the body is no multiple of the field.
+		body = binary.BigEndian.AppendUint16(body, mask)
+	}
+	entry := string(append(binary.BigEndian.AppendUint32(nil, uint32(h)), body...))
+	for rest := m.tlv; ; {
+		old, _, next, ok := nextEntry(rest)
+		switch {
+		case !ok:
+			return Match{tlv: m.tlv + entry, problem: m.problem}
+		case old.identity() == h.identity() && rest != entry:
+			return m.wrong("tcp_flags is matched twice")
+		case old.identity() == h.identity():
+			return m
+		}
+		rest = next
+	}
+}
+
 // LaterFragment matches all fragments of an IP packet but the first. They have no ports, so the switch refuses a match of both.
 func (m Match) LaterFragment() Match { return m.with(nxmIPFrag, "\x03", "") }
 

@@ -20,6 +20,8 @@ type nodeCase struct {
 	// multicast are VNIDs whose pods exchange it, parts the nodes that they send to.
 	multicast []pipeline.Multicast
 	parts     map[int][]netip.Addr
+	// policies are what policies come down to, where they decide.
+	policies []pipeline.Fragment
 }
 
 // fragments compiles all of the case.
@@ -46,7 +48,7 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 	for part, nodes := range c.parts {
 		all = append(all, pipeline.MulticastPartFragment(c.node, part, nodes))
 	}
-	return all
+	return append(all, c.policies...)
 }
 
 func nodeCases() []nodeCase {
@@ -115,13 +117,18 @@ func nodeCases() []nodeCase {
 	}
 	parts := map[int][]netip.Addr{0: addresses("192.168.108.113", "192.168.108.114"), 31: addresses("192.168.108.111")}
 	return []nodeCase{
-		{"subnet", node, pods, remotes, vnids, services, egress(), groups, parts},
-		{"multitenant", multitenant, pods, remotes, vnids, services, egress(), groups, parts},
-		{"subnet-netdev", flat, pods, remotes, vnids, services, egress(), groups, parts},
-		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress(), groups, parts},
-		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress(), groups, parts},
-		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil},
-		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil},
+		{"subnet", node, pods, remotes, vnids, services, egress(), groups, parts, nil},
+		{"multitenant", multitenant, pods, remotes, vnids, services, egress(), groups, parts, nil},
+		{"subnet-netdev", flat, pods, remotes, vnids, services, egress(), groups, parts, nil},
+		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress(), groups, parts, nil},
+		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress(), groups, parts, nil},
+		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil},
+		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil},
+		{"networkpolicy", inMode(node, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies()},
+		{"networkpolicy-netdev", inMode(flat, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies()},
+		{"combined", inMode(node, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies()},
+		{"combined-netdev", inMode(flat, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies()},
+		{"combined-keep", keeping(inMode(node, pipeline.Combined)), pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil},
 	}
 }
 

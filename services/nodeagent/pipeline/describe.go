@@ -54,7 +54,7 @@ func (s sentence) say(found []string) string {
 // inWords writes numbers as operators know them, not in hex.
 func inWords(place, text string) string {
 	switch place {
-	case "vnid", "port", "place":
+	case "vnid", "port", "place", "rank", "rule":
 		number, err := strconv.ParseUint(text, 0, 32)
 		if err != nil {
 			return text
@@ -66,11 +66,9 @@ func inWords(place, text string) string {
 		text = strings.NewReplacer("set_field:", "", "->tun_dst,output:1", "").Replace(text)
 		return strings.ReplaceAll(text, ",", ", ")
 	case "mode":
-		switch text {
-		case "00":
-			return Subnet.String()
-		case "01":
-			return Multitenant.String()
+		number, err := strconv.ParseUint(text, 16, 8)
+		if err == nil && number <= uint64(Combined) {
+			return Mode(number).String()
 		}
 	case "version":
 		number, err := strconv.ParseUint(text, 16, 8)
@@ -87,11 +85,14 @@ var sentences = read(meanings)
 
 var place = regexp.MustCompile(`\\\{([a-z]+)\\\}`)
 
-// lists are the places that stand for one action or more, each of one kind.
+// lists are the places that stand for one action or more, each of one kind, and {match}
+// for whatever policies ask for.
 var lists = map[string]string{
-	"ports": `(output:\d+(?:,output:\d+)*)`,
-	"nodes": `((?:set_field:[0-9.]+->tun_dst,output:1,?)+)`,
-	"parts": `((?:load:0x[0-9a-f]+->NXM_NX_REG3\[\],resubmit\(,111\),?)+)`,
+	"match":   `([^ ]+)`,
+	"ports":   `(output:\d+(?:,output:\d+)*)`,
+	"nodes":   `((?:set_field:[0-9.]+->tun_dst,output:1,?)+)`,
+	"clauses": `(conjunction\([^ ]+\))`,
+	"parts":   `((?:load:0x[0-9a-f]+->NXM_NX_REG3\[\],resubmit\(,111\),?)+)`,
 }
 
 // read turns the shapes into patterns: a place stands for a list, or for anything but a

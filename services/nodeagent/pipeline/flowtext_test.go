@@ -56,6 +56,8 @@ var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
 // which no later table makes a tracked packet untracked again, as a ct without a
 // table does. On the way to table 90, which sends it to another node, it may. Table 111
 // looks into itself: only where reg3 is 0, which it is not when it looks.
+// Where it leaves the tables it may forget, too. What is looked up for policies goes to
+// table 22, to which nothing behind table 25 leads.
 func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 	const lookup = 30 // The first table that looks up; 100 is the other.
 	text := f.String()
@@ -65,11 +67,16 @@ func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 		return ""
 	case strings.Contains(text, "resubmit"):
 		return "looks into a table and comes back"
+	case found != nil && found[1] == "22":
+		if !ends[22] || f.Table > 25 || f.Table == 22 {
+			return "looks up for policies"
+		}
 	case found != nil && (found[1] != strconv.Itoa(int(f.Table)) || f.Table != lookup && f.Table != 100 || !ends[f.Table]):
 		return "looks up for another table"
 	case found != nil && !strings.Contains(text, "ct_state=-trk,"):
 		return "looks up what has been looked up"
-	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup && !strings.HasSuffix(text, ",goto_table:90"):
+	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup && !strings.HasSuffix(text, ",goto_table:90") &&
+		strings.Contains(text, "goto_table"):
 		return "forgets that a packet has been looked up"
 	}
 	return ""

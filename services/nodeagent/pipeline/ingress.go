@@ -25,6 +25,9 @@ func ingress(n Node) []openflow.Flow {
 			flow(tableIngress, 200, openflow.ARP().InPort(gateway).ARPSender(host(n.Gateway)).ARPTarget(cluster),
 				openflow.Goto(tableRoute)))
 	}
+	if n.Mode.Policies() {
+		flows = append(flows, flow(tableIngress, 210, openflow.IP().InPort(gateway).IPDst(n.Subnet), lookUp()))
+	}
 	return append(flows,
 		flow(tableIngress, 200, openflow.IP().InPort(gateway), openflow.Goto(tableRoute)),
 		flow(tableIngress, 150, openflow.Any().InPort(tunnel)),

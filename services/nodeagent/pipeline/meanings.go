@@ -1,5 +1,7 @@
 package pipeline
 
+import "slices"
+
 // A meaning is what to say of flows of one shape. {name} stands for what differs
 // from flow to flow.
 type meaning struct {
@@ -8,9 +10,12 @@ type meaning struct {
 	words string
 }
 
-// meanings are all shapes of flows that this package produces, in docs/pipeline.md's
-// order. A test compiles nodes of every kind and finds each flow here.
-var meanings = []meaning{
+// meanings are all shapes of flows that a node can have. A test compiles nodes of every
+// kind and finds each flow here.
+var meanings = slices.Concat(walkMeanings, policyMeanings)
+
+// walkMeanings are those without policies, in docs/pipeline.md's order.
+var walkMeanings = []meaning{
 	{tableIngress, "priority=400,ip,in_port=2,nw_src={gateway} actions=goto_table:30",
 		"from this node itself: sort by destination"},
 	{tableIngress, "priority=300,ip,in_port=2,nw_src={subnet},nw_dst={cluster} actions=goto_table:25",

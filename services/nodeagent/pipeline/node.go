@@ -18,9 +18,13 @@ const (
 const (
 	tableIngress        = 0   // Where did it come in?
 	tableTunnel         = 10  // Is the sender one of our nodes?
+	tableArrive         = 11  // Policies: what came through the tunnel for a pod of this node is looked up.
 	tablePod            = 20  // Is the source address this port's own?
-	tablePassage        = 21  // Egress policies will hook in here.
+	tablePassage        = 21  // Policies: what a pod sends is looked up.
+	tableKnown          = 22  // Policies: which connection is it of?
 	tableReturn         = 25  // A pod's packet to a service, back from the kernel.
+	tableSent           = 27  // Policies let the pod send it.
+	tableUnsent         = 28  // Policies do not.
 	tableRoute          = 30  // Where does it go?
 	tableARPLocal       = 40  // ARP for pods of this node.
 	tableARPRemote      = 50  // ARP for pods of other nodes.
@@ -28,6 +32,9 @@ const (
 	tableNodePort       = 61  // Node ports of other nodes, and this node's for their pods.
 	tableLocal          = 70  // IP to pods of this node.
 	tableAdmission      = 80  // May the source's VNID reach the destination's?
+	tableEnter          = 81  // Policies: what needs no judgement enters.
+	tableEntered        = 85  // Policies let it in.
+	tableKeptOut        = 86  // Policies do not.
 	tableRemote         = 90  // IP to pods of other nodes.
 	tableLeave          = 100 // Leaving the cluster: egress IPs.
 	tableLast           = 101 // Leaving the cluster: last step, out by tun0.
@@ -43,6 +50,7 @@ const (
 	regDest   = 1 // VNID of the destination.
 	regPort   = 2 // Port of the destination.
 	regPlace  = 3 // Which of several places a packet leaves at; for multicast, which part of the nodes.
+	regKnown  = 4 // Policies: what is known of the connection, a Known.
 )
 
 // Mode is the isolation mode of the cluster.
@@ -54,15 +62,31 @@ const (
 	// Multitenant lets a pod reach pods of its own VNID, and VNID 0 reaches and is
 	// reached by all.
 	Multitenant
+	// NetworkPolicy is a flat network in which policies decide. Packets carry VNIDs,
+	// by which they leave the cluster, and nothing else is decided by them.
+	NetworkPolicy
+	// Combined lets pass what both Multitenant and NetworkPolicy do.
+	Combined
 )
 
 // String is the mode's name as the configuration writes it.
 func (m Mode) String() string {
-	if m == Multitenant {
+	switch m {
+	case Multitenant:
 		return "multitenant"
+	case NetworkPolicy:
+		return "networkpolicy"
+	case Combined:
+		return "combined"
 	}
 	return "subnet"
 }
+
+// Tenants reports whether VNIDs keep pods apart.
+func (m Mode) Tenants() bool { return m == Multitenant || m == Combined }
+
+// Policies reports whether policies decide.
+func (m Mode) Policies() bool { return m == NetworkPolicy || m == Combined }
 
 // Node is what all fragments of one node have in common.
 type Node struct {
@@ -83,6 +107,9 @@ type Node struct {
 	// Userspace says that br0's datapath is netdev, whose connection tracking is not
 	// the kernel's.
 	Userspace bool
+	// KeepConnections says that a connection which policies have let pass goes on when
+	// they do so no more.
+	KeepConnections bool
 }
 
 // GatewayMAC is the MAC address of tun0, made from its address as a pod's is: 0a:58
@@ -112,8 +139,8 @@ type Fragment struct {
 func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
-		ingress(n), tunnelBase(), podBase(n), passage(), returnBase(), route(n),
-		deliveryBase(), serviceBase(), nodePortBase(n), admission(n), leaveBase(n), multicastBase(n), marker(n),
+		ingress(n), tunnelBase(), arrive(n), podBase(n), passage(n), known(n), returnBase(), route(n),
+		deliveryBase(), serviceBase(n), nodePortBase(n), admission(n), policed(n), leaveBase(n), multicastBase(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}

@@ -7,13 +7,13 @@ import "github.com/damask-sdn/damask/services/nodeagent/openflow"
 // which masquerades, or it masquerades itself: what its kernel sends to a backend then is
 // the node's own, and nobody can tell any more whose it was. So tenants are kept apart
 // before, in table 61: on the pod's node if it asks another node's address, on the node
-// that is asked if it asks that node's gateway address. In subnet mode nothing comes there.
+// that is asked if it asks that node's gateway address. Where there are no tenants nothing comes there.
 
 // nodePortBase is what table 61 has without services: what is no node port goes where it
 // would go without this table.
 func nodePortBase(n Node) []openflow.Flow {
 	var flows []openflow.Flow
-	if n.Mode == Multitenant {
+	if n.Mode.Tenants() {
 		flows = append(flows,
 			// The kernel would put the fragments together, and then see the port. UDP's
 			// header fits into the smallest fragment there is, but not every mode of the
@@ -32,7 +32,7 @@ func nodePortBase(n Node) []openflow.Flow {
 // node, where answers are known. The userspace datapath notes itself what the node sends
 // to other nodes.
 func fromNodes(n Node) []openflow.Flow {
-	if n.Mode == Subnet {
+	if !n.Mode.Tenants() {
 		return nil
 	}
 	again := uint8(tableRoute)

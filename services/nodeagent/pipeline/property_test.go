@@ -11,6 +11,7 @@ import (
 
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+	"github.com/damask-sdn/damask/services/nodeagent/policyflow"
 )
 
 // anyNode draws a node with neighbours and pods as ipam and tenancy would allow
@@ -20,8 +21,9 @@ func anyNode() *rapid.Generator[nodeCase] {
 		c := nodeCase{node: pipeline.Node{
 			ClusterNetworks: prefixes("10.128.0.0/14", "10.64.0.0/16", "10.96.0.0/11")[:rapid.IntRange(1, 3).Draw(t, "networks")],
 			ServiceNetworks: prefixes("172.30.0.0/16", "172.31.0.0/16")[:rapid.IntRange(1, 2).Draw(t, "services")],
-			Mode:            rapid.SampledFrom([]pipeline.Mode{pipeline.Subnet, pipeline.Multitenant}).Draw(t, "mode"),
+			Mode:            rapid.SampledFrom([]pipeline.Mode{pipeline.Subnet, pipeline.Multitenant, pipeline.NetworkPolicy, pipeline.Combined}).Draw(t, "mode"),
 			Userspace:       rapid.Bool().Draw(t, "userspace"),
+			KeepConnections: rapid.Bool().Draw(t, "keep connections"),
 			TunnelPort:      rapid.SampledFrom([]uint16{0, 4789, 6081}).Draw(t, "tunnel port"),
 		}}
 		// Subnet i is 10.128.0.0/14's i-th /23; node i has 192.168.0.i+1.
@@ -78,6 +80,9 @@ func anyNode() *rapid.Generator[nodeCase] {
 		for _, remote := range c.remotes {
 			part := rapid.IntRange(0, pipeline.MulticastParts-1).Draw(t, "part")
 			c.parts[part] = append(c.parts[part], remote.HostIP)
+		}
+		if c.node.Mode.Policies() {
+			c.policies = append(c.policies, policyflow.Tables().Base())
 		}
 		return c
 	})

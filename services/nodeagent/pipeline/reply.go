@@ -19,10 +19,14 @@ const ZoneServices uint16 = tableReturn
 // returned gives a packet that the kernel sends back the VNID of the pod that sent it.
 // The userspace datapath notes the connection, so that it knows the answer. It goes on
 // in table 30, since a goto leads forward only; 21 has seen the packet on its way out.
+// Policies have not: they judge the backend, so the packet is looked up for them now.
 func returned(n Node, pod netip.Prefix, vnid uint32) openflow.Flow {
 	actions := []openflow.Action{openflow.LoadReg(regSource, vnid)}
 	if n.Userspace {
 		actions = append(actions, openflow.CT(openflow.Conntrack{Commit: true, Zone: ZoneServices}))
+	}
+	if n.Mode.Policies() {
+		return flow(tableReturn, 100, openflow.IP().IPSrc(pod), append(actions, lookUp())...)
 	}
 	return flow(tableReturn, 100, openflow.IP().IPSrc(pod), append(actions, openflow.Goto(tableRoute))...)
 }

@@ -2,11 +2,6 @@ package pipeline
 
 import "github.com/damask-sdn/damask/services/nodeagent/openflow"
 
-// passage is table 21, a step that egress policies will need.
-func passage() []openflow.Flow {
-	return []openflow.Flow{flow(tablePassage, 0, openflow.Any(), openflow.Goto(tableRoute))}
-}
-
 // route is table 30: it sorts packets by destination.
 func route(n Node) []openflow.Flow {
 	flows := []openflow.Flow{

@@ -44,13 +44,13 @@ type Service struct {
 }
 
 // ServiceFragment lets tenants ask for a service of theirs, or of VNID 0: at its cluster
-// IPs (table 60), and at node ports (61). There is none in subnet mode, where everybody
-// is VNID 0 and may ask for all. A service of UnknownVNID is closed for tenants: it has
+// IPs (table 60), and at node ports (61). There is none where there are no tenants:
+// everybody may ask for all. A service of UnknownVNID is closed for tenants: it has
 // no flows in table 60, and those in table 61 lead nobody but VNID 0 on. A port that
 // does not exist has no flows.
 func ServiceFragment(n Node, s Service) Fragment {
 	f := Fragment{Owner: "service " + s.Namespace + "/" + s.Name}
-	if n.Mode == Subnet {
+	if !n.Mode.Tenants() {
 		return f
 	}
 	f.Flows = append(f.Flows, clusterIPs(n, s)...)
@@ -95,10 +95,15 @@ func ask(table uint8, match openflow.Match, vnid uint32) openflow.Flow {
 		openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway), openflow.Goto(tableAdmission))
 }
 
-// serviceBase is what table 60 has without services. VNID 0 may ask for every one.
-func serviceBase() []openflow.Flow {
+// serviceBase is what table 60 has without services. VNID 0 may ask for every one, and
+// everybody where only policies decide: they do when the kernel has picked a backend.
+func serviceBase(n Node) []openflow.Flow {
+	all := openflow.Any().Reg(regSource, 0)
+	if n.Mode == NetworkPolicy {
+		all = openflow.Any()
+	}
 	return []openflow.Flow{
-		flow(tableService, 200, openflow.Any().Reg(regSource, 0), openflow.Output(PortGateway)),
+		flow(tableService, 200, all, openflow.Output(PortGateway)),
 		flow(tableService, 0, openflow.Any()),
 	}
 }

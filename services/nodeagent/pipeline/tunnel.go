@@ -24,9 +24,12 @@ func RemoteFragment(n Node, r Remote) Fragment {
 	if r.HostIP == n.HostIP {
 		return f
 	}
-	f.Flows = append(f.Flows,
-		flow(tableTunnel, 100, openflow.Any().TunSrc(r.HostIP), openflow.Goto(tableRoute)))
-	if n.Mode == Multitenant {
+	next := uint8(tableRoute)
+	if n.Mode.Policies() {
+		next = tableArrive
+	}
+	f.Flows = append(f.Flows, flow(tableTunnel, 100, openflow.Any().TunSrc(r.HostIP), openflow.Goto(next)))
+	if n.Mode.Tenants() {
 		f.Flows = append(f.Flows, flow(tableRoute, 60, openflow.IP().IPDst(host(r.HostIP)), openflow.Goto(tableNodePort)))
 	}
 	send := []openflow.Action{

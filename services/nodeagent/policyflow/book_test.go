@@ -235,34 +235,34 @@ func TestHowRulesLookInASwitch(t *testing.T) {
 	}{
 		{"peers and ports", policy.Rule{Direction: policy.Ingress, Peers: []policy.Peer{{Group: "g"}}, Ports: []policy.PortRange{{Protocol: policy.TCP, First: 80, Last: 81}}}, []string{
 			"table=81, priority=100,ip,nw_dst=10.130.0.5 actions=drop",
-			"table=81, priority=200,conj_id=1,ip actions=output:8",
+			"table=81, priority=200,conj_id=1,ip,reg4=0 actions=output:8", "table=81, priority=200,conj_id=1,ip,reg4=0x1 actions=output:8",
 			"table=81, priority=200,ip,nw_dst=10.130.0.5 actions=conjunction(1,1/3)",
 			"table=81, priority=200,ip,nw_src=10.131.0.9 actions=conjunction(1,2/3)",
 			"table=81, priority=200,tcp,tp_dst=0x50/0xfffe actions=conjunction(1,3/3)"}},
 		{"everything", policy.Rule{Direction: policy.Egress, AnyPeer: true, AnyPort: true}, []string{
 			"table=22, priority=100,ip,nw_src=10.130.0.5 actions=drop",
-			"table=22, priority=200,conj_id=1,ip actions=output:7",
+			"table=22, priority=200,conj_id=1,ip,reg4=0 actions=output:7", "table=22, priority=200,conj_id=1,ip,reg4=0x1 actions=output:7",
 			"table=22, priority=200,ip actions=conjunction(1,2/2)",
 			"table=22, priority=200,ip,nw_src=10.130.0.5 actions=conjunction(1,1/2)"}},
 		{"a block with an exception", policy.Rule{Direction: policy.Egress, AnyPort: true, Peers: []policy.Peer{{Block: policy.Block{CIDR: prefix("10.0.0.0/30"), Except: []netip.Prefix{prefix("10.0.0.1/32")}}}}}, []string{
 			"table=22, priority=100,ip,nw_src=10.130.0.5 actions=drop",
-			"table=22, priority=200,conj_id=1,ip actions=output:7",
+			"table=22, priority=200,conj_id=1,ip,reg4=0 actions=output:7", "table=22, priority=200,conj_id=1,ip,reg4=0x1 actions=output:7",
 			"table=22, priority=200,ip,nw_dst=10.0.0.0 actions=conjunction(1,2/2)",
 			"table=22, priority=200,ip,nw_dst=10.0.0.2/31 actions=conjunction(1,2/2)",
 			"table=22, priority=200,ip,nw_src=10.130.0.5 actions=conjunction(1,1/2)"}},
 		{"a named port", policy.Rule{Direction: policy.Ingress, AnyPeer: true, Named: []policy.PortName{{Protocol: policy.TCP, Name: "http"}}}, []string{
 			"table=81, priority=100,ip,nw_dst=10.130.0.5 actions=drop",
-			"table=81, priority=200,conj_id=1,ip actions=output:8",
+			"table=81, priority=200,conj_id=1,ip,reg4=0 actions=output:8", "table=81, priority=200,conj_id=1,ip,reg4=0x1 actions=output:8",
 			"table=81, priority=200,ip actions=conjunction(1,2/2)",
 			"table=81, priority=200,tcp,nw_dst=10.130.0.5,tp_dst=8080 actions=conjunction(1,1/2)"}},
 		{"endpoints", policy.Rule{Direction: policy.Egress, Endpoints: []policy.Endpoints{{Group: "http", Protocol: policy.UDP}}}, []string{
 			"table=22, priority=100,ip,nw_src=10.130.0.5 actions=drop",
-			"table=22, priority=200,conj_id=1,ip actions=output:7",
+			"table=22, priority=200,conj_id=1,ip,reg4=0 actions=output:7", "table=22, priority=200,conj_id=1,ip,reg4=0x1 actions=output:7",
 			"table=22, priority=200,ip,nw_src=10.130.0.5 actions=conjunction(1,1/2)",
 			"table=22, priority=200,udp,nw_dst=10.131.0.9,tp_dst=81 actions=conjunction(1,2/2)"}},
 		{"peers of IPv6 alone let nobody in", policy.Rule{Direction: policy.Ingress, AnyPort: true, Peers: []policy.Peer{{Block: policy.Block{CIDR: prefix("::/0")}}}}, []string{
 			"table=81, priority=100,ip,nw_dst=10.130.0.5 actions=drop",
-			"table=81, priority=200,conj_id=1,ip actions=output:8",
+			"table=81, priority=200,conj_id=1,ip,reg4=0 actions=output:8", "table=81, priority=200,conj_id=1,ip,reg4=0x1 actions=output:8",
 			"table=81, priority=200,ip,nw_dst=10.130.0.5 actions=conjunction(1,1/2)"}},
 	}
 	for _, test := range tests {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/policy"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
 // A conjunction is a rule, or the part of it that is about named ports, which
@@ -165,7 +166,11 @@ func (c *conjunction) groups() []policy.GroupID {
 	return slices.DeleteFunc(ids, func(id policy.GroupID) bool { return id == "" })
 }
 
-// flow is what happens to a packet that fulfils all clauses.
-func (c *conjunction) flow() openflow.Flow {
-	return openflow.Flow{Table: c.table, Priority: c.priority, Match: openflow.IP().ConjID(c.id), Actions: c.result}
+// flows are what happens to a packet that fulfils all clauses: one flow for those
+// that begin a connection, another for the rest of it, which counts both.
+func (c *conjunction) flows() []openflow.Flow {
+	flow := func(known uint32) openflow.Flow {
+		return openflow.Flow{Table: c.table, Priority: c.priority, Match: openflow.IP().ConjID(c.id).Reg(pipeline.RegKnown, known), Actions: c.result}
+	}
+	return []openflow.Flow{flow(pipeline.KnownNew), flow(pipeline.KnownLetPass)}
 }

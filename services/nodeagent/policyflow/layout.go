@@ -17,6 +17,19 @@ type Stage struct {
 	// Accept is what to do with what is allowed. At least one action; a goto
 	// leads behind Baseline.
 	Accept []openflow.Action
+	// Deny is what to do with what is not. None drops it; a goto leads behind
+	// Baseline.
+	Deny []openflow.Action
+}
+
+// Tables is where the pipeline has room for policies.
+func Tables() Layout {
+	return Layout{
+		Egress: Stage{pipeline.TableEgressAdmin, pipeline.TableEgressPolicy, pipeline.TableEgressBaseline,
+			pipeline.EgressAllowed(), pipeline.EgressDenied()},
+		Ingress: Stage{pipeline.TableIngressAdmin, pipeline.TableIngressPolicy, pipeline.TableIngressBaseline,
+			pipeline.IngressAllowed(), pipeline.IngressDenied()},
+	}
 }
 
 // Layout says where the flows go.
@@ -74,8 +87,10 @@ func (l Layout) check() error {
 		if s.Admin >= s.Policies || s.Policies >= s.Baseline {
 			problems = append(problems, fmt.Errorf("%s: tables %d, %d, %d are not in order", d, s.Admin, s.Policies, s.Baseline))
 		}
-		if err := (openflow.Flow{Table: s.Baseline, Match: openflow.IP(), Actions: s.Accept}).Check(); err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", d, err))
+		for _, actions := range [][]openflow.Action{s.Accept, s.Deny} {
+			if err := (openflow.Flow{Table: s.Baseline, Match: openflow.IP(), Actions: actions}).Check(); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", d, err))
+			}
 		}
 	}
 	return errors.Join(problems...)
@@ -105,5 +120,5 @@ func (s *Stage) outcome(t policy.Tier, a policy.Action) []openflow.Action {
 	case a == policy.Pass:
 		return s.Accept // Behind the last tier everything is allowed.
 	}
-	return nil
+	return s.Deny
 }

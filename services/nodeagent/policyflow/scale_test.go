@@ -43,7 +43,7 @@ func TestFlowsGrowAsTargetsAndPeersAndPorts(t *testing.T) {
 		have := fragments{}
 		have.apply(sized(t, n[0], n[1], n[2]).Drain())
 		// Each target twice: where the rule applies, and where what is not allowed ends.
-		got, want := len(have.flows()), 2*n[0]+n[1]+n[2]+1
+		got, want := len(have.flows()), 2*n[0]+n[1]+n[2]+2
 		fmt.Fprintf(&table, "\n%8d targets %8d peers %8d ports: %8d flows, the product is %d", n[0], n[1], n[2], got, n[0]*n[1]*n[2])
 		if got != want {
 			t.Errorf("%v: got %d flows, want %d", n, got, want)

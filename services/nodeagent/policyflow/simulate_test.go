@@ -21,8 +21,8 @@ const (
 
 func testLayout() Layout {
 	return Layout{
-		Egress:  Stage{21, 22, 23, []openflow.Action{openflow.Output(acceptedEgress)}},
-		Ingress: Stage{80, 81, 82, []openflow.Action{openflow.Output(acceptedIngress)}},
+		Egress:  Stage{21, 22, 23, []openflow.Action{openflow.Output(acceptedEgress)}, nil},
+		Ingress: Stage{80, 81, 82, []openflow.Action{openflow.Output(acceptedIngress)}, nil},
 	}
 }
 
@@ -102,6 +102,10 @@ func (f simFlow) matches(p packet, conj int) bool {
 				m, err = strconv.ParseUint(mask, 0, 16)
 			}
 			if err != nil || uint64(p.port)&m != v {
+				return false
+			}
+		case "reg4":
+			if value != "0" { // Every packet begins a connection.
 				return false
 			}
 		case "conj_id":

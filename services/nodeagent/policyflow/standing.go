@@ -1,0 +1,73 @@
+package policyflow
+
+import (
+	"slices"
+
+	"github.com/damask-sdn/damask/internal/policy"
+)
+
+// HasPolicy reports whether a policy is in force as it was last set.
+func (b *Book) HasPolicy(key policy.Key) bool {
+	_, waits := b.waiting[key]
+	return !waits && b.policies[key] != nil
+}
+
+// HasPod reports whether a pod is open, and what it was last set to is in force.
+func (b *Book) HasPod(namespace, name string) bool {
+	p := b.pods[namespace+"/"+name]
+	return p != nil && p.open && samePod(p.wanted, p.inForce)
+}
+
+// IsOpen reports whether a pod is open, be it by what was set before.
+func (b *Book) IsOpen(namespace, name string) bool {
+	p := b.pods[namespace+"/"+name]
+	return p != nil && p.open
+}
+
+// Listed answers the policies that pods list, or listed when what is in force
+// came, each once.
+func (b *Book) Listed() map[policy.Key]struct{} {
+	listed := map[policy.Key]struct{}{}
+	for _, p := range b.pods {
+		for _, key := range slices.Concat(p.wanted.Policies, p.inForce.Policies) {
+			listed[key] = struct{}{}
+		}
+	}
+	return listed
+}
+
+// Named answers the groups that policies name, in force or waiting, each once.
+func (b *Book) Named() map[policy.GroupID]struct{} {
+	named := map[policy.GroupID]struct{}{}
+	for id := range b.users {
+		named[id] = struct{}{}
+	}
+	for _, c := range b.policies {
+		for _, id := range c.policy.Groups() {
+			named[id] = struct{}{}
+		}
+	}
+	for _, w := range b.waiting {
+		for _, id := range w.Groups() {
+			named[id] = struct{}{}
+		}
+	}
+	return named
+}
+
+// FlowsOf counts the flows that a policy uses. Those that say who or what port
+// are shared with other policies.
+func (b *Book) FlowsOf(key policy.Key) int {
+	c := b.policies[key]
+	if c == nil {
+		return 0
+	}
+	flows, terms := 0, map[term]struct{}{}
+	for i := range c.rules {
+		for _, conj := range c.rules[i] {
+			flows += len(conj.flows())
+			b.each(conj, func(t term, _ uint8) { terms[t] = struct{}{} })
+		}
+	}
+	return flows + len(terms)
+}

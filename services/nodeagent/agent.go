@@ -52,6 +52,7 @@ type agent struct {
 	prog      *intent.Programmer
 	services  *services // nil: services are somebody else's
 	egress    *egress   // nil: pods leave as their node does
+	policies  *policies
 	interest  *interest
 	cni       *cnisocket.Server
 	operators *rpcserve.Server
@@ -203,7 +204,7 @@ func (a *agent) run(ctx context.Context) error {
 	parts := []func(context.Context) error{
 		a.flows.Run, a.prog.Run, a.plumbing.Run, a.register.Run, a.reporter.Run, a.interest.Run,
 		a.followed.networks.Run, a.followed.hostSubnets.Run, a.followed.isolation.Run, a.followed.namespaces.Run,
-		a.cni.Run, a.operators.Run, a.monitor.Run,
+		a.policies.run, a.cni.Run, a.operators.Run, a.monitor.Run,
 	}
 	if a.services != nil {
 		parts = append(parts, a.services.Run, a.services.needs.Run, a.followed.services.Run, a.followed.slices.Run)

@@ -78,7 +78,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
 	p := &pods{
 		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, hostPorts: ports, log: log.Named("pods"),
-		count: map[string]int{}, waiting: map[string]bool{},
+		count: map[string]int{}, waiting: map[string]bool{}, admitted: map[[2]string]bool{},
 	}
 	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(c.tenancy), p.registered, log.Named("report"))
 	p.reporter = a.reporter
@@ -99,6 +99,13 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		return err
 	}
 	a.plumbing.egress = a.egress
+	a.policies = newPolicies(cfg.Node, state, a.prog, log.Named("policies"))
+	a.policies.followed = followPolicies(c.bus, c.tenancy, cacheIn(cfg.StateDir), a.policies, log)
+	a.policies.followed.pods.Want(cfg.Node)
+	a.plumbing.policies, p.policies = a.policies, a.policies
+	if !cfg.NetworkPolicy.CutConnections {
+		state.KeepConnections()
+	}
 	a.followed = newFollowed(c, cfg.StateDir, &sink{
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),

@@ -37,6 +37,7 @@ type Config struct {
 	AuditInterval    time.Duration  `yaml:"auditInterval"`
 	MasqueradeBit    int            `yaml:"masqueradeBit"`
 	Services         Services       `yaml:"services"`
+	NetworkPolicy    NetworkPolicy  `yaml:"networkPolicy"`
 }
 
 // Servers names the replicas of a service.
@@ -57,6 +58,12 @@ type Services struct {
 	Engine           string         `yaml:"engine"`
 	Zone             string         `yaml:"zone"`
 	NodePortNetworks []netip.Prefix `yaml:"nodePortNetworks"`
+}
+
+// NetworkPolicy says how this node enforces policies, in the modes in which they
+// decide.
+type NetworkPolicy struct {
+	CutConnections bool `yaml:"cutConnections"`
 }
 
 // Engines of Services that the configuration can name.
@@ -89,6 +96,7 @@ func Defaults() Config {
 		StateDir:      "/var/lib/damask",
 		AuditInterval: 3 * time.Minute,
 		Services:      Services{Engine: engineIPTables},
+		NetworkPolicy: NetworkPolicy{CutConnections: true},
 	}
 }
 

@@ -44,6 +44,7 @@ type plumbing struct {
 	register   *registration
 	services   *services // nil: somebody else's
 	egress     *egress   // nil: pods leave as their node does
+	policies   *policies
 	hostIP     netip.Addr
 	datapath   string
 	maskBit    uint8
@@ -225,6 +226,11 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 	}
 	if !p.resolved && p.egress != nil {
 		p.egress.resolve(ctx)
+	}
+	if !p.resolved && p.state.PoliciesDecide() {
+		if err := p.policies.resolve(ctx); err != nil {
+			return err
+		}
 	}
 	p.resolved = true
 	diff, err := p.programmer.Reconcile(ctx)

@@ -47,6 +47,7 @@ type pods struct {
 	leases     *lease.Store
 	hostPorts  *hostPorts
 	reporter   *report.Reporter
+	policies   *policies
 	restorer   restorer
 	wake       func() // asks for a pass, when the last unknown namespace is known
 	log        hclog.Logger
@@ -55,6 +56,9 @@ type pods struct {
 	count   map[string]int  // attachments of each namespace
 	idle    []string        // followed namespaces without attachments, longest first
 	waiting map[string]bool // namespaces of restored pods, until it is known whose they are
+	// admitted are pods whose policies are waited for: the registry is told of them
+	// before they are attached. By sandbox and interface.
+	admitted map[[2]string]bool
 }
 
 func podOf(a *cniv1.Attachment) (intent.Pod, error) {
@@ -89,6 +93,7 @@ func (p *pods) restore(ctx context.Context) error {
 		if err := p.hostPorts.keep(a); err != nil {
 			p.log.Error("host ports not restored", "namespace", a.GetPodNamespace(), "pod", a.GetPodName(), "error", err)
 		}
+		p.policies.remember(a)
 	}
 	p.reporter.Changed()
 	p.mu.Lock()
@@ -200,6 +205,10 @@ func (p *pods) Program(ctx context.Context, a *cniv1.Attachment) error {
 		p.enter(pod.Namespace)
 	}
 	change := p.state.AddPod(pod)
+	p.policies.podsChanged()
+	if err := p.admit(ctx, a, pod); err != nil {
+		return err
+	}
 	if !p.state.Open(pod) {
 		return fmt.Errorf("pod %s/%s cannot have flows: address %s, port %d", pod.Namespace, pod.Name, pod.IP, pod.Port)
 	}
@@ -213,6 +222,7 @@ func (p *pods) Unprogram(ctx context.Context, a *cniv1.Attachment) error {
 		return nil //nolint:nilerr // what has no address has no flows
 	}
 	err = p.programmer.Program(ctx, p.state.RemovePod(pod))
+	p.policies.podsChanged()
 	p.leave(pod.Namespace)
 	if errors.Is(err, intent.ErrNotStarted) {
 		return nil // the comparison to come leaves them out
@@ -233,10 +243,16 @@ func (p *pods) Differences(ctx context.Context, a *cniv1.Attachment) ([]string, 
 }
 
 // PodUp and PodDown tell the registry, later.
-func (p *pods) PodUp(*cniv1.Attachment) { p.reporter.Changed() }
+func (p *pods) PodUp(a *cniv1.Attachment) {
+	p.settled(a)
+	p.reporter.Changed()
+}
 
 // PodDown is told when an attachment is gone.
-func (p *pods) PodDown(*cniv1.Attachment) { p.reporter.Changed() }
+func (p *pods) PodDown(a *cniv1.Attachment) {
+	p.settled(a)
+	p.reporter.Changed()
+}
 
 // registered answers the node's pods as the registry should have them.
 func (p *pods) registered() []*tenancyv1.Pod {
@@ -244,7 +260,7 @@ func (p *pods) registered() []*tenancyv1.Pod {
 	for _, l := range p.leases.List() {
 		a := l.Attachment
 		pod, err := podOf(a)
-		if err != nil || !l.Attached {
+		if err != nil || !l.Attached && !p.isAdmitted(a) {
 			continue
 		}
 		list = append(list, &tenancyv1.Pod{

@@ -27,7 +27,7 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 	}
 	if pod, ok := s.pods[owner]; ok {
 		vnid, known := s.namespaces[pod.Namespace]
-		if !known {
+		if !known || s.closedByPolicies(pod) {
 			return nil
 		}
 		compiled := pipelinePod(pod, vnid)
@@ -52,6 +52,9 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 	}
 	if part, ok := numberIn(owner, partOwnerPrefix); ok {
 		return s.compilePart(node, int(part))
+	}
+	if flows, ok := s.compilePolicies(owner); ok {
+		return flows
 	}
 	if text, ok := strings.CutPrefix(owner, "vnid "); ok {
 		vnid, err := strconv.ParseUint(text, 10, 32)
@@ -103,6 +106,7 @@ func (s *State) CompileAll() map[string][]openflow.Flow {
 	for _, h := range s.egress.hosted {
 		owners = append(owners, egressOwner(h.vnid))
 	}
+	owners = append(owners, s.policyOwners()...)
 	all := make(map[string][]openflow.Flow, len(owners))
 	for _, owner := range owners {
 		if flows := s.compileLocked(owner); len(flows) > 0 {

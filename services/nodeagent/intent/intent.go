@@ -2,7 +2,7 @@
 //
 // It owns the state that flows are compiled from: the followed objects
 // (ClusterNetwork, HostSubnets, isolation mode, NetNamespaces of the
-// namespaces that run here, how these leave the cluster) and the local pods. A change of an object
+// namespaces that run here, how these leave the cluster, policies) and the local pods. A change of an object
 // recompiles only the fragments that depend on it; the difference goes to the
 // switch in one bundle. For every object it knows which revision is wanted,
 // which is programmed, and why they differ.
@@ -10,8 +10,10 @@
 // It promises that fragments of one owner reach the switch in the order in
 // which the state changed, that a namespace that moves to another VNID moves
 // with all its pods at once, that nothing is removed from the switch
-// before the state is known to be complete, and that a pod is closed towards the
-// world outside until it is known how its namespace leaves (State.FollowEgress).
+// before the state is known to be complete, that a pod is closed towards the
+// world outside until it is known how its namespace leaves (State.FollowEgress), and
+// that where policies decide a pod is closed until those that apply to it are in
+// force, and no change of a policy is in force by halves.
 //
 // It must not touch links, addresses, iptables or OVSDB, and it never waits on
 // time, only on revisions.
@@ -89,6 +91,19 @@ type Change struct {
 	Node bool
 	// Objects are what is in force once the fragments are.
 	Objects []Object
+	// Policies is set when flows of policies may be different: they go together
+	// with the rest, and with whatever else is different in them by then.
+	Policies bool
 }
 
-func (c Change) empty() bool { return len(c.Owners) == 0 && !c.All && len(c.Objects) == 0 }
+// with answers both changes in one.
+func (c Change) with(other Change) Change {
+	c.Owners = append(c.Owners, other.Owners...)
+	c.Objects = append(c.Objects, other.Objects...)
+	c.All, c.Node, c.Policies = c.All || other.All, c.Node || other.Node, c.Policies || other.Policies
+	return c
+}
+
+func (c Change) empty() bool {
+	return len(c.Owners) == 0 && !c.All && len(c.Objects) == 0 && !c.Policies
+}

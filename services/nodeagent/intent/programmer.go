@@ -35,6 +35,8 @@ type Programmer struct {
 	whole   sync.RWMutex
 	started bool
 	locks   *keyLocks
+	// policies is held while a change of them is on its way, before locks.
+	policies sync.Mutex
 
 	mu     sync.Mutex
 	shared map[string]bool // "vnid N" fragments that are in the switch
@@ -64,6 +66,7 @@ func (p *Programmer) Queue(c Change) {
 	p.queued.Owners = append(p.queued.Owners, c.Owners...)
 	p.queued.Objects = append(p.queued.Objects, c.Objects...)
 	p.queued.All = p.queued.All || c.All
+	p.queued.Policies = p.queued.Policies || c.Policies
 	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:
@@ -116,6 +119,15 @@ func (p *Programmer) send(ctx context.Context, change Change) error {
 		return ErrNotStarted
 	}
 	owners := p.needed(change.Owners)
+	var policies []string
+	if change.Policies {
+		// One change of policies at a time, and all of what is different: sent in
+		// parts, what opens could be in force before what closes.
+		p.policies.Lock()
+		defer p.policies.Unlock()
+		policies = p.state.drainPolicies()
+		owners = union(owners, policies)
+	}
 	if len(owners) == 0 {
 		return nil
 	}
@@ -125,6 +137,7 @@ func (p *Programmer) send(ctx context.Context, change Change) error {
 		changes = append(changes, flowsync.Change{Owner: owner, Flows: p.compile(owner)})
 	}
 	if err := p.sw.Apply(ctx, changes...); err != nil {
+		p.state.spoilPolicies(policies)
 		return fmt.Errorf("program %d fragments: %w", len(changes), err)
 	}
 	p.confirm(changes)
@@ -138,7 +151,7 @@ func (p *Programmer) needed(owners []string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var needed []string
-	for _, owner := range owners {
+	for _, owner := range union(owners) {
 		if p.shared[owner] && len(p.state.compile(owner)) > 0 {
 			continue
 		}
@@ -189,7 +202,7 @@ func (p *Programmer) everything(ctx context.Context) (flowsync.Diff, error) {
 	if !p.started {
 		return flowsync.Diff{}, ErrNotStarted
 	}
-	revisions := p.state.Objects()
+	revisions := p.state.attainables()
 	for _, pod := range p.state.Pods() {
 		revisions[pod.object()] = 0
 	}
@@ -215,7 +228,7 @@ func (p *Programmer) everything(ctx context.Context) (flowsync.Diff, error) {
 func (p *Programmer) wanted(objects []Object) map[Object]uint64 {
 	revisions := make(map[Object]uint64, len(objects))
 	for _, o := range objects {
-		if r, ok := p.state.Revision(o); ok || o.Kind == KindPod {
+		if r, ok := p.state.attainable(o); ok || o.Kind == KindPod {
 			revisions[o] = r
 		}
 	}

@@ -15,7 +15,7 @@ type Status struct {
 	// Err is why the last try did not work; nil when it did.
 	Err error
 	// Flows is how many flows the object has; only pods and HostSubnets have
-	// flows of their own.
+	// flows of their own. Of a policy, how many it uses.
 	Flows int
 }
 
@@ -96,8 +96,11 @@ func (p *Programmer) Statuses() []Status {
 	for o, wanted := range p.state.Objects() {
 		done, _, err := p.progress.of(o)
 		s := Status{Object: o, Wanted: wanted, Programmed: done, Err: err}
-		if o.Kind == KindHostSubnet {
+		switch o.Kind {
+		case KindHostSubnet:
 			s.Flows = len(p.state.compile(hostSubnetOwner(o.Name)))
+		case KindPolicy:
+			s.Flows = p.state.policyFlows(o.Name)
 		}
 		all = append(all, s)
 	}

@@ -124,7 +124,7 @@ func (s *State) serviceChange(owners map[string]struct{}) Change {
 }
 
 // tenants says whether tenants are kept apart. The caller holds the lock.
-func (s *State) tenants() bool { return s.modeKnown && s.mode == pipeline.Multitenant }
+func (s *State) tenants() bool { return s.modeKnown && s.mode.Tenants() }
 
 // ServiceNamespaces answers the namespaces, sorted, whose VNIDs the flows of services
 // need, so that somebody follows them: those of all services in multitenant mode, none

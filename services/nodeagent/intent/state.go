@@ -1,7 +1,6 @@
 package intent
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"sync"
@@ -28,6 +27,7 @@ type State struct {
 	pods       map[string]Pod  // by owner
 	services   services
 	egress     egress
+	policies   policies
 	users      map[uint32]int // local pods by VNID
 	revisions  map[Object]uint64
 	changed    chan struct{} // closed and replaced when a namespace becomes known
@@ -54,6 +54,7 @@ func NewState(node string, userspace bool) *State {
 		pods:       map[string]Pod{},
 		services:   newServices(),
 		egress:     newEgress(),
+		policies:   newPolicies(),
 		users:      map[uint32]int{},
 		revisions:  map[Object]uint64{},
 		changed:    make(chan struct{}),
@@ -84,6 +85,7 @@ func (s *State) node() pipeline.Node {
 		TunnelPort:      s.network.tunnelPort,
 		Mode:            s.mode,
 		Userspace:       s.userspace,
+		KeepConnections: s.policies.keep,
 	}
 }
 
@@ -155,14 +157,9 @@ func (s *State) DeleteHostSubnet(name string) Change {
 // it was: a newer control plane must not open or close this node by accident.
 func (s *State) SetIsolation(iso *tenancyv1.Isolation) (Change, error) {
 	object := Object{KindIsolation, IsolationName}
-	var mode pipeline.Mode
-	switch iso.GetMode() {
-	case tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET:
-		mode = pipeline.Subnet
-	case tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT:
-		mode = pipeline.Multitenant
-	default:
-		return Change{Objects: []Object{object}}, fmt.Errorf("isolation mode %s is not known to this agent", iso.GetMode())
+	mode, err := modeOf(iso.GetMode())
+	if err != nil {
+		return Change{Objects: []Object{object}}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,6 +168,8 @@ func (s *State) SetIsolation(iso *tenancyv1.Isolation) (Change, error) {
 	s.mode, s.modeKnown = mode, true
 	if changed {
 		s.tellServiceNamespaces()
+		close(s.policies.changed) // Whoever waits for policies may not have to.
+		s.policies.changed = make(chan struct{})
 	}
 	return Change{All: changed, Objects: []Object{object}}, nil
 }

@@ -88,7 +88,8 @@ func (s *State) leave(vnid uint32) {
 }
 
 // AddPod takes a pod, new or changed. It stays closed while the VNID of its
-// namespace is not known.
+// namespace is not known and, where policies decide, while those that apply to it
+// are not in force.
 func (s *State) AddPod(p Pod) Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +107,8 @@ func (s *State) AddPod(p Pod) Change {
 		change.Owners = append(change.Owners, s.multicastIn(p.Namespace)...)
 		change.Owners = append(change.Owners, s.floodChange(flooding)...)
 	}
-	return change
+	s.aim(p.Namespace, p.Name)
+	return change.with(s.policyChange())
 }
 
 // RemovePod forgets a pod. Forgetting an unknown one changes nothing.
@@ -127,7 +129,9 @@ func (s *State) RemovePod(p Pod) Change {
 		change.Owners = append(change.Owners, s.multicastIn(p.Namespace)...)
 		change.Owners = append(change.Owners, s.floodChange(flooding)...)
 	}
-	return change
+	delete(s.policies.open, owner)
+	s.aim(p.Namespace, p.Name)
+	return change.with(s.policyChange())
 }
 
 // HasPod says whether a pod is in the state.

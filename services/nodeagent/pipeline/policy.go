@@ -111,8 +111,6 @@ func known(n Node) []openflow.Flow {
 	const tracked, answer = openflow.CTTracked, openflow.CTTracked | openflow.CTReply
 	pass := []openflow.Action{openflow.LoadReg(regKnown, KnownPassing), openflow.CTClear(), openflow.Goto(tableRoute)}
 	flows := []openflow.Flow{
-		// Nothing comes of a fragment without its head, and that is judged.
-		flow(tableKnown, 400, openflow.IP().LaterFragment(), pass...),
 		flow(tableKnown, 350, openflow.IP().CTState(answer, answer).CTMark(markForbidden, ^uint32(0))),
 		flow(tableKnown, 340, openflow.IP().CTState(answer, answer), pass...),
 		flow(tableKnown, 340, openflow.IP().CTState(tracked|openflow.CTRelated, answer|openflow.CTRelated), pass...),
@@ -128,8 +126,13 @@ func known(n Node) []openflow.Flow {
 	if n.KeepConnections {
 		flows = append(flows, flow(tableKnown, 200, letPass, pass...))
 	} else {
-		flows = append(flows, flow(tableKnown, 200, letPass, openflow.LoadReg(regKnown, KnownLetPass), openflow.Goto(TableEgressAdmin)))
+		flows = append(flows,
+			flow(tableKnown, 210, letPass.LaterFragment(), openflow.LoadReg(regKnown, KnownLetPass), openflow.Goto(tableSent)),
+			flow(tableKnown, 200, letPass, openflow.LoadReg(regKnown, KnownLetPass), openflow.Goto(TableEgressAdmin)))
 	}
+	// Later fragments have no ports. Nothing comes of them without their head, which is
+	// judged. They must be noted where it is: userspace notes whole packets alone.
+	flows = append(flows, flow(tableKnown, 190, openflow.IP().LaterFragment(), openflow.Goto(tableSent)))
 	return append(flows, flow(tableKnown, 0, openflow.Any(), openflow.Goto(TableEgressAdmin)))
 }
 
@@ -152,7 +155,8 @@ func policed(n Node) []openflow.Flow {
 
 		// By tun0 to a service: the backend will be judged. Or a backend's answer.
 		flow(tableEnter, 200, openflow.Any().Reg(regPort, PortGateway), openflow.Output(PortGateway)),
-		flow(tableEnter, 100, openflow.Any().Reg(regKnown, KnownPassing), out),
+		flow(tableEnter, 150, openflow.Any().Reg(regKnown, KnownPassing), out),
+		flow(tableEnter, 100, openflow.IP().LaterFragment(), openflow.Goto(tableEntered)),
 		flow(tableEnter, 0, openflow.Any(), openflow.Goto(TableIngressAdmin)),
 		flow(tableEntered, 100, openflow.Any().Reg(regKnown, KnownLetPass), out),
 		flow(tableEntered, 50, openflow.IP(), note(), out),

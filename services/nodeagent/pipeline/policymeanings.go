@@ -21,8 +21,6 @@ var policyMeanings = []meaning{
 	{tablePassage, "priority=100,ip actions=ct(table=22,zone={zone})",
 		"a pod sends: which connection is it of?"},
 
-	{tableKnown, "priority=400,ip,nw_frag=later actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
-		"a later fragment: passes, its first one is judged"},
 	{tableKnown, "priority=350,ct_state=+rpl+trk,ct_mark=0x1,ip actions=drop",
 		"an answer in a connection that policies have stopped: dropped"},
 	{tableKnown, "priority=340,ct_state=+rpl+trk,ip actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
@@ -33,10 +31,14 @@ var policyMeanings = []meaning{
 		"from a server, in a TCP connection that is not known: passes"},
 	{tableKnown, "priority=320,ip,in_port=2,nw_src={services} actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
 		"a backend's answer from the service's address: passes"},
+	{tableKnown, "priority=210,ct_state=+est-rpl+trk,ct_mark=0,ip,nw_frag=later actions=load:0x1->NXM_NX_REG4[],goto_table:27",
+		"a later fragment from the opener of a connection that was let pass: its first one is judged"},
 	{tableKnown, "priority=200,ct_state=+est-rpl+trk,ct_mark=0,ip actions=load:0x1->NXM_NX_REG4[],goto_table:23",
 		"from the opener of a connection that was let pass: is it still?"},
 	{tableKnown, "priority=200,ct_state=+est-rpl+trk,ct_mark=0,ip actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
 		"from the opener of a connection that was let pass: passes"},
+	{tableKnown, "priority=190,ip,nw_frag=later actions=goto_table:27",
+		"a later fragment: its first one is judged"},
 	{tableKnown, "priority=0 actions=goto_table:23",
 		"begins a connection: may it?"},
 
@@ -122,8 +124,10 @@ var policyMeanings = []meaning{
 
 	{tableEnter, "priority=200,reg2=0x2 actions=output:2",
 		"to the kernel, by tun0: no policy is asked"},
-	{tableEnter, "priority=100,reg4=0x2 actions=output:NXM_NX_REG2[]",
+	{tableEnter, "priority=150,reg4=0x2 actions=output:NXM_NX_REG2[]",
 		"no policy need be asked: enters"},
+	{tableEnter, "priority=100,ip,nw_frag=later actions=goto_table:85",
+		"a later fragment: its first one is judged"},
 	{tableEnter, "priority=0 actions=goto_table:82",
 		"may it enter?"},
 

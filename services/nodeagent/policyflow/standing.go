@@ -71,3 +71,6 @@ func (b *Book) FlowsOf(key policy.Key) int {
 	}
 	return flows + len(terms)
 }
+
+// Has reports whether a pod was set.
+func (b *Book) Has(namespace, name string) bool { return b.pods[namespace+"/"+name] != nil }

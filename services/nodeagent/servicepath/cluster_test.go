@@ -44,6 +44,7 @@ var vnids = map[string]uint32{"default": 0, "shop": 1001, "bank": 1002}
 
 // node is one node with what runs on it.
 type node struct {
+	name     string
 	ns       *netnstest.Namespace
 	sw       *ovstest.Switch
 	bridge   *bridge.Bridge
@@ -53,10 +54,14 @@ type node struct {
 	engine   proxy.Engine
 	subnet   netip.Prefix
 	services proxy.State
+	told     map[string]bool // Names of policies.
 }
 
 // pod is a pod with its address.
 type pod struct {
+	namespace, name string
+	node            *node
+
 	ns     *netnstest.Namespace
 	ip     netip.Addr
 	server socket // By UDP; once it serves.
@@ -94,18 +99,29 @@ func patience(t testing.TB) context.Context {
 // newCluster makes two nodes that know one another.
 func newCluster(t testing.TB, engine string, multitenant bool) []*node {
 	t.Helper()
+	mode := tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET
+	if multitenant {
+		mode = tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT
+	}
+	return newClusterIn(t, engine, mode)
+}
+
+// newClusterIn is newCluster in any isolation mode.
+func newClusterIn(t testing.TB, engine string, mode tenancyv1.IsolationMode) []*node {
+	t.Helper()
 	proctest.Need(t, "ip", "nft", "iptables", "ethtool", "sysctl")
 	var nodes []*node
 	for i := range hosts {
-		nodes = append(nodes, &node{ns: netnstest.New(t, fmt.Sprintf("node%d", i)), subnet: subnets[i], services: proxy.State{}})
+		name := fmt.Sprintf("node%d", i)
+		nodes = append(nodes, &node{name: name, ns: netnstest.New(t, name), subnet: subnets[i], services: proxy.State{}})
 	}
 	nodes[0].ns.Connect(t, "eth0", nodes[1].ns, "eth0")
 	for i, n := range nodes {
 		n.underlay(t, hosts[i])
 	}
-	for i, n := range nodes {
+	for _, n := range nodes {
 		n.open(t)
-		n.learn(t, fmt.Sprintf("node%d", i), multitenant)
+		n.learn(t, mode)
 		n.plumb(t)
 		n.ns.Do(t, func() { n.engine = engines[engine](t, proxy.Node{ClusterNetworks: clusterNetworks, Pods: n.subnet}) })
 		n.sync(t)
@@ -163,7 +179,7 @@ func (n *node) open(t testing.TB) {
 }
 
 // learn tells the node of the cluster.
-func (n *node) learn(t testing.TB, name string, multitenant bool) {
+func (n *node) learn(t testing.TB, mode tenancyv1.IsolationMode) {
 	t.Helper()
 	_, err := n.state.SetClusterNetwork(&ipamv1.ClusterNetwork{
 		Name: "default", Networks: []*ipamv1.ClusterNetworkEntry{{Cidr: clusterNetworks[0].String(), HostSubnetLength: 9}},
@@ -171,10 +187,6 @@ func (n *node) learn(t testing.TB, name string, multitenant bool) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	mode := tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET
-	if multitenant {
-		mode = tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT
 	}
 	if _, err := n.state.SetIsolation(&tenancyv1.Isolation{Mode: mode, Revision: 1}); err != nil {
 		t.Fatal(err)
@@ -257,7 +269,7 @@ func (n *node) addPod(t testing.TB, namespace, name string, last byte) *pod {
 	t.Helper()
 	base := n.subnet.Addr().As4()
 	base[3] = last
-	p := &pod{ns: netnstest.New(t, namespace+"/"+name), ip: netip.AddrFrom4(base)}
+	p := &pod{namespace: namespace, name: name, node: n, ns: netnstest.New(t, namespace+"/"+name), ip: netip.AddrFrom4(base)}
 	network, _ := n.state.Network()
 	veth := fmt.Sprintf("veth%08x", last)
 	_, err := n.links.EnsurePod(patience(t), link.Pod{

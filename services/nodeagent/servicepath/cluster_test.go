@@ -51,16 +51,20 @@ type node struct {
 	links    *link.Links
 	state    *intent.State
 	program  *intent.Programmer
+	flows    *flowsync.Syncer
+	forget   func() // ends what thinks
 	engine   proxy.Engine
 	subnet   netip.Prefix
 	services proxy.State
 	told     map[string]bool // Names of policies.
+	seen     []intent.Service
 }
 
 // pod is a pod with its address.
 type pod struct {
 	namespace, name string
 	node            *node
+	seen            intent.Pod // As the node has it.
 
 	ns     *netnstest.Namespace
 	ip     netip.Addr
@@ -164,18 +168,30 @@ func (n *node) open(t testing.TB) {
 		t.Fatal(err)
 	}
 	n.bridge = bridge.New(bridge.Config{Database: "unix:" + n.sw.DBSocket()}, hclog.NewNullLogger())
-	flows := flowsync.New(flowsync.Config{Socket: n.sw.MgmtSocket("br0"), Fragments: openflow.FragmentsNXMatch}, hclog.NewNullLogger())
-	n.state = intent.NewState(n.ns.Name(), userspace())
-	n.program = intent.NewProgrammer(n.state, flows, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = n.bridge.Run(ctx) })
-	running.Go(func() { _ = flows.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
 		_ = n.links.Close()
 	})
+	n.think()
+	t.Cleanup(func() { n.forget() })
+}
+
+// think opens the part of the agent that knows what should be, which can end alone.
+func (n *node) think() {
+	n.flows = flowsync.New(flowsync.Config{Socket: n.sw.MgmtSocket("br0"), Fragments: openflow.FragmentsNXMatch}, hclog.NewNullLogger())
+	n.state = intent.NewState(n.ns.Name(), userspace())
+	n.program = intent.NewProgrammer(n.state, n.flows, hclog.NewNullLogger())
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = n.flows.Run(ctx) })
+	n.forget = func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // learn tells the node of the cluster.
@@ -283,7 +299,8 @@ func (n *node) addPod(t testing.TB, namespace, name string, last byte) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change := n.state.AddPod(intent.Pod{Namespace: namespace, Name: name, Sandbox: name, Ifname: "eth0", IP: p.ip, Port: port})
+	p.seen = intent.Pod{Namespace: namespace, Name: name, Sandbox: name, Ifname: "eth0", IP: p.ip, Port: port}
+	change := n.state.AddPod(p.seen)
 	if err := n.program.Program(patience(t), change); err != nil {
 		t.Fatal(err)
 	}
@@ -305,6 +322,7 @@ func addService(t testing.TB, nodes []*node, namespace, name, address string, po
 			n.services[key] = proxy.Service{Key: key, ClusterIPs: ip, Port: port, ClusterBackends: list, ExternalBackends: list}
 			seen.Ports = append(seen.Ports, pipeline.ServicePort{Protocol: pipeline.Protocol(protocol), Port: port})
 		}
+		n.seen = append(n.seen, seen)
 		if err := n.program.Program(patience(t), n.state.SetService(seen)); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package servicepath
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -55,46 +56,52 @@ func (w *world) tell(t testing.TB) {
 	t.Helper()
 	w.revision++
 	for _, n := range w.nodes {
-		var all intent.Change
-		take := func(c intent.Change, err error) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			all.Owners = append(all.Owners, c.Owners...)
-			all.Objects = append(all.Objects, c.Objects...)
-			all.Policies = true
-		}
-		for id := range w.groups {
-			m := &tenancyv1.AddressGroupShard{Group: string(id), Shards: 1, Revision: w.revision}
-			for _, member := range w.members(id) {
-				m.Members = append(m.Members, &tenancyv1.AddressGroupMember{Address: member.Addr.AsSlice(), Port: uint32(member.Port)})
-			}
-			take(n.state.SetAddressGroupShard(m))
-		}
-		for _, p := range w.policies {
-			m := policywire.Policy(p)
-			m.Revision = w.revision
-			take(n.state.SetPolicy(m))
-		}
-		for _, p := range w.pods {
-			if p.node == n {
-				m := policywire.PodPolicies(&policywire.Placed{Node: n.name, Sandbox: p.name, Pod: w.pod(p)})
-				m.Revision = w.revision
-				take(n.state.SetPodPolicies(m))
-			}
-		}
-		for name := range n.told {
-			if key, _ := policywire.ParsePolicyName(name); w.policies[key] == nil {
-				take(n.state.DeletePolicy(name), nil)
-			}
-		}
-		n.told = map[string]bool{}
-		for key := range w.policies {
-			n.told[policywire.PolicyName(key)] = true
-		}
-		if err := n.program.Program(patience(t), all); err != nil {
+		w.tellTo(t, n, n.program.Program)
+	}
+}
+
+// tellTo brings one node to it.
+func (w *world) tellTo(t testing.TB, n *node, program func(context.Context, intent.Change) error) {
+	t.Helper()
+	var all intent.Change
+	take := func(c intent.Change, err error) {
+		if err != nil {
 			t.Fatal(err)
 		}
+		all.Owners = append(all.Owners, c.Owners...)
+		all.Objects = append(all.Objects, c.Objects...)
+		all.Policies = true
+	}
+	for id := range w.groups {
+		m := &tenancyv1.AddressGroupShard{Group: string(id), Shards: 1, Revision: w.revision}
+		for _, member := range w.members(id) {
+			m.Members = append(m.Members, &tenancyv1.AddressGroupMember{Address: member.Addr.AsSlice(), Port: uint32(member.Port)})
+		}
+		take(n.state.SetAddressGroupShard(m))
+	}
+	for _, p := range w.policies {
+		m := policywire.Policy(p)
+		m.Revision = w.revision
+		take(n.state.SetPolicy(m))
+	}
+	for _, p := range w.pods {
+		if p.node == n {
+			m := policywire.PodPolicies(&policywire.Placed{Node: n.name, Sandbox: p.name, Pod: w.pod(p)})
+			m.Revision = w.revision
+			take(n.state.SetPodPolicies(m))
+		}
+	}
+	for name := range n.told {
+		if key, _ := policywire.ParsePolicyName(name); w.policies[key] == nil {
+			take(n.state.DeletePolicy(name), nil)
+		}
+	}
+	n.told = map[string]bool{}
+	for key := range w.policies {
+		n.told[policywire.PolicyName(key)] = true
+	}
+	if err := program(patience(t), all); err != nil {
+		t.Fatal(err)
 	}
 }
 

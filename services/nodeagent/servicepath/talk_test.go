@@ -83,6 +83,9 @@ func (p *pod) says(client net.Addr) string {
 // backend is where the pod listens.
 func (p *pod) backend() netip.AddrPort { return netip.AddrPortFrom(p.ip, backendPort) }
 
+// at is a port of the pod.
+func (p *pod) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(p.ip, port) }
+
 // ask sends size bytes to an address and answers the first line of what came back. The
 // rest must be what was sent. A UDP socket that is connected, as this one is, takes
 // answers from that very address alone.

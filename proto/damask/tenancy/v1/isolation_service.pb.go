@@ -33,7 +33,7 @@ const (
 	// A pod reaches pods of its own VNID and of VNID 0; VNID 0 reaches all.
 	IsolationMode_ISOLATION_MODE_MULTITENANT IsolationMode = 2
 	// A flat network in which policies decide: what NetworkPolicies and their kin
-	// let pass. VNIDs do not matter, all registers hold VNID 0.
+	// let pass. VNIDs keep nobody apart; by them pods leave the cluster.
 	IsolationMode_ISOLATION_MODE_NETWORKPOLICY IsolationMode = 3
 	// What both MULTITENANT and NETWORKPOLICY let pass: VNIDs first, then policies.
 	IsolationMode_ISOLATION_MODE_COMBINED IsolationMode = 4

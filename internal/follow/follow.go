@@ -102,6 +102,8 @@ type Follower[T proto.Message] struct {
 	dormant   map[string]record[T] // from the cache, not asked for yet
 	remember  map[string]bool      // names of the cache of which everything was known, the same
 	queue     []Event[T]
+	queued    uint64        // events that were ever queued
+	told      uint64        // those of them that OnChange is done with, or that nobody wants any more
 	changed   chan struct{} // closed and replaced at each change that somebody may wait for
 	saved     bool          // the cache file holds the present copy
 	cached    bool          // the copy began with what the cache file held
@@ -202,12 +204,17 @@ func (f *Follower[T]) tell(ctx context.Context) {
 			if ctx.Err() != nil {
 				f.mu.Lock()
 				f.queue = append(events[i:], f.queue...)
+				f.told += uint64(i)
 				f.mu.Unlock()
 				return
 			}
 			f.options.OnChange(e)
 		}
 		if len(events) > 0 {
+			f.mu.Lock()
+			f.told += uint64(len(events))
+			f.announce()
+			f.mu.Unlock()
 			continue
 		}
 		select {
@@ -224,6 +231,7 @@ func (f *Follower[T]) enqueue(e Event[T]) {
 	f.wakeKeeper.give()
 	if f.options.OnChange != nil {
 		f.queue = append(f.queue, e)
+		f.queued++
 		f.wakeTeller.give()
 	}
 }

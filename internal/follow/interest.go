@@ -115,6 +115,7 @@ func (f *Follower[T]) Drop(name string) {
 			kept = append(kept, e)
 		}
 	}
+	f.told += uint64(len(f.queue) - len(kept))
 	f.queue = kept
 	unsubscribe(in)
 	f.announce()

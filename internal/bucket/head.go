@@ -79,3 +79,18 @@ func (v *view) notes() map[string]*busv1.Head {
 	}
 	return notes
 }
+
+// Newest answers the sequence of the newest change of a kind of keys that the
+// view shows, deletions included; 0 when there was none. Deletions of long ago
+// may be forgotten.
+func (b *Bucket) Newest(kind string) uint64 {
+	b.view.mu.Lock()
+	defer b.view.mu.Unlock()
+	newest := uint64(0)
+	if shards := b.view.heads[kind]; shards != nil {
+		for _, sequence := range shards {
+			newest = max(newest, sequence)
+		}
+	}
+	return newest
+}

@@ -36,6 +36,9 @@ import (
 )
 
 const (
+	// maxPayload is the most that NATS recommends, in bytes. The largest objects are
+	// network policies that list 100,000 blocks: 3 MB as written.
+	maxPayload = 8 << 20
 	// startTime bounds how long a server may take to load its store and listen.
 	startTime = time.Minute
 	// handshakeTime bounds a TLS handshake, in seconds; a loaded machine is
@@ -199,6 +202,7 @@ func options(cfg ServerConfig, name string, source *identity.Source, log hclog.L
 		TLSTimeout:                 handshakeTime,
 		AuthTimeout:                handshakeTime + 2,
 		CustomClientAuthentication: &doorkeeper{source: source, log: log},
+		MaxPayload:                 maxPayload,
 		NoSigs:                     true,
 		DisableShortFirstPing:      true,
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -61,6 +62,36 @@ func newSystem(t *testing.T) *system {
 
 // startReplica starts a replica, and answers its address.
 func (s *system) startReplica(span vnid.Range, metrics *prometheus.Registry) string {
+	s.t.Helper()
+	r, address, nc := s.newReplica(span, metrics)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.run(ctx, nc) }()
+	s.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("run: %v", err)
+		}
+	})
+	return address
+}
+
+// runReplica starts the only replica; stop returns when it has ended after ctx
+// did.
+func (s *system) runReplica(ctx context.Context) (stop func()) {
+	s.t.Helper()
+	r, address, nc := s.newReplica(vnid.Default(), s.metrics)
+	s.address = address
+	done := make(chan error, 1)
+	go func() { done <- r.run(ctx, nc) }()
+	return func() {
+		if err := <-done; err != nil {
+			s.t.Errorf("run: %v", err)
+		}
+	}
+}
+
+func (s *system) newReplica(span vnid.Range, metrics *prometheus.Registry) (*replica, string, *nats.Conn) {
 	t := s.t
 	t.Helper()
 	source := s.ca.Source(t, identitytest.Service(t, "tenancy"))
@@ -74,17 +105,7 @@ func (s *system) startReplica(span vnid.Range, metrics *prometheus.Registry) str
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{span: span, server: srv, metrics: metrics, ipam: s.ipam, log: log}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.run(ctx, nc) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
-	return srv.Addr().String()
+	return &replica{span: span, server: srv, metrics: metrics, ipam: s.ipam, log: log}, srv.Addr().String(), nc
 }
 
 // as connects as somebody.
@@ -109,6 +130,8 @@ type client struct {
 	tenancyv1.NetNamespaceServiceClient
 	tenancyv1.IsolationServiceClient
 	tenancyv1.PodRegistryServiceClient
+	tenancyv1.NetworkPolicyServiceClient
+	tenancyv1.ResolvedPolicyServiceClient
 }
 
 func newClient(conn *grpc.ClientConn) client {
@@ -116,6 +139,8 @@ func newClient(conn *grpc.ClientConn) client {
 		tenancyv1.NewNetNamespaceServiceClient(conn),
 		tenancyv1.NewIsolationServiceClient(conn),
 		tenancyv1.NewPodRegistryServiceClient(conn),
+		tenancyv1.NewNetworkPolicyServiceClient(conn),
+		tenancyv1.NewResolvedPolicyServiceClient(conn),
 	}
 }
 

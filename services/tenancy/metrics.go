@@ -1,11 +1,14 @@
 package tenancy
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
+	"github.com/damask-sdn/damask/services/tenancy/resolution"
 )
 
 // counters are what others count into.
@@ -43,4 +46,34 @@ func register(reg *prometheus.Registry, numbers *netnamespace.Numbers, index *re
 		}, func() float64 { return float64(b.Stats().Conflicts) }),
 	)
 	return c
+}
+
+// newMeter registers how resolving policies goes.
+func newMeter(reg *prometheus.Registry) resolution.Meter {
+	leading := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "damask_tenancy_resolving",
+		Help: "1 on the replica that resolves policies, 0 on the others.",
+	})
+	rounds := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "damask_tenancy_resolution_seconds",
+		Help:    "From the first look at changes to what follows from them being stored.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+	})
+	writes := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "damask_tenancy_resolved_writes_total",
+		Help: "Keys that were written or deleted because policies, pods or namespaces changed.",
+	})
+	reg.MustRegister(leading, rounds, writes)
+	return resolution.Meter{
+		Leading: func(yes bool) {
+			leading.Set(0)
+			if yes {
+				leading.Set(1)
+			}
+		},
+		Round: func(took time.Duration, n int) {
+			rounds.Observe(took.Seconds())
+			writes.Add(float64(n))
+		},
+	}
 }

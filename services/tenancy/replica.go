@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -18,7 +19,9 @@ import (
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/departed"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+	"github.com/damask-sdn/damask/services/tenancy/policystore"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
+	"github.com/damask-sdn/damask/services/tenancy/resolution"
 	"github.com/damask-sdn/damask/services/tenancy/server"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
@@ -39,11 +42,14 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		return err
 	}
 	numbers, index := netnamespace.NewNumbers(r.span), registry.NewIndex()
+	meter := newMeter(r.metrics)
+	resolving := resolution.New(nuid.Next(), meter, r.log)
 	b, err := bucket.Await(ctx, nc, bucket.Config{
 		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
 		Observe: func(changes []bucket.Change, reset bool) {
 			numbers.Observe(changes, reset)
 			index.Observe(changes, reset)
+			resolving.Observe(changes, reset)
 		},
 	}, r.log)
 	if err != nil || b == nil {
@@ -55,16 +61,29 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	r.server.Register(func(on grpc.ServiceRegistrar) {
 		server.Register(on, server.Config{
 			Bucket: b, Namespaces: namespaces, Pods: pods,
+			Policies: policystore.New(b), Waiter: resolving.NewWaiter(b),
 			Range: r.span, Exhausted: counted.exhausted.Inc, Log: r.log,
 		})
 	})
 	// The bucket outlives the server, so that calls in progress can finish.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	group, ctx := errgroup.WithContext(ctx)
+	gaveUp := make(chan struct{})
 	group.Go(func() error { return b.Run(storeCtx) })
 	group.Go(func() error {
 		defer stopStore()
-		return r.server.Run(ctx)
+		if err := r.server.Run(ctx); err != nil {
+			return err
+		}
+		<-gaveUp // the lease, so that another need not wait
+		return nil
+	})
+	group.Go(func() error {
+		defer close(gaveUp)
+		if b.Ready(ctx) != nil { // the end has come
+			return nil
+		}
+		return resolving.Run(ctx, b)
 	})
 	group.Go(func() error { return r.announce(ctx, b, namespaces) })
 	if r.ipam != nil {

@@ -1,5 +1,5 @@
 // Package isolation keeps the one setting of the cluster's tenancy: whether
-// VNIDs separate tenants.
+// VNIDs separate tenants, and whether policies are enforced.
 //
 // It owns the key isolation.cluster. It promises that a cluster in which the
 // mode was never set is multitenant. It must not know what nodes make of it.
@@ -76,4 +76,9 @@ func Set(ctx context.Context, b *bucket.Bucket, mode tenancyv1.IsolationMode) (*
 		decided.Revision = b.RevisionSince(key(), sequence)
 	}
 	return decided, nil
+}
+
+// EnforcesPolicies reports whether policies decide in a mode.
+func EnforcesPolicies(mode tenancyv1.IsolationMode) bool {
+	return mode == tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY || mode == tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED
 }

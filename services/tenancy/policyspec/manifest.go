@@ -22,8 +22,8 @@ const (
 	policyV1alpha2 = "policy.networking.k8s.io/v1alpha2"
 )
 
-// maxManifest is more than etcd takes, in bytes.
-const maxManifest = 4 << 20
+// maxManifest is more than etcd takes, and fits a message of gRPC, in bytes.
+const maxManifest = 4_000_000
 
 // maxDepth is deeper than any field of a policy is, so that a manifest made of
 // brackets alone is refused before it is walked.

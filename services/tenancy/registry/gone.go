@@ -49,7 +49,7 @@ func (r *Registry) Suspect(ctx context.Context, node string) (Suspicion, bool, e
 	_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
 		newest := uint64(0)
 		for _, name := range names {
-			if e, found := tx.Get(table().Key(name.Namespace, name.Pod)); found {
+			if e, found := tx.Get(Table().Key(name.Namespace, name.Pod)); found {
 				newest = max(newest, e.Revision)
 			}
 		}
@@ -102,14 +102,14 @@ func (s Suspicion) stage(tx *bucket.Tx, names []Name, last bool) (dropped int, s
 		return 0, false, nil
 	}
 	for _, name := range names {
-		pod, found, err := table().Get(tx, name.Namespace, name.Pod)
+		pod, found, err := Table().Get(tx, name.Namespace, name.Pod)
 		if err != nil {
 			return 0, true, err
 		}
 		// Revision 0: it is being stored in this very commit.
 		if found && pod.GetNode() == s.node && pod.GetRevision() != 0 && pod.GetRevision() < s.before {
 			dropped++
-			table().Delete(tx, name.Namespace, name.Pod)
+			Table().Delete(tx, name.Namespace, name.Pod)
 		}
 	}
 	if last {

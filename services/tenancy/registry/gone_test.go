@@ -252,7 +252,7 @@ func live(t *testing.T, all []*Registry, m *members, node string) {
 			return
 		}
 		for _, p := range append(pods, late) {
-			if _, found, err := table().Get(r.bucket, p.GetNamespace(), p.GetName()); err != nil || !found {
+			if _, found, err := Table().Get(r.bucket, p.GetNamespace(), p.GetName()); err != nil || !found {
 				t.Errorf("pod %s is not there: %v", p.GetName(), err)
 			}
 		}

@@ -87,7 +87,7 @@ func change(t *testing.T, name Name, node string) bucket.Change {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bucket.Change{Entry: bucket.Entry{Key: table().Key(name.Namespace, name.Pod), Value: value}}
+	return bucket.Change{Entry: bucket.Entry{Key: Table().Key(name.Namespace, name.Pod), Value: value}}
 }
 
 func nodeOf(t *testing.T, c bucket.Change) string {

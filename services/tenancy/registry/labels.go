@@ -41,7 +41,7 @@ func (r *Registry) amend(ctx context.Context, name Name, sandbox string, next fu
 	}
 	var decided *tenancyv1.Pod
 	sequence, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
-		stored, found, err := table().Get(tx, name.Namespace, name.Pod)
+		stored, found, err := Table().Get(tx, name.Namespace, name.Pod)
 		if err != nil {
 			return err
 		}
@@ -52,14 +52,14 @@ func (r *Registry) amend(ctx context.Context, name Name, sandbox string, next fu
 			return err
 		}
 		decided.Revision = 0
-		table().Put(tx, decided, name.Namespace, name.Pod)
+		Table().Put(tx, decided, name.Namespace, name.Pod)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	if decided.GetRevision() == 0 {
-		decided.Revision = r.bucket.RevisionSince(table().Key(name.Namespace, name.Pod), sequence)
+		decided.Revision = r.bucket.RevisionSince(Table().Key(name.Namespace, name.Pod), sequence)
 	}
 	return decided, nil
 }

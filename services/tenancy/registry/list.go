@@ -26,7 +26,7 @@ func (r *Registry) List(f Filter, size int) (Listing, error) {
 		page.Next = name
 		// The index may be a change ahead of the snapshot: what is not here yet
 		// belongs to a later sequence than the page's.
-		pod, found, err := table().Get(snapshot, name.Namespace, name.Pod)
+		pod, found, err := Table().Get(snapshot, name.Namespace, name.Pod)
 		if err != nil {
 			return Listing{}, fmt.Errorf("list pods: %w", err)
 		}

@@ -33,14 +33,14 @@ func New(b *bucket.Bucket, index *Index, now func() time.Time) *Registry {
 	return &Registry{bucket: b, index: index, now: now}
 }
 
-// table is the stored pods.
-func table() bucket.Table[*tenancyv1.Pod] { return bucket.NewTable[*tenancyv1.Pod](kind) }
+// Table is the stored pods, for who reads a snapshot.
+func Table() bucket.Table[*tenancyv1.Pod] { return bucket.NewTable[*tenancyv1.Pod](kind) }
 
 // InNamespace counts the pods of a namespace, as a transaction sees them, and
 // answers one of them.
 func InNamespace(tx *bucket.Tx, namespace string) (int, *tenancyv1.Pod) {
 	count, example := 0, (*tenancyv1.Pod)(nil)
-	for pod, err := range table().ScanUnder(tx, namespace) {
+	for pod, err := range Table().ScanUnder(tx, namespace) {
 		count++
 		if example == nil && err == nil {
 			example = pod
@@ -58,7 +58,7 @@ func (r *Registry) Register(ctx context.Context, report *tenancyv1.Pod) (*tenanc
 	now := r.now()
 	var decided *tenancyv1.Pod
 	sequence, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
-		stored, found, err := table().Get(tx, report.GetNamespace(), report.GetName())
+		stored, found, err := Table().Get(tx, report.GetNamespace(), report.GetName())
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func (r *Registry) Register(ctx context.Context, report *tenancyv1.Pod) (*tenanc
 		decided = stored
 		if verdict, next := judge(stored, report, now); verdict == replaces {
 			decided = next
-			table().Put(tx, next, next.GetNamespace(), next.GetName())
+			Table().Put(tx, next, next.GetNamespace(), next.GetName())
 		}
 		return nil
 	})
@@ -76,7 +76,7 @@ func (r *Registry) Register(ctx context.Context, report *tenancyv1.Pod) (*tenanc
 		return nil, fmt.Errorf("register pod %s/%s: %w", report.GetNamespace(), report.GetName(), err)
 	}
 	if decided.GetRevision() == 0 {
-		decided.Revision = r.bucket.RevisionSince(table().Key(report.GetNamespace(), report.GetName()), sequence)
+		decided.Revision = r.bucket.RevisionSince(Table().Key(report.GetNamespace(), report.GetName()), sequence)
 	}
 	return decided, nil
 }
@@ -92,12 +92,12 @@ func (r *Registry) Unregister(ctx context.Context, s Sandbox) error {
 		return fmt.Errorf("unregister pod %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
-		stored, found, err := table().Get(tx, s.Namespace, s.Name)
+		stored, found, err := Table().Get(tx, s.Namespace, s.Name)
 		if err != nil {
 			return err
 		}
 		if found && stored.GetSandboxId() == s.ID && stored.GetNode() == s.Node {
-			table().Delete(tx, s.Namespace, s.Name)
+			Table().Delete(tx, s.Namespace, s.Name)
 		}
 		return nil
 	})
@@ -148,7 +148,7 @@ func stage(tx *bucket.Tx, node string, now time.Time, reports []*tenancyv1.Pod, 
 	var counts Counts
 	wipe(tx, node)
 	for _, report := range reports {
-		stored, found, err := table().Get(tx, report.GetNamespace(), report.GetName())
+		stored, found, err := Table().Get(tx, report.GetNamespace(), report.GetName())
 		if err != nil {
 			return counts, err
 		}
@@ -161,17 +161,17 @@ func stage(tx *bucket.Tx, node string, now time.Time, reports []*tenancyv1.Pod, 
 			counts.Superseded++
 		case replaces:
 			counts.Written++
-			table().Put(tx, next, next.GetNamespace(), next.GetName())
+			Table().Put(tx, next, next.GetNamespace(), next.GetName())
 		}
 	}
 	for _, name := range gone {
-		stored, found, err := table().Get(tx, name.Namespace, name.Pod)
+		stored, found, err := Table().Get(tx, name.Namespace, name.Pod)
 		if err != nil {
 			return counts, err
 		}
 		if found && stored.GetNode() == node {
 			counts.Removed++
-			table().Delete(tx, name.Namespace, name.Pod)
+			Table().Delete(tx, name.Namespace, name.Pod)
 		}
 	}
 	return counts, nil

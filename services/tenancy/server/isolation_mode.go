@@ -49,11 +49,12 @@ func (s *isolationMode) SetIsolation(ctx context.Context, r *tenancyv1.SetIsolat
 func parseMode(mode tenancyv1.IsolationMode) error {
 	var v rpcerr.Violations
 	switch mode {
-	case tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET, tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT:
+	case tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET, tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT,
+		tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY, tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED:
 	case tenancyv1.IsolationMode_ISOLATION_MODE_UNSPECIFIED:
-		v.Addf("mode", "is required: subnet or multitenant")
+		v.Addf("mode", "is required: subnet, multitenant, networkpolicy or combined")
 	default:
-		v.Addf("mode", "%d is not a mode: subnet or multitenant", int32(mode))
+		v.Addf("mode", "%d is not a mode: subnet, multitenant, networkpolicy or combined", int32(mode))
 	}
 	return v.Err(Domain)
 }

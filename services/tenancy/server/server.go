@@ -18,7 +18,9 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+	"github.com/damask-sdn/damask/services/tenancy/policystore"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
+	"github.com/damask-sdn/damask/services/tenancy/resolution"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
 
@@ -30,6 +32,8 @@ type Config struct {
 	Bucket     *bucket.Bucket
 	Namespaces *netnamespace.Store
 	Pods       *registry.Registry
+	Policies   *policystore.Store
+	Waiter     *resolution.Waiter
 	// Range is which VNIDs may be wished for.
 	Range vnid.Range
 	// Exhausted is called when a VNID was asked for and none was free.
@@ -47,6 +51,10 @@ func Register(on grpc.ServiceRegistrar, cfg Config) {
 	tenancyv1.RegisterPodRegistryServiceServer(on, &pods{
 		bucket: cfg.Bucket, registry: cfg.Pods, namespaces: cfg.Namespaces, fail: fail,
 	})
+	tenancyv1.RegisterNetworkPolicyServiceServer(on, &networkPolicies{
+		bucket: cfg.Bucket, store: cfg.Policies, waiter: cfg.Waiter, fail: fail, log: cfg.Log,
+	})
+	tenancyv1.RegisterResolvedPolicyServiceServer(on, &resolvedPolicies{bucket: cfg.Bucket, fail: fail})
 }
 
 // freshForOperators catches up with the store before an operator's list: he

@@ -10,8 +10,10 @@ import (
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
+	"github.com/damask-sdn/damask/services/tenancy/explain"
 	"github.com/damask-sdn/damask/services/tenancy/labels"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
+	"github.com/damask-sdn/damask/services/tenancy/policystore"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 )
 
@@ -25,6 +27,7 @@ const (
 	reasonWrongMode        = "WRONG_MODE"
 	reasonHasPods          = "HAS_PODS"
 	reasonTooLarge         = "TOO_LARGE"
+	reasonNotResolved      = "NOT_RESOLVED"
 	reasonStoreAway        = "STORE_UNAVAILABLE"
 )
 
@@ -64,6 +67,10 @@ func (f failures) refusal(err error) error {
 		mode      *netnamespace.ModeError
 		hasPods   *netnamespace.PodsError
 		tooLarge  *labels.TooLargeError
+		noPolicy  *policystore.NotFoundError
+		invalid   *policystore.InvalidError
+		noPods    *explain.NoPodError
+		notReady  *explain.NotReadyError
 	)
 	switch {
 	case errors.As(err, &notFound):
@@ -87,6 +94,16 @@ func (f failures) refusal(err error) error {
 		return refuse(codes.FailedPrecondition, reasonDefaultNamespace, nil)
 	case errors.As(err, &mode):
 		return refuse(codes.FailedPrecondition, reasonWrongMode, nil)
+	case errors.As(err, &noPolicy):
+		return refuse(codes.NotFound, reasonNotFound, map[string]string{"name": noPolicy.Key.String()})
+	case errors.As(err, &invalid):
+		return refusedFields(invalid)
+	case errors.As(err, &noPods):
+		var v rpcerr.Violations
+		v.Addf("to", "%s", err.Error())
+		return v.Err(Domain)
+	case errors.As(err, &notReady):
+		return refuse(codes.FailedPrecondition, reasonNotResolved, map[string]string{"name": notReady.Pod.Namespace + "/" + notReady.Pod.Pod})
 	case errors.As(err, &tooLarge):
 		return refuse(codes.FailedPrecondition, reasonTooLarge, nil)
 	case errors.As(err, &hasPods):
@@ -95,4 +112,13 @@ func (f failures) refusal(err error) error {
 		})
 	}
 	return nil
+}
+
+// refusedFields answers the status of a manifest that is refused, field by field.
+func refusedFields(e *policystore.InvalidError) error {
+	var v rpcerr.Violations
+	for _, one := range e.Violations {
+		v.Addf(one.Field, "%s", one.Message)
+	}
+	return v.Err(Domain)
 }

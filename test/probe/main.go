@@ -26,6 +26,11 @@ probe forge                      send the lies that standard input names, one a 
 probe hear PORT                  report each UDP packet that arrives until standard input closes; print JSON
 probe join GROUP:PORT            hear's report of what arrives for a multicast group on eth0
 probe cast GROUP:PORT TEXT...    send each text to a multicast group
+probe series PROTOCOL ADDR:PORT INTERVAL
+                                 ask "serve" at every interval, each time from a new socket, until standard input closes;
+                                   print JSON: when each was begun, how long it took, and whom the server saw
+probe witness                    look at each packet that arrives on eth0 until standard input closes; print JSON: from
+                                   which address and machine, for which port, from when until when; and who announced what
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
 
@@ -86,6 +91,10 @@ func run(args []string) error {
 		return join(args[1])
 	case len(args) >= 3 && args[0] == "cast":
 		return cast(args[1], args[2:])
+	case len(args) == 4 && args[0] == "series":
+		return series(args[1], args[2], args[3])
+	case len(args) == 1 && args[0] == "witness":
+		return witness()
 	case len(args) == 1 && args[0] == "heararp":
 		return hearARP()
 	}

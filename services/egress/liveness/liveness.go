@@ -4,7 +4,8 @@
 // right now, say so, and there are two of them at least; a watcher that falls
 // silent has no vote, so a lost observer is no dead node; and a node that went
 // down is up again only after it answered most of those who watch it, be it one,
-// without interruption for a while, which grows with each relapse.
+// without interruption for a while, which grows with each relapse. One that never was
+// up need not wait so long.
 //
 // It is pure: the caller brings the time. A Judge is for one goroutine.
 package liveness
@@ -25,6 +26,9 @@ type Rules struct {
 	Report time.Duration
 	// Fresh is how long a watcher's report is a vote.
 	Fresh time.Duration
+	// FirstHold is how long a node must answer that never was up, before it is: one
+	// that joins is watched before its overlay is made, and that is no failure.
+	FirstHold time.Duration
 	// HoldDown is how long a node must answer before it is up again. Each
 	// further failure doubles it, up to MaxHoldDown.
 	HoldDown, MaxHoldDown time.Duration
@@ -38,7 +42,7 @@ type Rules struct {
 func DefaultRules() Rules {
 	return Rules{
 		Probe: 150 * time.Millisecond, Patience: 550 * time.Millisecond, Report: 300 * time.Millisecond, Fresh: time.Second,
-		HoldDown: 10 * time.Second, MaxHoldDown: 5 * time.Minute, Forgive: 10 * time.Minute,
+		FirstHold: time.Second, HoldDown: 10 * time.Second, MaxHoldDown: 5 * time.Minute, Forgive: 10 * time.Minute,
 	}
 }
 
@@ -65,7 +69,8 @@ type Verdict struct {
 	Health Health
 	// Since is when.
 	Since time.Time
-	// Failures is how often the node went down in its present series.
+	// Failures is how often the node went down in its present series; 0 of one that
+	// is down: it never was up.
 	Failures uint32
 }
 
@@ -190,10 +195,7 @@ func (j *Judge) decide(now time.Time, target string, v Verdict) Verdict {
 	switch v.Health {
 	case Unknown, Up:
 		if dead {
-			if v.Health == Up && now.Sub(v.Since) >= j.rules.Forgive {
-				v.Failures = 0
-			}
-			return Verdict{Node: target, Health: Down, Since: now, Failures: v.Failures + 1}
+			return Verdict{Node: target, Health: Down, Since: now, Failures: j.failures(now, v)}
 		}
 		if v.Health == Unknown && enough {
 			return Verdict{Node: target, Health: Up, Since: now}
@@ -204,7 +206,7 @@ func (j *Judge) decide(now time.Time, target string, v Verdict) Verdict {
 		}
 	case Returning:
 		switch {
-		case dead:
+		case dead && v.Failures > 0:
 			return Verdict{Node: target, Health: Down, Since: now, Failures: v.Failures + 1}
 		case up <= down:
 			v.Health, v.Since = Down, now // it was interrupted: that is no further failure
@@ -215,8 +217,22 @@ func (j *Judge) decide(now time.Time, target string, v Verdict) Verdict {
 	return v
 }
 
+// failures counts one that is usable and goes down now.
+func (j *Judge) failures(now time.Time, v Verdict) uint32 {
+	switch {
+	case v.Health == Unknown:
+		return v.Failures
+	case now.Sub(v.Since) >= j.rules.Forgive:
+		return 1
+	}
+	return v.Failures + 1
+}
+
 // hold answers how long a node with so many failures must answer.
 func (r Rules) hold(failures uint32) time.Duration {
+	if failures == 0 {
+		return r.FirstHold
+	}
 	hold := r.HoldDown
 	for i := uint32(1); i < failures && hold < r.MaxHoldDown; i++ {
 		hold *= 2

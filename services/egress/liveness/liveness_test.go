@@ -110,6 +110,8 @@ func TestASilentWatchersOldVoteDoesNotCount(t *testing.T) {
 func TestAReturningNodeIsNotTrustedAtOnce(t *testing.T) {
 	rules := DefaultRules()
 	s := newStage()
+	s.see("n", true, true, true)
+	s.pass(step)
 	s.see("n", false, false, false)
 	s.pass(step)
 	s.want(t, Down)
@@ -141,6 +143,8 @@ func TestAReturningNodeIsNotTrustedAtOnce(t *testing.T) {
 
 func TestAReturnThatIsInterruptedBeginsAgain(t *testing.T) {
 	s := newStage()
+	s.see("n", true, true)
+	s.pass(step)
 	s.see("n", false, false)
 	s.pass(step)
 	s.see("n", true, true)
@@ -153,6 +157,28 @@ func TestAReturnThatIsInterruptedBeginsAgain(t *testing.T) {
 	s.want(t, Returning)
 	s.pass(2 * time.Second)
 	s.want(t, Up)
+}
+
+// TestANodeThatJoinsNeedNotWait is about one that is watched before it can answer.
+func TestANodeThatJoinsNeedNotWait(t *testing.T) {
+	s := newStage()
+	s.see("n", false, false)
+	s.pass(time.Minute)
+	s.want(t, Down)
+	s.see("n", true, true)
+	s.pass(step)
+	s.want(t, Returning)
+	s.see("n", false, false) // a first answer, and then the rest of its start
+	s.pass(step)
+	s.want(t, Down)
+	s.see("n", true, true)
+	s.pass(DefaultRules().FirstHold + 2*step)
+	s.want(t, Up)
+	s.see("n", false, false)
+	s.pass(step)
+	s.see("n", true, true)
+	s.pass(DefaultRules().HoldDown - 2*step)
+	s.want(t, Returning) // from now on it is one that fails
 }
 
 func TestOneWatcherIsEnoughToReturn(t *testing.T) {
@@ -187,7 +213,7 @@ func TestRandomVotesDecideAsCounted(t *testing.T) {
 			at time.Time
 			ok bool
 		}{}
-		goodSince := time.Time{}
+		goodSince, wasUp := time.Time{}, false
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			s.now = s.now.Add(time.Duration(rapid.IntRange(0, 700).Draw(t, "ms")) * time.Millisecond)
 			for i := range 4 {
@@ -241,7 +267,11 @@ func TestRandomVotesDecideAsCounted(t *testing.T) {
 					}
 				}
 			}
-			if !before.Usable() && after.Usable() && (goodSince.IsZero() || s.now.Sub(goodSince) < DefaultRules().HoldDown) {
+			hold := DefaultRules().FirstHold
+			if wasUp = wasUp || before.Health == Up; wasUp {
+				hold = DefaultRules().HoldDown
+			}
+			if !before.Usable() && after.Usable() && (goodSince.IsZero() || s.now.Sub(goodSince) < hold) {
 				t.Fatalf("it is up again, good since %v, now %v", goodSince, s.now)
 			}
 		}

@@ -46,6 +46,7 @@ func (s *Supervisor) build(ctx context.Context) error {
 		{fmt.Sprintf("booting %s, each with its own Open vSwitch, datapath %s", plural(len(s.topology.Nodes), "node"), s.config.Datapath.Name), s.bootNodes},
 		{"starting the node agents", s.startAgents},
 		{fmt.Sprintf("attaching %s", plural(len(s.topology.Pods), "pod")), s.addPods},
+		{"looking who hosts egress IPs", s.awaitEgress},
 	} {
 		if err := s.tell.Say("%s", step.words); err != nil {
 			return err
@@ -222,6 +223,34 @@ func (s *Supervisor) describeServices(ctx context.Context) error {
 		if err := o.PutEndpointSlice(ctx, slice.Message()); err != nil {
 			return fmt.Errorf("create endpoint slice %s: %w", slice.FullName(), err)
 		}
+	}
+	return nil
+}
+
+// egressTime bounds the wait for egress IPs to be hosted: a node that joins is trusted
+// a second or two after it answers the others.
+const egressTime = 20 * time.Second
+
+// awaitEgress returns when each egress IP of the topology is hosted, or cannot be for a
+// reason that does not pass by itself. That it takes too long is no error: a lab may
+// have all sorts of things wrong with it.
+func (s *Supervisor) awaitEgress(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, egressTime)
+	defer cancel()
+	wishes := 0
+	for i := range s.topology.Namespaces {
+		if wish := s.topology.Namespaces[i].Egress(); wish != nil {
+			wishes += len(wish.GetEgressIps())
+			for _, p := range wish.GetPods() {
+				wishes += len(p.GetEgressIps())
+			}
+		}
+	}
+	if wishes == 0 {
+		return nil
+	}
+	if err := s.plane.Operator.AwaitEgressIPs(ctx, wishes); err != nil {
+		s.log.Warn("not all egress IPs are settled", "error", err)
 	}
 	return nil
 }

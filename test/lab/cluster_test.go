@@ -268,9 +268,15 @@ func (c *cluster) soon(holds func() bool) {
 // when it does.
 func (c *cluster) eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); {
+	c.eventuallyWithin(t, 30*time.Second, what, holds)
+}
+
+// eventuallyWithin is eventually for what may take longer.
+func (c *cluster) eventuallyWithin(t *testing.T, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !holds(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("half a minute later it does not hold that %s", what)
+			t.Fatalf("%s later it does not hold that %s", limit, what)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

@@ -1,0 +1,176 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// failoverNodes may all host the address; a seventh has the pods that are asked, and
+// never fails.
+const failoverNodes = 6
+
+// failovers is how often each sort of failure is made; DAMASK_FAILOVERS asks for more.
+func failovers(t *testing.T) int {
+	text := os.Getenv("DAMASK_FAILOVERS")
+	if text == "" {
+		return 3
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("DAMASK_FAILOVERS: %q is no number of failures", text)
+	}
+	return n
+}
+
+// failoverGoal is how long new connections may not get out at most.
+const failoverGoal = 1500 * time.Millisecond
+
+func failoverTopology() string {
+	text := "replicas: {egress: 2}\nnamespaces: [{name: red, egressIPs: [192.168.108.200]}]\nnodes:\n- {name: worker}\n"
+	pods := "pods:\n- {namespace: red, name: worker, node: worker}\n"
+	for i := range failoverNodes {
+		text += fmt.Sprintf("- {name: node%d, egressIPs: [192.168.108.200]}\n", i+1)
+		pods += fmt.Sprintf("- {namespace: red, name: p%d, node: node%d}\n", i+1, i+1)
+	}
+	return text + pods
+}
+
+// failure is a way in which a node is lost, and comes back.
+type failure struct {
+	lose, back func(c *cluster, node string)
+}
+
+func TestAKilledHostOfAnEgressIPIsReplaced(t *testing.T) {
+	failOver(t, failure{
+		lose: func(c *cluster, node string) { c.run("lab", "kill", "--name", c.name, node) },
+		back: func(c *cluster, node string) { c.run("lab", "start", "--name", c.name, node) },
+	})
+}
+
+func TestAnUnpluggedHostOfAnEgressIPIsReplaced(t *testing.T) {
+	failOver(t, failure{
+		lose: func(c *cluster, node string) { c.run("lab", "unplug", "--name", c.name, node) },
+		back: func(c *cluster, node string) { c.run("lab", "plug", "--name", c.name, node) },
+	})
+}
+
+// failOver loses the node that hosts the address, again and again, while pods of all
+// nodes make new connections. It measures how long those of a node that is well did
+// not get out, and looks at every packet that came out.
+func failOver(t *testing.T, f failure) {
+	c := up(t, failoverTopology())
+	c.wantHosted(t, "192.168.108.200")
+	c.start(onOutside(""), "serve", leavePort, "outside")
+	at := outsideIP + ":" + leavePort
+	worker := []*background{c.start(inPod("red/worker"), "series", "tcp", at, "10ms"), c.start(inPod("red/worker"), "series", "udp", at, "10ms")}
+	end := c.witness()
+	var lost []string // the nodes that failed, in order
+	var begun []time.Time
+	for range failovers(t) {
+		host := c.trusted(t)
+		// Traffic of pods on the host itself, and on one that may be next.
+		near := c.start(inPod("red/p"+strings.TrimPrefix(host, "node")), "series", "udp", at, "20ms")
+		lost, begun = append(lost, host), append(begun, time.Now())
+		f.lose(c, host)
+		c.eventually(t, "another node than "+host+" hosts the address", func() bool { now := c.hostOf("192.168.108.200"); return now != "" && now != host })
+		f.back(c, host)
+		near.stdin.Close() // on a node that lost its power it is gone
+	}
+	c.trusted(t)
+	var outages []time.Duration
+	for i, b := range worker {
+		list := readSeries(t, b)
+		for n := range lost {
+			until := time.Now()
+			if n+1 < len(begun) {
+				until = begun[n+1]
+			}
+			outages = append(outages, longestSilence(list, begun[n], until))
+		}
+		for _, a := range list {
+			if a.Source != "" && a.Source != "192.168.108.200" {
+				t.Errorf("series %d: a connection came from %s", i, a.Source)
+			}
+		}
+	}
+	seen := end(t)
+	c.wantFailedOverCleanly(t, seen, lost)
+	slices.Sort(outages)
+	p99 := outages[(len(outages)*99-1)/100]
+	verdict := "reached"
+	if p99 > failoverGoal {
+		verdict = "MISSED"
+	}
+	t.Logf("%d failures: new connections did not get out for %s (median), %s (p99), %s (most); goal p99 %s: %s",
+		len(lost), outages[len(outages)/2].Round(time.Millisecond), p99.Round(time.Millisecond), outages[len(outages)-1].Round(time.Millisecond), failoverGoal, verdict)
+	if median := outages[len(outages)/2]; median > failoverGoal {
+		t.Errorf("half of the outages took %s and more", median)
+	}
+}
+
+// wantFailedOverCleanly complains of packets from any other address, of machines that
+// had the address at the same time, and of moves that nobody announced.
+func (c *cluster) wantFailedOverCleanly(t *testing.T, seen testimony, lost []string) {
+	t.Helper()
+	packets := 0
+	for _, kind := range []string{"tcp " + leavePort, "udp " + leavePort} {
+		seen.wantOnly(t, kind, "192.168.108.200")
+		packets += seen.sources(kind)["192.168.108.200"]
+		// A machine that had the address, and not any more, must not come again before
+		// the address has moved back to it.
+		if moves := len(seen.Arrived[kind]) - 1; moves > len(lost) {
+			t.Errorf("%s: %d failures, and the address was seen to move %d times: %+v", kind, len(lost), moves, seen.Arrived[kind])
+		}
+	}
+	announced := map[string]bool{}
+	for _, a := range seen.Announced {
+		if a.Source == "192.168.108.200" {
+			announced[a.MAC] = true
+		}
+	}
+	for _, kind := range []string{"tcp " + leavePort, "udp " + leavePort} {
+		for i, s := range seen.Arrived[kind] {
+			if i > 0 && !announced[s.MAC] {
+				t.Errorf("%s took the address without announcing it", s.MAC)
+			}
+		}
+	}
+	t.Logf("%d packets came out, every source was looked at", packets)
+}
+
+// trusted waits until a node hosts the address and another one is trusted that could take
+// it, and answers which hosts it.
+func (c *cluster) trusted(t *testing.T) string {
+	t.Helper()
+	c.eventuallyWithin(t, 6*time.Minute, "enough nodes are trusted", func() bool {
+		return c.hostOf("192.168.108.200") != "" && c.healthy() >= 3
+	})
+	return c.hostOf("192.168.108.200")
+}
+
+// healthy counts the nodes that egress trusts.
+func (c *cluster) healthy() (n int) {
+	return strings.Count(c.ctl("get", "egressnodes"), " up ")
+}
+
+// longestSilence is the longest time between two connections that were answered, of those
+// that were answered from a moment on until another.
+func longestSilence(list []asked, from, to time.Time) time.Duration {
+	var ends []int64
+	for _, a := range list {
+		if end := a.At + a.Took; a.Error == "" && end >= from.UnixMicro() && end <= to.UnixMicro() {
+			ends = append(ends, end)
+		}
+	}
+	slices.Sort(ends)
+	longest := int64(0)
+	for i := 1; i < len(ends); i++ {
+		longest = max(longest, ends[i]-ends[i-1])
+	}
+	return time.Duration(longest) * time.Microsecond
+}

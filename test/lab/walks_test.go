@@ -23,15 +23,32 @@ func TestObservedWalksHoldOnTheNodesOfALab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The nodes of a lab have no egress IPs yet; package traces asks those walks.
-	judged = slices.DeleteFunc(judged, func(w traces.Walk) bool { return w.Egress != nil })
 	o := observedCluster(t, judged)
+	var leaving []traces.Walk // by an egress IP, which the pods of the others do not have
+	judged = slices.DeleteFunc(judged, func(w traces.Walk) bool {
+		if w.Egress != nil {
+			leaving = append(leaving, w)
+		}
+		return w.Egress != nil
+	})
 	c := up(t, o.topology())
 	c.meetNeighbours()
 	o.awaitServices(t, c)
 
 	t.Run("multitenant", func(t *testing.T) {
 		o.ask(t, c, judged, traces.Setting{Multitenant: true, VNID: observedVNID})
+	})
+	t.Run("multitenant, with an egress IP", func(t *testing.T) {
+		if len(leaving) < 2 {
+			t.Fatalf("only %d walks were seen with an egress IP", len(leaving))
+		}
+		infra, ip := o.nodes[leaving[0].Nodes[leaving[0].Egress.Node].Subnet], leaving[0].Egress.IP.String()
+		c.ctl("patch", "hostsubnet", infra, "-p", fmt.Sprintf(`{"egressIPs": [%q]}`, ip))
+		c.eventually(t, "the nodes around "+infra+" trust it", func() bool {
+			return strings.Contains(c.ctl("patch", "netnamespace", "observed", "-p", fmt.Sprintf(`{"egressIPs": [%q]}`, ip)), "is hosted by node "+infra)
+		})
+		o.ask(t, c, leaving, traces.Setting{Multitenant: true, VNID: observedVNID, Userspace: userspace()})
+		c.ctl("patch", "netnamespace", "observed", "-p", `{"egressIPs": []}`)
 	})
 	t.Run("multitenant, VNID 0", func(t *testing.T) {
 		c.ctl("pod-network", "make-projects-global", "observed")
@@ -73,15 +90,16 @@ func observedCluster(t *testing.T, walks []traces.Walk) *observedNodes {
 			free = free.Next()
 		}
 		for name, p := range site.Pods {
-			line := fmt.Sprintf("- {namespace: observed, name: %s, node: %s, ip: %s, ofport: %d}", name, o.nodes[subnet], p.IP, p.Port)
+			// Two nodes have a pod of the same name.
+			line := fmt.Sprintf("- {namespace: observed, name: %s.%[2]s, node: %[2]s, ip: %[3]s, ofport: %[4]d}", name, o.nodes[subnet], p.IP, p.Port)
 			if !seen[line] {
 				seen[line] = true
 				o.pods = append(o.pods, line)
 			}
 		}
-		if len(site.Services) > 0 && len(site.Pods) == 0 {
+		if (len(site.Services) > 0 || site.Egress != nil) && len(site.Pods) == 0 {
 			// A node knows the VNIDs of its pods; the document does not show who asks.
-			o.pods = append(o.pods, fmt.Sprintf("- {namespace: observed, name: client, node: %s}", o.nodes[subnet]))
+			o.pods = append(o.pods, fmt.Sprintf("- {namespace: observed, name: client-%d, node: %s}", len(o.pods), o.nodes[subnet]))
 		}
 		for name, s := range site.Services {
 			_, name, _ = strings.Cut(name, "/") // all of the namespace whose VNID is asked about

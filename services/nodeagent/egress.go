@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,8 @@ type egress struct {
 	queue    func(intent.Change)
 	refuse   func(intent.Object, error)
 	forget   func(intent.Object)
+	wait     func(context.Context, intent.Object, uint64) (bool, uint64, error)
+	ways     chan changedWay
 	host     *egresshost.Host
 	guard    *egressguard.Guard
 	holder   *egressnode.Holder
@@ -46,6 +49,9 @@ type egress struct {
 	ctx     context.Context //nolint:containedctx // of Run: waiting for what is not known ends with it
 }
 
+// manyWays is how many namespaces may wait for their old connections to be forgotten.
+const manyWays = 1024
+
 // egressServers are the connections to egress: one to whichever replica answers, and one
 // to each.
 type egressServers struct {
@@ -61,7 +67,8 @@ func (a *agent) newEgress(ctx context.Context, cfg Config, state *intent.State, 
 		return nil, nil //nolint:nilnil // there is no such part
 	}
 	e := &egress{
-		node: cfg.Node, state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("egress"),
+		node: cfg.Node, state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, wait: a.prog.WaitProgrammed,
+		ways: make(chan changedWay, manyWays), log: a.log.Named("egress"),
 		own: map[string]bool{}, hosting: map[string]bool{}, ctx: ctx,
 	}
 	var err error
@@ -98,7 +105,7 @@ func (e *egress) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		e.followed.assignments.Run, e.followed.pods.Run, e.followed.hosting.Run,
-		e.host.Run, e.holder.Run, e.prober.Run, e.reporter.Run, e.networks.Run,
+		e.host.Run, e.forgetOld, e.holder.Run, e.prober.Run, e.reporter.Run, e.networks.Run,
 	} {
 		group.Go(func() error { return part(ctx) })
 	}
@@ -176,6 +183,12 @@ func (e *egress) assignmentChanged(name string) {
 		return
 	}
 	e.queue(change)
+	if here := e.heldHere(all); len(here) > 0 {
+		select {
+		case e.ways <- changedWay{namespace, revision, here}:
+		default: // so many that connections are forgotten at the next change
+		}
+	}
 }
 
 // podsChanged takes the pods of a selection.
@@ -259,6 +272,20 @@ func (e *egress) resolve(ctx context.Context) {
 		}
 	}
 }
+
+// known waits, not long, until it is known how a namespace leaves: then its first pod here
+// begins open. If egress is away the pod begins closed.
+func (e *egress) known(ctx context.Context, namespace string) {
+	ctx, cancel := context.WithTimeout(ctx, firstPod)
+	defer cancel()
+	if e.followed.assignments.Known(ctx, namespace) == nil {
+		e.assignmentChanged(namespace + "/")
+	}
+}
+
+// firstPod is how long the first pod of a namespace waits for egress, which answers in
+// milliseconds or not at all.
+const firstPod = 500 * time.Millisecond
 
 // ensure makes the guard right, before anything may lead packets past it.
 func (e *egress) ensure(ctx context.Context, network intent.Network, maskBit uint8, userspace bool) ([]string, error) {

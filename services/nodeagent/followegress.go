@@ -22,7 +22,7 @@ type egressFollowed struct {
 
 // followEgress makes the followers; their last state is read from stateDir. Changes go to
 // the part for egress IPs, which looks at the followers itself.
-func followEgress(nc *nats.Conn, egress *grpc.ClientConn, cache func(kind string) string, to *egress, log hclog.Logger) *egressFollowed {
+func followEgress(nc *nats.Conn, egress grpc.ClientConnInterface, cache func(kind string) string, to *egress, log hclog.Logger) *egressFollowed {
 	client := egressv1.NewEgressIPServiceClient(egress)
 	return &egressFollowed{
 		assignments: follow.New(nc, follow.Source[*egressv1.EgressAssignment]{

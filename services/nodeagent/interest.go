@@ -18,6 +18,7 @@ type wanting interface {
 type leaving interface {
 	podsWant(namespace string)
 	podsDrop(namespace string)
+	known(ctx context.Context, namespace string)
 }
 
 // interest is which namespaces the node follows, and for whom: those of its pods, and
@@ -46,6 +47,13 @@ func (i *interest) podsWant(namespace string) {
 	i.namespaces.Want(namespace)
 	if i.egress != nil {
 		i.egress.podsWant(namespace)
+	}
+}
+
+// leavingKnown waits, not long, until it is known how pods of the namespace leave.
+func (i *interest) leavingKnown(ctx context.Context, namespace string) {
+	if i.egress != nil {
+		i.egress.known(ctx, namespace)
 	}
 }
 

@@ -57,6 +57,7 @@ type plumbing struct {
 	passing  sync.Mutex // one pass at a time: Audit may be asked for any time
 	restored bool       // under passing: the pods that live here are in the state
 	resolved bool       // under passing: so are the services that the agent began with
+	cleared  bool       // under passing: nothing is left of egress IPs where there are none
 	ready    bool       // under passing: a pass has got to its end
 
 	mu       sync.Mutex
@@ -129,7 +130,7 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	if err == nil {
 		err = p.flows(ctx, network, &a)
 	}
-	if err == nil && p.egress != nil {
+	if err == nil {
 		err = p.hosted(ctx, &a)
 	}
 	p.count(a)
@@ -181,7 +182,7 @@ func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) e
 			repairs, err := p.rules.Ensure(ctx, masquerade.Config{
 				ClusterNetworks: network.Node.ClusterNetworks, ServiceNetworks: network.Node.ServiceNetworks,
 				TunnelPort: network.Node.TunnelPort, MasqueradeBit: p.maskBit,
-				Userspace: p.egress != nil && p.datapath == datapathNetdev,
+				Userspace: p.datapath == datapathNetdev,
 			})
 			a.rules = len(repairs) > 0
 			return repairs, err
@@ -249,6 +250,15 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 // hosted compares the egress IPs of this node, once flows were. What they lack is told
 // as theirs, and does not keep pods from being added.
 func (p *plumbing) hosted(ctx context.Context, a *audit) error {
+	if p.egress == nil {
+		if p.cleared || !p.resolved {
+			return nil
+		}
+		repairs, err := clearEgress(ctx, "", p.hostIP, p.rules, p.log)
+		a.repairs = append(a.repairs, repairs...)
+		p.cleared = err == nil
+		return err
+	}
 	repairs, err := p.egress.host.Audit(ctx)
 	a.repairs = append(a.repairs, repairs...)
 	p.egress.host.Wake()

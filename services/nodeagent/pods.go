@@ -184,6 +184,7 @@ func (p *pods) VNID(ctx context.Context, namespace string) (uint32, error) {
 	defer cancel()
 	vnid, err := p.state.AwaitVNID(ctx, namespace)
 	if err == nil {
+		p.interest.leavingKnown(ctx, namespace)
 		return vnid, nil
 	}
 	p.mu.Lock()

@@ -127,7 +127,7 @@ func (c contents) become(conn *nftables.Conn, want contents) (lines []string, er
 type element interface{ [4]byte | [8]byte }
 
 func difference[E element](conn *nftables.Conn, set *nftables.Set, has, want map[E]bool, errs *[]error) (lines []string) {
-	var gone, new []nftables.SetElement
+	var gone, came []nftables.SetElement
 	for e := range has {
 		if !want[e] {
 			gone = append(gone, nftables.SetElement{Key: bytesOf(e)})
@@ -136,14 +136,14 @@ func difference[E element](conn *nftables.Conn, set *nftables.Set, has, want map
 	}
 	for e := range want {
 		if !has[e] {
-			new = append(new, nftables.SetElement{Key: bytesOf(e)})
+			came = append(came, nftables.SetElement{Key: bytesOf(e)})
 			lines = append(lines, fmt.Sprintf("nftables: table %s: set %s: %s is missing", tableName, set.Name, spell(set, bytesOf(e))))
 		}
 	}
 	for some := range slices.Chunk(gone, atOnce) {
 		*errs = append(*errs, conn.SetDeleteElements(set, some))
 	}
-	for some := range slices.Chunk(new, atOnce) {
+	for some := range slices.Chunk(came, atOnce) {
 		*errs = append(*errs, conn.SetAddElements(set, some))
 	}
 	return lines

@@ -93,6 +93,15 @@ func (g *Guard) Ensure(ctx context.Context, c Config) (repairs []string, err err
 	return repairs, nil
 }
 
+// There says whether there is a table, and so egress IPs were configured once.
+func (g *Guard) There(ctx context.Context) (there bool, err error) {
+	err = g.do(ctx, func(conn *nftables.Conn) error {
+		there, err = exists(conn)
+		return err
+	})
+	return there, err
+}
+
 // Translated answers what is open, in order of mark: what an agent that ran before has
 // left, or nothing.
 func (g *Guard) Translated(ctx context.Context) (open []masquerade.EgressIP, err error) {

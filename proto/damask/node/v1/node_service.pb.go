@@ -30,9 +30,12 @@ const (
 type ObjectStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What kind: "hostsubnet", "netnamespace", "clusternetwork", "isolation", "pod",
-	// "service" or "endpointslice".
+	// "service", "endpointslice", "egress" (how the pods of a namespace leave: all its
+	// EgressAssignments together), "egresspods", or "egresshosting" (the egress IPs of
+	// this node: programmed when all are in force and all others are gone).
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Its name; NAMESPACE/NAME for a pod, a service and an endpointslice.
+	// Its name; NAMESPACE/NAME for a pod, a service and an endpointslice,
+	// NAMESPACE/SELECTION for egresspods.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The store revision that should be in force (0 for pods: they are local).
 	RevisionWanted uint64 `protobuf:"varint,3,opt,name=revision_wanted,json=revisionWanted,proto3" json:"revision_wanted,omitempty"`

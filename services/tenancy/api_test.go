@@ -78,6 +78,14 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 			_, err := op.JoinNetNamespace(soon(t), &tenancyv1.JoinNetNamespaceRequest{Name: "shop", Target: "gone"})
 			return err
 		}, codes.NotFound, "NOT_FOUND"},
+		{"egress routers of the unknown", func() error {
+			_, err := op.SetNetNamespaceEgressRouters(soon(t), &tenancyv1.SetNetNamespaceEgressRoutersRequest{Name: "gone"})
+			return err
+		}, codes.NotFound, "NOT_FOUND"},
+		{"egress routers by a node", func() error {
+			_, err := node.SetNetNamespaceEgressRouters(soon(t), &tenancyv1.SetNetNamespaceEgressRoutersRequest{Name: "shop", Sources: []string{"192.0.2.0/24"}})
+			return err
+		}, codes.PermissionDenied, ""},
 		{"multicast of the unknown", func() error {
 			_, err := op.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "gone", Enabled: true})
 			return err

@@ -145,6 +145,19 @@ func (s *netNamespaces) SetNetNamespaceMulticast(ctx context.Context, r *tenancy
 	return &tenancyv1.SetNetNamespaceMulticastResponse{NetNamespace: ns}, nil
 }
 
+func (s *netNamespaces) SetNetNamespaceEgressRouters(ctx context.Context, r *tenancyv1.SetNetNamespaceEgressRoutersRequest) (*tenancyv1.SetNetNamespaceEgressRoutersResponse, error) {
+	sources, err := parseEgressRouters(r)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := s.store.SetEgressRouters(ctx, r.GetName(), sources)
+	if err != nil {
+		return nil, s.fail.status(err)
+	}
+	s.log.Info("egress routers set", "namespace", ns.GetName(), "sources", ns.GetEgressRouterSources(), "revision", ns.GetRevision())
+	return &tenancyv1.SetNetNamespaceEgressRoutersResponse{NetNamespace: ns}, nil
+}
+
 // moved logs what changes who may talk to whom.
 func (s *netNamespaces) moved(how string, ns *tenancyv1.NetNamespace) {
 	s.log.Info(how, "namespace", ns.GetName(), "vnid", ns.GetNetid(), "revision", ns.GetRevision())

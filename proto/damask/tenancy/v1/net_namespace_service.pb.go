@@ -42,6 +42,9 @@ type NetNamespace struct {
 	// Whether pods of the namespace may send and receive multicast. They exchange it
 	// with pods of their own VNID whose namespaces have it enabled too.
 	MulticastEnabled bool `protobuf:"varint,6,opt,name=multicast_enabled,json=multicastEnabled,proto3" json:"multicast_enabled,omitempty"`
+	// Networks of the nodes' underlay, IPv4, whose addresses pods of the namespace may
+	// have as egress routers. Empty: it may have none.
+	EgressRouterSources []string `protobuf:"bytes,7,rep,name=egress_router_sources,json=egressRouterSources,proto3" json:"egress_router_sources,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -118,6 +121,13 @@ func (x *NetNamespace) GetMulticastEnabled() bool {
 		return x.MulticastEnabled
 	}
 	return false
+}
+
+func (x *NetNamespace) GetEgressRouterSources() []string {
+	if x != nil {
+		return x.EgressRouterSources
+	}
+	return nil
 }
 
 func (x *NetNamespace) GetRevision() uint64 {
@@ -1036,11 +1046,113 @@ func (x *SetNetNamespaceMulticastResponse) GetNetNamespace() *NetNamespace {
 	return nil
 }
 
+// SetNetNamespaceEgressRoutersRequest says what a namespace may.
+type SetNetNamespaceEgressRoutersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Networks of the underlay, at most 64, each once; the order does not matter. Empty:
+	// the namespace may have no egress routers.
+	Sources       []string `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetNamespaceEgressRoutersRequest) Reset() {
+	*x = SetNetNamespaceEgressRoutersRequest{}
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetNamespaceEgressRoutersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetNamespaceEgressRoutersRequest) ProtoMessage() {}
+
+func (x *SetNetNamespaceEgressRoutersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetNamespaceEgressRoutersRequest.ProtoReflect.Descriptor instead.
+func (*SetNetNamespaceEgressRoutersRequest) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetNetNamespaceEgressRoutersRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetNetNamespaceEgressRoutersRequest) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// SetNetNamespaceEgressRoutersResponse answers it.
+type SetNetNamespaceEgressRoutersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As stored.
+	NetNamespace  *NetNamespace `protobuf:"bytes,1,opt,name=net_namespace,json=netNamespace,proto3" json:"net_namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetNamespaceEgressRoutersResponse) Reset() {
+	*x = SetNetNamespaceEgressRoutersResponse{}
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetNamespaceEgressRoutersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetNamespaceEgressRoutersResponse) ProtoMessage() {}
+
+func (x *SetNetNamespaceEgressRoutersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetNamespaceEgressRoutersResponse.ProtoReflect.Descriptor instead.
+func (*SetNetNamespaceEgressRoutersResponse) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SetNetNamespaceEgressRoutersResponse) GetNetNamespace() *NetNamespace {
+	if x != nil {
+		return x.NetNamespace
+	}
+	return nil
+}
+
 var File_damask_tenancy_v1_net_namespace_service_proto protoreflect.FileDescriptor
 
 const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\n" +
-	"-damask/tenancy/v1/net_namespace_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\xba\x02\n" +
+	"-damask/tenancy/v1/net_namespace_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\xee\x02\n" +
 	"\fNetNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\anetname\x18\x02 \x01(\tR\anetname\x12\x14\n" +
@@ -1048,7 +1160,8 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2+.damask.tenancy.v1.NetNamespace.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +
 	"egress_ips\x18\x05 \x03(\tR\tegressIps\x12+\n" +
-	"\x11multicast_enabled\x18\x06 \x01(\bR\x10multicastEnabled\x12\x1a\n" +
+	"\x11multicast_enabled\x18\x06 \x01(\bR\x10multicastEnabled\x122\n" +
+	"\x15egress_router_sources\x18\a \x03(\tR\x13egressRouterSources\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1105,7 +1218,13 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aenabled\x18\x02 \x01(\bR\aenabled\"h\n" +
 	" SetNetNamespaceMulticastResponse\x12D\n" +
-	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace2\x9b\t\n" +
+	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace\"S\n" +
+	"#SetNetNamespaceEgressRoutersRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\asources\x18\x02 \x03(\tR\asources\"l\n" +
+	"$SetNetNamespaceEgressRoutersResponse\x12D\n" +
+	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace2\xb6\n" +
+	"\n" +
 	"\x13NetNamespaceService\x12z\n" +
 	"\x12CreateNetNamespace\x12,.damask.tenancy.v1.CreateNetNamespaceRequest\x1a-.damask.tenancy.v1.CreateNetNamespaceResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12z\n" +
@@ -1126,6 +1245,8 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x16MakeNetNamespaceGlobal\x120.damask.tenancy.v1.MakeNetNamespaceGlobalRequest\x1a1.damask.tenancy.v1.MakeNetNamespaceGlobalResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12\x8c\x01\n" +
 	"\x18SetNetNamespaceMulticast\x122.damask.tenancy.v1.SetNetNamespaceMulticastRequest\x1a3.damask.tenancy.v1.SetNetNamespaceMulticastResponse\"\a\xaa\xbb\x18\x03\n" +
+	"\x01\x01\x12\x98\x01\n" +
+	"\x1cSetNetNamespaceEgressRouters\x126.damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest\x1a7.damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01B@Z>github.com/damask-sdn/damask/proto/damask/tenancy/v1;tenancyv1b\x06proto3"
 
 var (
@@ -1140,66 +1261,71 @@ func file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP() []byte {
 	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescData
 }
 
-var file_damask_tenancy_v1_net_namespace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_damask_tenancy_v1_net_namespace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_damask_tenancy_v1_net_namespace_service_proto_goTypes = []any{
-	(*NetNamespace)(nil),                     // 0: damask.tenancy.v1.NetNamespace
-	(*CreateNetNamespaceRequest)(nil),        // 1: damask.tenancy.v1.CreateNetNamespaceRequest
-	(*CreateNetNamespaceResponse)(nil),       // 2: damask.tenancy.v1.CreateNetNamespaceResponse
-	(*DeleteNetNamespaceRequest)(nil),        // 3: damask.tenancy.v1.DeleteNetNamespaceRequest
-	(*DeleteNetNamespaceResponse)(nil),       // 4: damask.tenancy.v1.DeleteNetNamespaceResponse
-	(*GetNetNamespaceRequest)(nil),           // 5: damask.tenancy.v1.GetNetNamespaceRequest
-	(*GetNetNamespaceResponse)(nil),          // 6: damask.tenancy.v1.GetNetNamespaceResponse
-	(*ListNetNamespacesRequest)(nil),         // 7: damask.tenancy.v1.ListNetNamespacesRequest
-	(*ListNetNamespacesResponse)(nil),        // 8: damask.tenancy.v1.ListNetNamespacesResponse
-	(*UpdateNetNamespaceLabelsRequest)(nil),  // 9: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
-	(*UpdateNetNamespaceLabelsResponse)(nil), // 10: damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
-	(*JoinNetNamespaceRequest)(nil),          // 11: damask.tenancy.v1.JoinNetNamespaceRequest
-	(*JoinNetNamespaceResponse)(nil),         // 12: damask.tenancy.v1.JoinNetNamespaceResponse
-	(*IsolateNetNamespaceRequest)(nil),       // 13: damask.tenancy.v1.IsolateNetNamespaceRequest
-	(*IsolateNetNamespaceResponse)(nil),      // 14: damask.tenancy.v1.IsolateNetNamespaceResponse
-	(*MakeNetNamespaceGlobalRequest)(nil),    // 15: damask.tenancy.v1.MakeNetNamespaceGlobalRequest
-	(*MakeNetNamespaceGlobalResponse)(nil),   // 16: damask.tenancy.v1.MakeNetNamespaceGlobalResponse
-	(*SetNetNamespaceMulticastRequest)(nil),  // 17: damask.tenancy.v1.SetNetNamespaceMulticastRequest
-	(*SetNetNamespaceMulticastResponse)(nil), // 18: damask.tenancy.v1.SetNetNamespaceMulticastResponse
-	nil,                                      // 19: damask.tenancy.v1.NetNamespace.LabelsEntry
-	nil,                                      // 20: damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
-	nil,                                      // 21: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
+	(*NetNamespace)(nil),                         // 0: damask.tenancy.v1.NetNamespace
+	(*CreateNetNamespaceRequest)(nil),            // 1: damask.tenancy.v1.CreateNetNamespaceRequest
+	(*CreateNetNamespaceResponse)(nil),           // 2: damask.tenancy.v1.CreateNetNamespaceResponse
+	(*DeleteNetNamespaceRequest)(nil),            // 3: damask.tenancy.v1.DeleteNetNamespaceRequest
+	(*DeleteNetNamespaceResponse)(nil),           // 4: damask.tenancy.v1.DeleteNetNamespaceResponse
+	(*GetNetNamespaceRequest)(nil),               // 5: damask.tenancy.v1.GetNetNamespaceRequest
+	(*GetNetNamespaceResponse)(nil),              // 6: damask.tenancy.v1.GetNetNamespaceResponse
+	(*ListNetNamespacesRequest)(nil),             // 7: damask.tenancy.v1.ListNetNamespacesRequest
+	(*ListNetNamespacesResponse)(nil),            // 8: damask.tenancy.v1.ListNetNamespacesResponse
+	(*UpdateNetNamespaceLabelsRequest)(nil),      // 9: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
+	(*UpdateNetNamespaceLabelsResponse)(nil),     // 10: damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
+	(*JoinNetNamespaceRequest)(nil),              // 11: damask.tenancy.v1.JoinNetNamespaceRequest
+	(*JoinNetNamespaceResponse)(nil),             // 12: damask.tenancy.v1.JoinNetNamespaceResponse
+	(*IsolateNetNamespaceRequest)(nil),           // 13: damask.tenancy.v1.IsolateNetNamespaceRequest
+	(*IsolateNetNamespaceResponse)(nil),          // 14: damask.tenancy.v1.IsolateNetNamespaceResponse
+	(*MakeNetNamespaceGlobalRequest)(nil),        // 15: damask.tenancy.v1.MakeNetNamespaceGlobalRequest
+	(*MakeNetNamespaceGlobalResponse)(nil),       // 16: damask.tenancy.v1.MakeNetNamespaceGlobalResponse
+	(*SetNetNamespaceMulticastRequest)(nil),      // 17: damask.tenancy.v1.SetNetNamespaceMulticastRequest
+	(*SetNetNamespaceMulticastResponse)(nil),     // 18: damask.tenancy.v1.SetNetNamespaceMulticastResponse
+	(*SetNetNamespaceEgressRoutersRequest)(nil),  // 19: damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest
+	(*SetNetNamespaceEgressRoutersResponse)(nil), // 20: damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse
+	nil, // 21: damask.tenancy.v1.NetNamespace.LabelsEntry
+	nil, // 22: damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
+	nil, // 23: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
 }
 var file_damask_tenancy_v1_net_namespace_service_proto_depIdxs = []int32{
-	19, // 0: damask.tenancy.v1.NetNamespace.labels:type_name -> damask.tenancy.v1.NetNamespace.LabelsEntry
-	20, // 1: damask.tenancy.v1.CreateNetNamespaceRequest.labels:type_name -> damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
+	21, // 0: damask.tenancy.v1.NetNamespace.labels:type_name -> damask.tenancy.v1.NetNamespace.LabelsEntry
+	22, // 1: damask.tenancy.v1.CreateNetNamespaceRequest.labels:type_name -> damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
 	0,  // 2: damask.tenancy.v1.CreateNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 3: damask.tenancy.v1.GetNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 4: damask.tenancy.v1.ListNetNamespacesResponse.net_namespaces:type_name -> damask.tenancy.v1.NetNamespace
-	21, // 5: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.set:type_name -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
+	23, // 5: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.set:type_name -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
 	0,  // 6: damask.tenancy.v1.UpdateNetNamespaceLabelsResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 7: damask.tenancy.v1.JoinNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 8: damask.tenancy.v1.IsolateNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 9: damask.tenancy.v1.MakeNetNamespaceGlobalResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 10: damask.tenancy.v1.SetNetNamespaceMulticastResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
-	1,  // 11: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:input_type -> damask.tenancy.v1.CreateNetNamespaceRequest
-	3,  // 12: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:input_type -> damask.tenancy.v1.DeleteNetNamespaceRequest
-	5,  // 13: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:input_type -> damask.tenancy.v1.GetNetNamespaceRequest
-	7,  // 14: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:input_type -> damask.tenancy.v1.ListNetNamespacesRequest
-	9,  // 15: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:input_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
-	11, // 16: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:input_type -> damask.tenancy.v1.JoinNetNamespaceRequest
-	13, // 17: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:input_type -> damask.tenancy.v1.IsolateNetNamespaceRequest
-	15, // 18: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:input_type -> damask.tenancy.v1.MakeNetNamespaceGlobalRequest
-	17, // 19: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:input_type -> damask.tenancy.v1.SetNetNamespaceMulticastRequest
-	2,  // 20: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:output_type -> damask.tenancy.v1.CreateNetNamespaceResponse
-	4,  // 21: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:output_type -> damask.tenancy.v1.DeleteNetNamespaceResponse
-	6,  // 22: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:output_type -> damask.tenancy.v1.GetNetNamespaceResponse
-	8,  // 23: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:output_type -> damask.tenancy.v1.ListNetNamespacesResponse
-	10, // 24: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:output_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
-	12, // 25: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:output_type -> damask.tenancy.v1.JoinNetNamespaceResponse
-	14, // 26: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:output_type -> damask.tenancy.v1.IsolateNetNamespaceResponse
-	16, // 27: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:output_type -> damask.tenancy.v1.MakeNetNamespaceGlobalResponse
-	18, // 28: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:output_type -> damask.tenancy.v1.SetNetNamespaceMulticastResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	0,  // 11: damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
+	1,  // 12: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:input_type -> damask.tenancy.v1.CreateNetNamespaceRequest
+	3,  // 13: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:input_type -> damask.tenancy.v1.DeleteNetNamespaceRequest
+	5,  // 14: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:input_type -> damask.tenancy.v1.GetNetNamespaceRequest
+	7,  // 15: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:input_type -> damask.tenancy.v1.ListNetNamespacesRequest
+	9,  // 16: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:input_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
+	11, // 17: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:input_type -> damask.tenancy.v1.JoinNetNamespaceRequest
+	13, // 18: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:input_type -> damask.tenancy.v1.IsolateNetNamespaceRequest
+	15, // 19: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:input_type -> damask.tenancy.v1.MakeNetNamespaceGlobalRequest
+	17, // 20: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:input_type -> damask.tenancy.v1.SetNetNamespaceMulticastRequest
+	19, // 21: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceEgressRouters:input_type -> damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest
+	2,  // 22: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:output_type -> damask.tenancy.v1.CreateNetNamespaceResponse
+	4,  // 23: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:output_type -> damask.tenancy.v1.DeleteNetNamespaceResponse
+	6,  // 24: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:output_type -> damask.tenancy.v1.GetNetNamespaceResponse
+	8,  // 25: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:output_type -> damask.tenancy.v1.ListNetNamespacesResponse
+	10, // 26: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:output_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
+	12, // 27: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:output_type -> damask.tenancy.v1.JoinNetNamespaceResponse
+	14, // 28: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:output_type -> damask.tenancy.v1.IsolateNetNamespaceResponse
+	16, // 29: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:output_type -> damask.tenancy.v1.MakeNetNamespaceGlobalResponse
+	18, // 30: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:output_type -> damask.tenancy.v1.SetNetNamespaceMulticastResponse
+	20, // 31: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceEgressRouters:output_type -> damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_damask_tenancy_v1_net_namespace_service_proto_init() }
@@ -1214,7 +1340,7 @@ func file_damask_tenancy_v1_net_namespace_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_tenancy_v1_net_namespace_service_proto_rawDesc), len(file_damask_tenancy_v1_net_namespace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

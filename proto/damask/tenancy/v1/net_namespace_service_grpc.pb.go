@@ -22,15 +22,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NetNamespaceService_CreateNetNamespace_FullMethodName       = "/damask.tenancy.v1.NetNamespaceService/CreateNetNamespace"
-	NetNamespaceService_DeleteNetNamespace_FullMethodName       = "/damask.tenancy.v1.NetNamespaceService/DeleteNetNamespace"
-	NetNamespaceService_GetNetNamespace_FullMethodName          = "/damask.tenancy.v1.NetNamespaceService/GetNetNamespace"
-	NetNamespaceService_ListNetNamespaces_FullMethodName        = "/damask.tenancy.v1.NetNamespaceService/ListNetNamespaces"
-	NetNamespaceService_UpdateNetNamespaceLabels_FullMethodName = "/damask.tenancy.v1.NetNamespaceService/UpdateNetNamespaceLabels"
-	NetNamespaceService_JoinNetNamespace_FullMethodName         = "/damask.tenancy.v1.NetNamespaceService/JoinNetNamespace"
-	NetNamespaceService_IsolateNetNamespace_FullMethodName      = "/damask.tenancy.v1.NetNamespaceService/IsolateNetNamespace"
-	NetNamespaceService_MakeNetNamespaceGlobal_FullMethodName   = "/damask.tenancy.v1.NetNamespaceService/MakeNetNamespaceGlobal"
-	NetNamespaceService_SetNetNamespaceMulticast_FullMethodName = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespaceMulticast"
+	NetNamespaceService_CreateNetNamespace_FullMethodName           = "/damask.tenancy.v1.NetNamespaceService/CreateNetNamespace"
+	NetNamespaceService_DeleteNetNamespace_FullMethodName           = "/damask.tenancy.v1.NetNamespaceService/DeleteNetNamespace"
+	NetNamespaceService_GetNetNamespace_FullMethodName              = "/damask.tenancy.v1.NetNamespaceService/GetNetNamespace"
+	NetNamespaceService_ListNetNamespaces_FullMethodName            = "/damask.tenancy.v1.NetNamespaceService/ListNetNamespaces"
+	NetNamespaceService_UpdateNetNamespaceLabels_FullMethodName     = "/damask.tenancy.v1.NetNamespaceService/UpdateNetNamespaceLabels"
+	NetNamespaceService_JoinNetNamespace_FullMethodName             = "/damask.tenancy.v1.NetNamespaceService/JoinNetNamespace"
+	NetNamespaceService_IsolateNetNamespace_FullMethodName          = "/damask.tenancy.v1.NetNamespaceService/IsolateNetNamespace"
+	NetNamespaceService_MakeNetNamespaceGlobal_FullMethodName       = "/damask.tenancy.v1.NetNamespaceService/MakeNetNamespaceGlobal"
+	NetNamespaceService_SetNetNamespaceMulticast_FullMethodName     = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespaceMulticast"
+	NetNamespaceService_SetNetNamespaceEgressRouters_FullMethodName = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespaceEgressRouters"
 )
 
 // NetNamespaceServiceClient is the client API for NetNamespaceService service.
@@ -87,6 +88,12 @@ type NetNamespaceServiceClient interface {
 	// be enabled and VNIDs do not isolate (subnet, networkpolicy): no tenant's
 	// multicast could be kept from the others; NOT_FOUND.
 	SetNetNamespaceMulticast(ctx context.Context, in *SetNetNamespaceMulticastRequest, opts ...grpc.CallOption) (*SetNetNamespaceMulticastResponse, error)
+	// SetNetNamespaceEgressRouters says which addresses of the underlay pods of a
+	// namespace may have as egress routers; a new one may have none. Idempotent. It is
+	// asked when a pod is attached: pods that are there stay as they are.
+	// INVALID_ARGUMENT for what is no IPv4 network, has host bits set, or is wider than
+	// /8; NOT_FOUND.
+	SetNetNamespaceEgressRouters(ctx context.Context, in *SetNetNamespaceEgressRoutersRequest, opts ...grpc.CallOption) (*SetNetNamespaceEgressRoutersResponse, error)
 }
 
 type netNamespaceServiceClient struct {
@@ -187,6 +194,16 @@ func (c *netNamespaceServiceClient) SetNetNamespaceMulticast(ctx context.Context
 	return out, nil
 }
 
+func (c *netNamespaceServiceClient) SetNetNamespaceEgressRouters(ctx context.Context, in *SetNetNamespaceEgressRoutersRequest, opts ...grpc.CallOption) (*SetNetNamespaceEgressRoutersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNetNamespaceEgressRoutersResponse)
+	err := c.cc.Invoke(ctx, NetNamespaceService_SetNetNamespaceEgressRouters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NetNamespaceServiceServer is the server API for NetNamespaceService service.
 // All implementations must embed UnimplementedNetNamespaceServiceServer
 // for forward compatibility.
@@ -241,6 +258,12 @@ type NetNamespaceServiceServer interface {
 	// be enabled and VNIDs do not isolate (subnet, networkpolicy): no tenant's
 	// multicast could be kept from the others; NOT_FOUND.
 	SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error)
+	// SetNetNamespaceEgressRouters says which addresses of the underlay pods of a
+	// namespace may have as egress routers; a new one may have none. Idempotent. It is
+	// asked when a pod is attached: pods that are there stay as they are.
+	// INVALID_ARGUMENT for what is no IPv4 network, has host bits set, or is wider than
+	// /8; NOT_FOUND.
+	SetNetNamespaceEgressRouters(context.Context, *SetNetNamespaceEgressRoutersRequest) (*SetNetNamespaceEgressRoutersResponse, error)
 	mustEmbedUnimplementedNetNamespaceServiceServer()
 }
 
@@ -277,6 +300,9 @@ func (UnimplementedNetNamespaceServiceServer) MakeNetNamespaceGlobal(context.Con
 }
 func (UnimplementedNetNamespaceServiceServer) SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNetNamespaceMulticast not implemented")
+}
+func (UnimplementedNetNamespaceServiceServer) SetNetNamespaceEgressRouters(context.Context, *SetNetNamespaceEgressRoutersRequest) (*SetNetNamespaceEgressRoutersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNetNamespaceEgressRouters not implemented")
 }
 func (UnimplementedNetNamespaceServiceServer) mustEmbedUnimplementedNetNamespaceServiceServer() {}
 func (UnimplementedNetNamespaceServiceServer) testEmbeddedByValue()                             {}
@@ -461,6 +487,24 @@ func _NetNamespaceService_SetNetNamespaceMulticast_Handler(srv interface{}, ctx 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NetNamespaceService_SetNetNamespaceEgressRouters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNetNamespaceEgressRoutersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetNamespaceServiceServer).SetNetNamespaceEgressRouters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NetNamespaceService_SetNetNamespaceEgressRouters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetNamespaceServiceServer).SetNetNamespaceEgressRouters(ctx, req.(*SetNetNamespaceEgressRoutersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NetNamespaceService_ServiceDesc is the grpc.ServiceDesc for NetNamespaceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -503,6 +547,10 @@ var NetNamespaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetNetNamespaceMulticast",
 			Handler:    _NetNamespaceService_SetNetNamespaceMulticast_Handler,
+		},
+		{
+			MethodName: "SetNetNamespaceEgressRouters",
+			Handler:    _NetNamespaceService_SetNetNamespaceEgressRouters_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

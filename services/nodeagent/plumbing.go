@@ -333,7 +333,10 @@ func (p *plumbing) Network() (attach.Network, []string) {
 	if !known {
 		return attach.Network{}, p.missing
 	}
-	return attach.Network{Subnet: network.Node.Subnet, ClusterNetworks: network.Node.ClusterNetworks, MTU: p.mtu}, p.missing
+	return attach.Network{
+		Subnet: network.Node.Subnet, ClusterNetworks: network.Node.ClusterNetworks, ServiceNetworks: network.Node.ServiceNetworks,
+		Underlay: p.underlay.Name, MTU: p.mtu,
+	}, p.missing
 }
 
 // describe answers what the node is like, for operators.

@@ -9,6 +9,7 @@ import (
 
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/egressrouter/annotation"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
 )
@@ -41,6 +42,9 @@ func (s *Server) Add(ctx context.Context, r *cniv1.AddRequest) (*cniv1.AddRespon
 			return nil, refusal("remove what is left of an earlier attachment", err)
 		}
 	}
+	if err := s.permitRouter(ctx, r, network); err != nil {
+		return nil, refusal("attach an egress router", err)
+	}
 	return s.addNew(ctx, r, wish, network)
 }
 
@@ -50,7 +54,7 @@ func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wis
 	a, err := s.Leases.Allocate(network.Subnet, &cniv1.Attachment{
 		ContainerId: r.GetContainerId(), Ifname: r.GetIfname(), Netns: r.GetNetns(),
 		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(),
-		Labels: r.GetLabels(), Ports: r.GetPorts(), HostPorts: r.GetHostPorts(),
+		Labels: r.GetLabels(), Ports: r.GetPorts(), HostPorts: r.GetHostPorts(), Annotations: annotation.Of(r.GetAnnotations()),
 	}, wish)
 	if err != nil {
 		return nil, refusal("allocate an address", err)
@@ -95,6 +99,9 @@ func (s *Server) build(ctx context.Context, a *cniv1.Attachment, network Network
 		group.Go(func() error { return s.HostPorts.Open(inner, a) })
 	}
 	if err := group.Wait(); err != nil {
+		return built, made, err
+	}
+	if err := s.ensureRouter(ctx, built, network, s.Names.EgressRouterSources(a.GetPodNamespace())); err != nil {
 		return built, made, err
 	}
 	return built, made, s.Programmer.Program(ctx, built)
@@ -172,6 +179,9 @@ func (s *Server) mend(ctx context.Context, a *cniv1.Attachment, network Network)
 	if a, err = s.plug(ctx, a, false); err != nil {
 		return a, made, err
 	}
+	if err := s.ensureRouter(ctx, a, network, nil); err != nil {
+		return a, made, err
+	}
 	return a, made, s.reprogram(ctx, a)
 }
 
@@ -218,7 +228,7 @@ func podLink(a *cniv1.Attachment, network Network) link.Pod {
 	return link.Pod{
 		Netns: a.GetNetns(), Interface: a.GetIfname(), HostVeth: a.GetHostVeth(),
 		Address: prefixOf(a), Gateway: gatewayOf(a),
-		ClusterNetworks: network.ClusterNetworks, MTU: network.MTU,
+		ClusterNetworks: network.ClusterNetworks, Behind: behindGateway(a, network), MTU: network.MTU,
 	}
 }
 
@@ -227,6 +237,12 @@ func podLink(a *cniv1.Attachment, network Network) link.Pod {
 func answer(a *cniv1.Attachment, made link.PodLink, network Network) *cniv1.AddResponse {
 	gateway := gatewayOf(a).String()
 	routes := []*cniv1.Route{{Destination: "0.0.0.0/0", Gateway: gateway}}
+	if behind := behindGateway(a, network); behind != nil {
+		routes = nil
+		for _, n := range behind {
+			routes = append(routes, &cniv1.Route{Destination: n.String(), Gateway: gateway})
+		}
+	}
 	for _, n := range network.ClusterNetworks {
 		routes = append(routes, &cniv1.Route{Destination: n.String()})
 	}

@@ -29,6 +29,10 @@ type Network struct {
 	Subnet netip.Prefix
 	// ClusterNetworks are on-link for a pod.
 	ClusterNetworks []netip.Prefix
+	// ServiceNetworks are behind the gateway, also for a pod that leaves elsewhere.
+	ServiceNetworks []netip.Prefix
+	// Underlay is the name of the interface with the node's address.
+	Underlay string
 	// MTU of the pod's interface, in bytes.
 	MTU int
 }
@@ -61,6 +65,12 @@ type links interface {
 	CheckPod(ctx context.Context, p link.Pod) ([]string, error)
 	// DeletePod succeeds for a cable that is not there.
 	DeletePod(ctx context.Context, hostVeth string) error
+	// EnsureRouter makes the second interface of an egress router, or repairs it.
+	EnsureRouter(ctx context.Context, r link.Router) ([]string, error)
+	// CheckRouter tells every difference, each in a phrase.
+	CheckRouter(ctx context.Context, r link.Router) ([]string, error)
+	// DeleteRouter succeeds for an interface, and a namespace, that is not there.
+	DeleteRouter(ctx context.Context, netns, name string) error
 }
 
 // programmer puts the flows of pods into the switch.
@@ -94,6 +104,9 @@ type names interface {
 	// that was never seen here; the error's reason is UNKNOWN_NAMESPACE when there
 	// is none. It must not wait for namespaces that pods run in already.
 	VNID(ctx context.Context, namespace string) (uint32, error)
+	// EgressRouterSources are the networks of which pods of a namespace whose VNID is
+	// known may have addresses as egress routers; none: it may have none.
+	EgressRouterSources(namespace string) []netip.Prefix
 }
 
 // registry tells the cluster about pods. It must not wait: a report that does

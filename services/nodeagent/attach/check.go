@@ -65,6 +65,11 @@ func (s *Server) differences(ctx context.Context, r *cniv1.CheckRequest, a *cniv
 		return nil, err
 	}
 	all = append(all, links...)
+	router, err := s.checkRouter(ctx, r.GetNetns(), a, network)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, router...)
 	ports, err := s.Ports.Ports(ctx)
 	if err != nil {
 		return nil, err

@@ -60,6 +60,9 @@ func (s *Server) detach(ctx context.Context, a *cniv1.Attachment) error {
 	if err := s.unplug(ctx, a.GetHostVeth()); err != nil {
 		return err
 	}
+	if err := s.removeRouter(ctx, a); err != nil {
+		return err
+	}
 	if err := s.Leases.Release(key); err != nil {
 		return err
 	}

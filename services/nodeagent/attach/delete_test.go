@@ -3,6 +3,7 @@ package attach_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -17,6 +18,8 @@ import (
 type away struct{}
 
 func (away) VNID(context.Context, string) (uint32, error) { return 0, errors.New("tenancy is away") }
+
+func (away) EgressRouterSources(string) []netip.Prefix { return nil }
 
 func TestDeleteNeedsNoControlServiceAndNoNamespace(t *testing.T) {
 	n := newNode(t)

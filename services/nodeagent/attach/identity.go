@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,6 +23,8 @@ const (
 	idIfname    = "ifname"
 	idNetns     = "netns"
 	idHostPorts = "hostports" // only of pods that have some
+	// idAnnotations is there for egress routers only.
+	idAnnotations = "annotations"
 )
 
 // externalIDs are what a pod's port is marked with.
@@ -38,6 +41,10 @@ func externalIDs(a *cniv1.Attachment) map[string]string {
 	}
 	if len(a.GetHostPorts()) > 0 {
 		ids[idHostPorts] = hostPortsText(a.GetHostPorts())
+	}
+	if len(a.GetAnnotations()) > 0 {
+		text, _ := json.Marshal(a.GetAnnotations()) // A map of strings always can be.
+		ids[idAnnotations] = string(text)
 	}
 	return ids
 }
@@ -79,7 +86,14 @@ func attachmentOf(p bridge.Port) (*cniv1.Attachment, error) {
 	if p.OFPort < lease.FirstPort || p.OFPort > lease.LastPort {
 		return nil, errors.New("port " + p.Name + " has no OpenFlow port number")
 	}
+	var annotations map[string]string
+	if text := ids[idAnnotations]; text != "" {
+		if err := json.Unmarshal([]byte(text), &annotations); err != nil {
+			return nil, fmt.Errorf("port %s: external_ids:%s: %w", p.Name, idAnnotations, err)
+		}
+	}
 	return &cniv1.Attachment{
+		Annotations: annotations,
 		ContainerId: ids[idSandbox], Ifname: ids[idIfname], Netns: ids[idNetns],
 		PodNamespace: ids[idNamespace], PodName: ids[idName],
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},

@@ -42,7 +42,7 @@ func newRuntime(t testing.TB, plugins, socket, version string) *runtime {
 	t.Helper()
 	list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil, `{
 		"cniVersion": %q, "name": "damask", "plugins": [
-			{"type": "damask-cni", "socket": %q, "timeout": 60, "capabilities": {"ips": true}, "something": "newer"}
+			{"type": "damask-cni", "socket": %q, "timeout": 60, "capabilities": {"ips": true, "io.kubernetes.cri.pod-annotations": true}, "something": "newer"}
 		]}`, version, socket))
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
+	"github.com/damask-sdn/damask/services/nodeagent/link"
 )
 
 // Domain of the reasons below.
@@ -48,7 +49,7 @@ func refusal(doing string, err error) error {
 		reason = ReasonPortTaken
 	case errors.Is(err, lease.ErrHostPortTaken):
 		reason = ReasonHostPortTaken
-	case errors.Is(err, lease.ErrBadWish):
+	case errors.Is(err, lease.ErrBadWish), errors.Is(err, link.ErrParent):
 		reason = ReasonInvalidConfig
 	case errors.Is(err, errNetns):
 		reason = ReasonInvalidEnvironment

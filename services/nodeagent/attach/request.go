@@ -12,6 +12,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/egressrouter"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
 )
 
@@ -94,6 +95,9 @@ func wishOf(r *cniv1.AddRequest) (lease.Wish, error) {
 	f.labels(r.GetLabels())
 	f.ports(r.GetPorts())
 	f.hostPorts(r.GetHostPorts())
+	if _, _, err := egressrouter.Parse(r.GetAnnotations()); err != nil {
+		f.config = append(f.config, "annotations: "+err.Error())
+	}
 	return wish, f.err()
 }
 

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -94,7 +95,7 @@ func (s *Server) isDead(port bridge.Port, plugged bool, a *cniv1.Attachment) boo
 // takeAway removes an attachment without flows: those that it has are removed by
 // the comparison that follows, because nobody wants them.
 func (s *Server) takeAway(ctx context.Context, a *cniv1.Attachment) {
-	err := s.unplug(ctx, a.GetHostVeth())
+	err := errors.Join(s.unplug(ctx, a.GetHostVeth()), s.removeRouter(ctx, a))
 	if err == nil {
 		err = s.Leases.Release(lease.KeyOf(a))
 	}

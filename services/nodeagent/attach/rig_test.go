@@ -265,7 +265,9 @@ func (s site) Network() (attach.Network, []string) {
 	if s.subnet.IsValid() {
 		subnet = s.subnet
 	}
-	return attach.Network{Subnet: subnet, ClusterNetworks: plan.ClusterNetworks, MTU: mtu}, s.missing
+	return attach.Network{
+		Subnet: subnet, ClusterNetworks: plan.ClusterNetworks, ServiceNetworks: plan.ServiceNetworks, Underlay: "under0", MTU: mtu,
+	}, s.missing
 }
 
 // directory is tenancy: a list.
@@ -276,6 +278,14 @@ func (directory) VNID(_ context.Context, namespace string) (uint32, error) {
 		return vnid, nil
 	}
 	return 0, rpcerr.New(codes.NotFound, attach.Domain, attach.ReasonUnknownNamespace, "namespace "+namespace+" is not known", nil)
+}
+
+// EgressRouterSources: shop may have egress routers, and nobody else.
+func (directory) EgressRouterSources(namespace string) []netip.Prefix {
+	if namespace == "shop" {
+		return []netip.Prefix{netip.MustParsePrefix("192.0.2.96/28")}
+	}
+	return nil
 }
 
 // reports remembers what was told to the registry.

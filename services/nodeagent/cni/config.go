@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/egressrouter/annotation"
 )
 
 const (
@@ -34,6 +35,7 @@ type config struct {
 	labels        map[string]string
 	ports         []*cniv1.ContainerPort
 	hostPorts     []*cniv1.HostPort
+	annotations   map[string]string // those of egress routers
 	hasPrevResult bool
 	prevIPs       []string
 	hasValid      bool
@@ -133,12 +135,14 @@ func (c *config) readArgs(fields map[string]json.RawMessage, wrong *problems) {
 	}
 }
 
-// readRuntimeConfig reads the capabilities: "portMappings", and "ips", which wins
-// over args: it is how a runtime speaks, args are how a person does.
+// readRuntimeConfig reads the capabilities: "portMappings", the pod's annotations as
+// containerd and CRI-O pass them on, and "ips", which wins over args: it is how a
+// runtime speaks, args are how a person does.
 func (c *config) readRuntimeConfig(fields map[string]json.RawMessage, wrong *problems) {
 	var runtime struct {
-		IPs          []string      `json:"ips"`
-		PortMappings []portMapping `json:"portMappings"`
+		IPs          []string          `json:"ips"`
+		PortMappings []portMapping     `json:"portMappings"`
+		Annotations  map[string]string `json:"io.kubernetes.cri.pod-annotations"`
 	}
 	if !read(fields, "runtimeConfig", &runtime, wrong) {
 		return
@@ -147,6 +151,7 @@ func (c *config) readRuntimeConfig(fields map[string]json.RawMessage, wrong *pro
 		c.ips = wishes("runtimeConfig.ips", runtime.IPs, wrong)
 	}
 	c.hostPorts = readHostPorts(runtime.PortMappings, wrong)
+	c.annotations = annotation.Of(runtime.Annotations)
 }
 
 // wishes checks wished addresses; a prefix length is allowed and dropped.

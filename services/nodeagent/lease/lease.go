@@ -133,8 +133,8 @@ func (s *Store) Torn() int64 { return s.log.torn }
 
 // Allocate gives owner an address of subnet and an OpenFlow port, and answers
 // the whole attachment, which is stored as not attached yet. Of owner it takes
-// container_id, ifname, netns, pod_namespace, pod_name, labels, ports and
-// host_ports. Errors: ErrExists, ErrFull, ErrPortsFull, ErrAddressTaken,
+// container_id, ifname, netns, pod_namespace, pod_name, labels, ports, host_ports and
+// annotations. Errors: ErrExists, ErrFull, ErrPortsFull, ErrAddressTaken,
 // ErrPortTaken, ErrHostPortTaken, ErrBadWish.
 //
 // The subnet of a node can change between calls. Old leases stay as they are.
@@ -165,7 +165,7 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 	a := &cniv1.Attachment{
 		ContainerId: key.ContainerID, Ifname: key.Ifname, Netns: owner.GetNetns(),
 		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(),
-		Labels: owner.GetLabels(), Ports: owner.GetPorts(), HostPorts: owner.GetHostPorts(),
+		Labels: owner.GetLabels(), Ports: owner.GetPorts(), HostPorts: owner.GetHostPorts(), Annotations: owner.GetAnnotations(),
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
 		Mac:      HardwareAddr(address).String(),
 		HostVeth: s.newVeth(),

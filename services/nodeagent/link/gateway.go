@@ -131,7 +131,7 @@ func (l *Links) ensureGateway(g Gateway) ([]string, error) {
 	if err := compareRoutes(h, link, g.routes(), true, &routes); err != nil {
 		return repairs, err
 	}
-	if err := l.compareSettings(settings(g.Device), &routes); err != nil {
+	if err := compareSettings(l.node, settings(g.Device), &routes); err != nil {
 		return repairs, err
 	}
 	lines, err := routes.repair()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -28,6 +29,9 @@ type Pod struct {
 	// ClusterNetworks are the networks of all pods: those are neighbours, not behind
 	// the gateway. At least one, IPv4.
 	ClusterNetworks []netip.Prefix
+	// Behind are the networks behind the gateway, IPv4. Nil: everything else. It is for
+	// pods that leave by another interface, see Router.
+	Behind []netip.Prefix
 	// MTU in bytes.
 	MTU int
 }
@@ -71,9 +75,9 @@ func (p Pod) validate() error {
 	if len(p.ClusterNetworks) == 0 {
 		add("cluster networks are missing")
 	}
-	for _, n := range p.ClusterNetworks {
+	for _, n := range slices.Concat(p.ClusterNetworks, p.Behind) {
 		if !n.IsValid() || !n.Addr().Is4() || n != n.Masked() {
-			add("cluster network %v is no IPv4 network", n)
+			add("network %v is no IPv4 network", n)
 		}
 	}
 	if p.MTU <= 0 {
@@ -90,11 +94,17 @@ func (p Pod) routes() []route {
 	on := func(to netip.Prefix) route {
 		return route{to: to, scope: netlink.SCOPE_UNIVERSE, protocol: unix.RTPROT_BOOT}
 	}
-	toGateway := on(everywhere())
-	toGateway.via = p.Gateway
 	routes := []route{
 		{to: p.Address.Masked(), scope: netlink.SCOPE_LINK, protocol: unix.RTPROT_KERNEL, source: p.Address.Addr()},
-		toGateway,
+	}
+	behind := p.Behind
+	if behind == nil {
+		behind = []netip.Prefix{everywhere()}
+	}
+	for _, n := range behind {
+		toGateway := on(n)
+		toGateway.via = p.Gateway
+		routes = append(routes, toGateway)
 	}
 	for _, n := range p.ClusterNetworks {
 		// A cluster network that is the subnet itself has its route already.

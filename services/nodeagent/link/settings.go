@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// A setting is one of the kernel's, in the node's network namespace.
+// A setting is one of the kernel's, in a network namespace.
 type setting struct {
 	name string // As sysctl(8) writes it.
 	path string
@@ -26,11 +26,11 @@ func settings(device string) []setting {
 	}
 }
 
-// compareSettings makes sure that the kernel's settings are these.
-func (l *Links) compareSettings(all []setting, found *differences) error {
+// compareSettings makes sure that the kernel's settings in a namespace are these.
+func compareSettings(namespace *os.File, all []setting, found *differences) error {
 	for _, s := range all {
 		var value []byte
-		err := within(l.node, func() (err error) {
+		err := within(namespace, func() (err error) {
 			value, err = os.ReadFile(s.path)
 			return err
 		})
@@ -41,7 +41,7 @@ func (l *Links) compareSettings(all []setting, found *differences) error {
 			continue
 		}
 		found.add(func() error {
-			return within(l.node, func() error { return os.WriteFile(s.path, []byte(s.want), 0) })
+			return within(namespace, func() error { return os.WriteFile(s.path, []byte(s.want), 0) })
 		}, "%s: is %s, should be %s", s.name, value, s.want)
 	}
 	return nil

@@ -113,7 +113,9 @@ type Attachment struct {
 	// Ports given with the attachment.
 	Ports []*ContainerPort `protobuf:"bytes,11,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Ports of the node that lead to the pod.
-	HostPorts     []*HostPort `protobuf:"bytes,12,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
+	HostPorts []*HostPort `protobuf:"bytes,12,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
+	// Annotations given with the attachment, those of egress routers alone.
+	Annotations   map[string]string `protobuf:"bytes,13,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +230,13 @@ func (x *Attachment) GetPorts() []*ContainerPort {
 func (x *Attachment) GetHostPorts() []*HostPort {
 	if x != nil {
 		return x.HostPorts
+	}
+	return nil
+}
+
+func (x *Attachment) GetAnnotations() map[string]string {
+	if x != nil {
+		return x.Annotations
 	}
 	return nil
 }
@@ -454,7 +463,13 @@ type AddRequest struct {
 	Ports []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Ports of the node that shall lead to the pod, at most 1000. HOST_PORT_TAKEN
 	// when another pod of the node has one of them.
-	HostPorts     []*HostPort `protobuf:"bytes,10,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
+	HostPorts []*HostPort `protobuf:"bytes,10,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
+	// Annotations of the pod that say that it is an egress router, and how:
+	// pod.network.openshift.io/assign-macvlan and what begins with
+	// egress-router.damask/. Others are not read. What is wrong with them is
+	// INVALID_NETWORK_CONFIG; so is an egress router whose namespace may not have one
+	// with that address. Those of the first call count.
+	Annotations   map[string]string `protobuf:"bytes,11,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -555,6 +570,13 @@ func (x *AddRequest) GetPorts() []*ContainerPort {
 func (x *AddRequest) GetHostPorts() []*HostPort {
 	if x != nil {
 		return x.HostPorts
+	}
+	return nil
+}
+
+func (x *AddRequest) GetAnnotations() map[string]string {
+	if x != nil {
+		return x.Annotations
 	}
 	return nil
 }
@@ -1077,7 +1099,7 @@ var File_damask_cni_v1_cni_service_proto protoreflect.FileDescriptor
 
 const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xdc\x03\n" +
+	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xea\x04\n" +
 	"\n" +
 	"Attachment\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
@@ -1093,8 +1115,12 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	" \x03(\v2%.damask.cni.v1.Attachment.LabelsEntryR\x06labels\x122\n" +
 	"\x05ports\x18\v \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x126\n" +
 	"\n" +
-	"host_ports\x18\f \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x1a9\n" +
+	"host_ports\x18\f \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x12L\n" +
+	"\vannotations\x18\r \x03(\v2*.damask.cni.v1.Attachment.AnnotationsEntryR\vannotations\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
 	"\rContainerPort\x12\x12\n" +
@@ -1108,7 +1134,7 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\bprotocol\x18\x04 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"\xd3\x03\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\xe1\x04\n" +
 	"\n" +
 	"AddRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -1122,8 +1148,12 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\x05ports\x18\t \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x126\n" +
 	"\n" +
 	"host_ports\x18\n" +
-	" \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x1a9\n" +
+	" \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x12L\n" +
+	"\vannotations\x18\v \x03(\v2*.damask.cni.v1.AddRequest.AnnotationsEntryR\vannotations\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
 	"\vAddResponse\x129\n" +
@@ -1180,7 +1210,7 @@ func file_damask_cni_v1_cni_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_cni_v1_cni_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_damask_cni_v1_cni_service_proto_goTypes = []any{
 	(Protocol)(0),                  // 0: damask.cni.v1.Protocol
 	(*Attachment)(nil),             // 1: damask.cni.v1.Attachment
@@ -1199,36 +1229,40 @@ var file_damask_cni_v1_cni_service_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 14: damask.cni.v1.StatusRequest
 	(*StatusResponse)(nil),         // 15: damask.cni.v1.StatusResponse
 	nil,                            // 16: damask.cni.v1.Attachment.LabelsEntry
-	nil,                            // 17: damask.cni.v1.AddRequest.LabelsEntry
+	nil,                            // 17: damask.cni.v1.Attachment.AnnotationsEntry
+	nil,                            // 18: damask.cni.v1.AddRequest.LabelsEntry
+	nil,                            // 19: damask.cni.v1.AddRequest.AnnotationsEntry
 }
 var file_damask_cni_v1_cni_service_proto_depIdxs = []int32{
 	16, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
 	2,  // 1: damask.cni.v1.Attachment.ports:type_name -> damask.cni.v1.ContainerPort
 	3,  // 2: damask.cni.v1.Attachment.host_ports:type_name -> damask.cni.v1.HostPort
-	0,  // 3: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
-	0,  // 4: damask.cni.v1.HostPort.protocol:type_name -> damask.cni.v1.Protocol
-	17, // 5: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
-	2,  // 6: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
-	3,  // 7: damask.cni.v1.AddRequest.host_ports:type_name -> damask.cni.v1.HostPort
-	1,  // 8: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
-	4,  // 9: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
-	11, // 10: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
-	11, // 11: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
-	5,  // 12: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
-	7,  // 13: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
-	9,  // 14: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
-	12, // 15: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
-	14, // 16: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
-	6,  // 17: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
-	8,  // 18: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
-	10, // 19: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
-	13, // 20: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
-	15, // 21: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	17, // 3: damask.cni.v1.Attachment.annotations:type_name -> damask.cni.v1.Attachment.AnnotationsEntry
+	0,  // 4: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
+	0,  // 5: damask.cni.v1.HostPort.protocol:type_name -> damask.cni.v1.Protocol
+	18, // 6: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
+	2,  // 7: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
+	3,  // 8: damask.cni.v1.AddRequest.host_ports:type_name -> damask.cni.v1.HostPort
+	19, // 9: damask.cni.v1.AddRequest.annotations:type_name -> damask.cni.v1.AddRequest.AnnotationsEntry
+	1,  // 10: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
+	4,  // 11: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
+	11, // 12: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
+	11, // 13: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
+	5,  // 14: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
+	7,  // 15: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
+	9,  // 16: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
+	12, // 17: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
+	14, // 18: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
+	6,  // 19: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
+	8,  // 20: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
+	10, // 21: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
+	13, // 22: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
+	15, // 23: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
+	19, // [19:24] is the sub-list for method output_type
+	14, // [14:19] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_damask_cni_v1_cni_service_proto_init() }
@@ -1242,7 +1276,7 @@ func file_damask_cni_v1_cni_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_cni_v1_cni_service_proto_rawDesc), len(file_damask_cni_v1_cni_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

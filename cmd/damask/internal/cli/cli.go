@@ -55,7 +55,7 @@ func AddCommands(root *cobra.Command, connect Connector) {
 	a := &app{connect: connect}
 	commands := []*cobra.Command{
 		a.getCommand(), a.createCommand(), a.patchCommand(), a.deleteCommand(),
-		a.podNetworkCommand(), a.multicastCommand(), a.serviceCommand(), a.nodeCommand(), a.modeCommand(), a.flowsCommand(), a.auditCommand(),
+		a.podNetworkCommand(), a.multicastCommand(), a.egressRouterCommand(), a.serviceCommand(), a.nodeCommand(), a.modeCommand(), a.flowsCommand(), a.auditCommand(),
 	}
 	for _, command := range commands {
 		a.addFlags(command)

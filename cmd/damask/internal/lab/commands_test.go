@@ -29,11 +29,11 @@ func TestSignalsAreReadByNameAndNumber(t *testing.T) {
 }
 
 func TestLabelsAreReadAndAllWrongOnesNamed(t *testing.T) {
-	got, err := parseLabels([]string{"a=b", "c=", "d=e=f"})
+	got, err := parsePairs("labels", []string{"a=b", "c=", "d=e=f"})
 	if want := map[string]string{"a": "b", "c": "", "d": "e=f"}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
-	if _, err := parseLabels([]string{"a=b", "novalue", "a=c"}); err == nil || !strings.Contains(err.Error(), "novalue, a=c") {
+	if _, err := parsePairs("labels", []string{"a=b", "novalue", "a=c"}); err == nil || !strings.Contains(err.Error(), "novalue, a=c") {
 		t.Errorf("got %v, want both wrong ones named", err)
 	}
 }

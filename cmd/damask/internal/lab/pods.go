@@ -52,7 +52,7 @@ func podName(text string) (namespace, name string, err error) {
 
 func (c *commands) podAddCommand() *cobra.Command {
 	request := &labv1.AddPodRequest{}
-	var labels, hostPorts []string
+	var labels, annotations, hostPorts []string
 	command := &cobra.Command{
 		Use:   "add NAMESPACE/NAME --node NODE",
 		Short: "Attach a pod; its NetNamespace is created if there is none",
@@ -63,7 +63,10 @@ func (c *commands) podAddCommand() *cobra.Command {
 			if request.Namespace, request.Name, err = podName(args[0]); err != nil {
 				return err
 			}
-			if request.Labels, err = parseLabels(labels); err != nil {
+			if request.Labels, err = parsePairs("labels", labels); err != nil {
+				return err
+			}
+			if request.Annotations, err = parsePairs("annotations", annotations); err != nil {
 				return err
 			}
 			if request.HostPorts, err = parseHostPorts(hostPorts); err != nil {
@@ -89,24 +92,25 @@ func (c *commands) podAddCommand() *cobra.Command {
 	flags.Uint32Var(&request.Ofport, "ofport", 0, "the OpenFlow port that it shall have, 3 to 65279")
 	flags.StringArrayVar(&labels, "label", nil, "a label, KEY=VALUE; may be given several times")
 	flags.StringArrayVar(&hostPorts, "host-port", nil, "a port of the node that leads to it, [ADDRESS:]HOSTPORT:PORT[/PROTOCOL]; may be given several times")
+	flags.StringArrayVar(&annotations, "annotation", nil, "an annotation, KEY=VALUE; may be given several times")
 	_ = command.MarkFlagRequired("node") // the flag was added above
 	return command
 }
 
-func parseLabels(given []string) (map[string]string, error) {
-	labels := map[string]string{}
+func parsePairs(what string, given []string) (map[string]string, error) {
+	pairs := map[string]string{}
 	var wrong []string
 	for _, text := range given {
 		key, value, found := strings.Cut(text, "=")
-		if _, twice := labels[key]; !found || twice {
+		if _, twice := pairs[key]; !found || twice {
 			wrong = append(wrong, text)
 		}
-		labels[key] = value
+		pairs[key] = value
 	}
 	if len(wrong) > 0 {
-		return nil, fmt.Errorf("labels are KEY=VALUE, each key once: %s", strings.Join(wrong, ", "))
+		return nil, fmt.Errorf("%s are KEY=VALUE, each key once: %s", what, strings.Join(wrong, ", "))
 	}
-	return labels, nil
+	return pairs, nil
 }
 
 // parseHostPorts reads "8080:80", "192.0.2.1:53:5353/UDP". What the numbers may be the

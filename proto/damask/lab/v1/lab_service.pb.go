@@ -834,7 +834,9 @@ type AddPodRequest struct {
 	// Its labels, Kubernetes syntax.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Ports of the node that shall lead to it.
-	HostPorts     []*HostPort `protobuf:"bytes,7,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
+	HostPorts []*HostPort `protobuf:"bytes,7,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
+	// Its annotations, as container runtimes pass them on.
+	Annotations   map[string]string `protobuf:"bytes,8,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -914,6 +916,13 @@ func (x *AddPodRequest) GetLabels() map[string]string {
 func (x *AddPodRequest) GetHostPorts() []*HostPort {
 	if x != nil {
 		return x.HostPorts
+	}
+	return nil
+}
+
+func (x *AddPodRequest) GetAnnotations() map[string]string {
+	if x != nil {
+		return x.Annotations
 	}
 	return nil
 }
@@ -1592,7 +1601,7 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\ftrust_domain\x18\r \x01(\tR\vtrustDomain\"\x0f\n" +
 	"\rGetLabRequest\"6\n" +
 	"\x0eGetLabResponse\x12$\n" +
-	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xb2\x02\n" +
+	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xc3\x03\n" +
 	"\rAddPodRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1601,8 +1610,12 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\x06ofport\x18\x05 \x01(\rR\x06ofport\x12@\n" +
 	"\x06labels\x18\x06 \x03(\v2(.damask.lab.v1.AddPodRequest.LabelsEntryR\x06labels\x126\n" +
 	"\n" +
-	"host_ports\x18\a \x03(\v2\x17.damask.lab.v1.HostPortR\thostPorts\x1a9\n" +
+	"host_ports\x18\a \x03(\v2\x17.damask.lab.v1.HostPortR\thostPorts\x12O\n" +
+	"\vannotations\x18\b \x03(\v2-.damask.lab.v1.AddPodRequest.AnnotationsEntryR\vannotations\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
 	"\bHostPort\x12\x1b\n" +
@@ -1664,7 +1677,7 @@ func file_damask_lab_v1_lab_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_lab_v1_lab_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(ProcessState)(0),             // 0: damask.lab.v1.ProcessState
 	(*Process)(nil),               // 1: damask.lab.v1.Process
@@ -1690,15 +1703,16 @@ var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(*PlugResponse)(nil),          // 21: damask.lab.v1.PlugResponse
 	nil,                           // 22: damask.lab.v1.Pod.LabelsEntry
 	nil,                           // 23: damask.lab.v1.AddPodRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	nil,                           // 24: damask.lab.v1.AddPodRequest.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_damask_lab_v1_lab_service_proto_depIdxs = []int32{
 	0,  // 0: damask.lab.v1.Process.state:type_name -> damask.lab.v1.ProcessState
-	24, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	25, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: damask.lab.v1.Node.processes:type_name -> damask.lab.v1.Process
 	1,  // 3: damask.lab.v1.Service.processes:type_name -> damask.lab.v1.Process
 	22, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
-	24, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
+	25, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
 	5,  // 6: damask.lab.v1.Lab.control:type_name -> damask.lab.v1.Host
 	5,  // 7: damask.lab.v1.Lab.outside:type_name -> damask.lab.v1.Host
 	3,  // 8: damask.lab.v1.Lab.services:type_name -> damask.lab.v1.Service
@@ -1707,26 +1721,27 @@ var file_damask_lab_v1_lab_service_proto_depIdxs = []int32{
 	6,  // 11: damask.lab.v1.GetLabResponse.lab:type_name -> damask.lab.v1.Lab
 	23, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
 	10, // 13: damask.lab.v1.AddPodRequest.host_ports:type_name -> damask.lab.v1.HostPort
-	4,  // 14: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
-	7,  // 15: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
-	9,  // 16: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
-	12, // 17: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
-	14, // 18: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
-	16, // 19: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
-	18, // 20: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
-	20, // 21: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
-	8,  // 22: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
-	11, // 23: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
-	13, // 24: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
-	15, // 25: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
-	17, // 26: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
-	19, // 27: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
-	21, // 28: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	24, // 14: damask.lab.v1.AddPodRequest.annotations:type_name -> damask.lab.v1.AddPodRequest.AnnotationsEntry
+	4,  // 15: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
+	7,  // 16: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
+	9,  // 17: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
+	12, // 18: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
+	14, // 19: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
+	16, // 20: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
+	18, // 21: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
+	20, // 22: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
+	8,  // 23: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
+	11, // 24: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
+	13, // 25: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
+	15, // 26: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
+	17, // 27: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
+	19, // 28: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
+	21, // 29: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
+	23, // [23:30] is the sub-list for method output_type
+	16, // [16:23] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_damask_lab_v1_lab_service_proto_init() }
@@ -1740,7 +1755,7 @@ func file_damask_lab_v1_lab_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_lab_v1_lab_service_proto_rawDesc), len(file_damask_lab_v1_lab_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,12 +26,14 @@ const (
 	cniSocket = "/run/damask/cni.sock"
 	// podInterface is the name of a pod's interface, as kubelet has it.
 	podInterface = "eth0"
+	// annotationsCapability is how containerd and CRI-O pass on a pod's annotations.
+	annotationsCapability = "io.kubernetes.cri.pod-annotations"
 	// networkConfig is what an administrator writes to /etc/cni/net.d.
 	networkConfig = `{
   "cniVersion": "1.1.0",
   "name": "damask",
   "plugins": [
-    {"type": "damask-cni", "socket": "` + cniSocket + `", "capabilities": {"ips": true, "portMappings": true}}
+    {"type": "damask-cni", "socket": "` + cniSocket + `", "capabilities": {"ips": true, "portMappings": true, "` + annotationsCapability + `": true}}
   ]
 }
 `
@@ -55,6 +57,8 @@ type Sandbox struct {
 	OFPort uint32
 	// Labels are the pod's.
 	Labels map[string]string
+	// Annotations are the pod's.
+	Annotations map[string]string
 	// Ports are what the pod's containers declare.
 	Ports []ContainerPort
 	// HostPorts are ports of the node that lead to the pod.
@@ -156,6 +160,9 @@ func runtimeConfig(s Sandbox) *libcni.RuntimeConf {
 	}
 	if len(s.HostPorts) > 0 {
 		rt.CapabilityArgs["portMappings"] = s.HostPorts
+	}
+	if len(s.Annotations) > 0 {
+		rt.CapabilityArgs[annotationsCapability] = s.Annotations
 	}
 	return rt
 }

@@ -134,6 +134,13 @@ func (o *Operator) EnableMulticast(ctx context.Context, name string) error {
 	return worded(err)
 }
 
+// AllowEgressRouters says which addresses egress routers of a namespace may have.
+func (o *Operator) AllowEgressRouters(ctx context.Context, name string, sources []string) error {
+	_, err := tenancyv1.NewNetNamespaceServiceClient(o.tenancy).SetNetNamespaceEgressRouters(ctx,
+		&tenancyv1.SetNetNamespaceEgressRoutersRequest{Name: name, Sources: sources})
+	return worded(err)
+}
+
 // EnsureNamespace answers the VNID of a namespace, which it creates when there is
 // none.
 func (o *Operator) EnsureNamespace(ctx context.Context, name string) (vnid uint32, created bool, err error) {

@@ -34,6 +34,8 @@ type Wish struct {
 	OFPort uint32
 	// Labels are the pod's.
 	Labels map[string]string
+	// Annotations are the pod's.
+	Annotations map[string]string
 	// Ports are what its containers declare.
 	Ports []node.ContainerPort
 	// HostPorts are ports of its node that lead to it.
@@ -65,7 +67,7 @@ func (p *Pod) Netns() string { return enter.NetPath(netnsName(p.Sandbox)) }
 func (p *Pod) sandbox() node.Sandbox {
 	return node.Sandbox{
 		ID: p.Sandbox, Netns: p.Netns(), Namespace: p.Namespace, Name: p.Name,
-		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels, Ports: p.Ports, HostPorts: p.HostPorts,
+		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels, Annotations: p.Annotations, Ports: p.Ports, HostPorts: p.HostPorts,
 	}
 }
 

@@ -166,11 +166,8 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 		if err := s.plane.Operator.CreateNamespace(ctx, namespace.Name, namespace.VNID, namespace.Labels); err != nil {
 			return fmt.Errorf("create namespace %s: %w", namespace.Name, err)
 		}
-		if !namespace.Multicast {
-			continue
-		}
-		if err := s.plane.Operator.EnableMulticast(ctx, namespace.Name); err != nil {
-			return fmt.Errorf("enable multicast for namespace %s: %w", namespace.Name, err)
+		if err := s.permit(ctx, namespace); err != nil {
+			return fmt.Errorf("namespace %s: %w", namespace.Name, err)
 		}
 	}
 	if err := s.describeServices(ctx); err != nil {
@@ -195,6 +192,26 @@ func (s *Supervisor) describeEgress(ctx context.Context) error {
 				return fmt.Errorf("egress IPs of node %s: %w", offer.GetNode(), err)
 			}
 		}
+	}
+	return nil
+}
+
+// permit allows a namespace what it has by an administrator only.
+func (s *Supervisor) permit(ctx context.Context, namespace topology.Namespace) error {
+	if namespace.Multicast {
+		if err := s.plane.Operator.EnableMulticast(ctx, namespace.Name); err != nil {
+			return fmt.Errorf("enable multicast: %w", err)
+		}
+	}
+	if len(namespace.EgressRouters) == 0 {
+		return nil
+	}
+	var sources []string
+	for _, network := range namespace.EgressRouters {
+		sources = append(sources, network.String())
+	}
+	if err := s.plane.Operator.AllowEgressRouters(ctx, namespace.Name, sources); err != nil {
+		return fmt.Errorf("allow egress routers: %w", err)
 	}
 	return nil
 }
@@ -360,7 +377,7 @@ func (s *Supervisor) addPods(ctx context.Context) error {
 			if (p.IP.IsValid() || p.OFPort != 0) != asking {
 				continue
 			}
-			wish := pod.Wish{Namespace: p.Namespace, Name: p.Name, OFPort: p.OFPort, Labels: p.Labels}
+			wish := pod.Wish{Namespace: p.Namespace, Name: p.Name, OFPort: p.OFPort, Labels: p.Labels, Annotations: p.Annotations}
 			if p.IP.IsValid() {
 				wish.IP = p.IP.String()
 			}

@@ -68,6 +68,7 @@ func (s *service) AddPod(ctx context.Context, r *labv1.AddPodRequest) (*labv1.Ad
 	}
 	wish := pod.Wish{
 		Namespace: r.GetNamespace(), Name: r.GetName(), IP: r.GetIp(), OFPort: r.GetOfport(), Labels: r.GetLabels(),
+		Annotations: r.GetAnnotations(),
 	}
 	for _, p := range r.GetHostPorts() {
 		wish.HostPorts = append(wish.HostPorts, node.HostPort{

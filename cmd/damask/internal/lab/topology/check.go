@@ -209,6 +209,12 @@ func (c *checker) namespaces() {
 		if namespace.Multicast && c.t.Mode == "subnet" {
 			c.Addf(path+".multicast", "there is no multicast in subnet mode, which has no tenants to keep it from")
 		}
+		for j, network := range namespace.EgressRouters {
+			field := fmt.Sprintf("%s.egressRouters[%d]", path, j)
+			if c.prefix(field, network, 32) && !network.Overlaps(c.t.Underlay) {
+				c.Addf(field, "%s has no address of the underlay %s", network, c.t.Underlay)
+			}
+		}
 		if namespace.VNID == nil {
 			continue
 		}

@@ -125,6 +125,9 @@ type Namespace struct {
 	Labels map[string]string `yaml:"labels"`
 	// Multicast lets its pods send and receive multicast. Default: false.
 	Multicast bool `yaml:"multicast"`
+	// EgressRouters are networks of the underlay whose addresses its pods may have as
+	// egress routers. Default: none.
+	EgressRouters []netip.Prefix `yaml:"egressRouters"`
 	// EgressIPs are the addresses of the underlay by which its pods leave the
 	// cluster. None: they leave as their nodes do.
 	EgressIPs []netip.Addr `yaml:"egressIPs"`
@@ -157,6 +160,8 @@ type Pod struct {
 	OFPort uint32 `yaml:"ofport"`
 	// Labels of the pod.
 	Labels map[string]string `yaml:"labels"`
+	// Annotations of the pod, as containerd and CRI-O pass them on.
+	Annotations map[string]string `yaml:"annotations"`
 	// Ports are what the pod's containers declare: services can name their target
 	// port by them. They open nothing and close nothing, but for host ports.
 	Ports []ContainerPort `yaml:"ports"`

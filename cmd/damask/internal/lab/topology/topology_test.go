@@ -89,6 +89,7 @@ func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 		"a reserved VNID":         {node + "namespaces: [{name: shop, vnid: 9}]\n", "namespaces[0].vnid: 9: 0, 1, or from 10 to 16777215"},
 		"a VNID twice":            {node + "namespaces: [{name: a, vnid: 10}, {name: b, vnid: 10}]\n", "belongs to namespace a already"},
 		"default with a VNID":     {node + "namespaces: [{name: default, vnid: 10}]\n", "namespace default is global"},
+		"a router's network":      {node + "namespaces: [{name: a, egressRouters: [10.9.0.0/16, 192.168.108.1/24]}]\n", "namespaces[0].egressRouters[0]: 10.9.0.0/16 has no address of the underlay"},
 		"multicast of nobody":     {"mode: subnet\n" + node + "namespaces: [{name: a, multicast: true}]\n", "topology.yaml:3: namespaces[0].multicast: there is no multicast in subnet mode"},
 		"a wrong label":           {node + "namespaces: [{name: a, labels: {\"a b\": c}}]\n", "a label's name has from 1 to 63"},
 		"a pod nowhere":           {node + "pods: [{namespace: a, name: b, node: n2}]\n", `topology.yaml:2: pods[0].node: there is no node "n2"`},

@@ -26,6 +26,7 @@ const (
 // it is there when the mode changes to one in which policies decide.
 type policies struct {
 	book    *policyflow.Book
+	base    pipeline.Fragment // What its tables have without policies.
 	groups  *policywire.Gathered
 	placed  map[string]policywire.Placed // By namespace/name.
 	assumed map[string]string            // Sandboxes whose policies are those of another pod, by namespace/name.
@@ -39,7 +40,7 @@ type policies struct {
 
 func newPolicies() policies {
 	return policies{
-		book: policyflow.NewInPipeline(), groups: policywire.NewGathered(), placed: map[string]policywire.Placed{},
+		book: policyflow.NewInPipeline(), base: policyflow.Tables().Base(), groups: policywire.NewGathered(), placed: map[string]policywire.Placed{},
 		assumed: map[string]string{}, open: map[string]bool{}, pending: map[Object]func() bool{}, inForce: map[Object]uint64{},
 		changed: make(chan struct{}),
 	}
@@ -97,10 +98,7 @@ func (s *State) SetAddressGroupShard(m *tenancyv1.AddressGroupShard) (Change, er
 		return Change{Objects: []Object{object}}, err
 	}
 	s.moveGroup(move)
-	s.policies.pending[object] = func() bool {
-		_, known := s.policies.groups.Members(move.ID)
-		return known
-	}
+	s.policies.pending[object] = func() bool { return s.policies.book.HasGroup(move.ID) }
 	return s.policyChange(), nil
 }
 
@@ -329,8 +327,8 @@ func (s *State) compilePolicies(owner string) ([]openflow.Flow, bool) {
 	if !s.mode.Policies() {
 		return nil, false
 	}
-	if base := policyflow.Tables().Base(); owner == base.Owner {
-		return base.Flows, true
+	if owner == s.policies.base.Owner {
+		return s.policies.base.Flows, true
 	}
 	flows := s.policies.book.Flows(owner)
 	return flows, len(flows) > 0
@@ -341,7 +339,7 @@ func (s *State) policyOwners() []string {
 	if !s.mode.Policies() {
 		return nil
 	}
-	return append(s.policies.book.Owners(), policyflow.Tables().Base().Owner)
+	return append(s.policies.book.Owners(), s.policies.base.Owner)
 }
 
 // policyFlows counts the flows that a policy uses in the switch.

@@ -74,3 +74,9 @@ func (b *Book) FlowsOf(key policy.Key) int {
 
 // Has reports whether a pod was set.
 func (b *Book) Has(namespace, name string) bool { return b.pods[namespace+"/"+name] != nil }
+
+// HasGroup reports whether it is known who is in a group.
+func (b *Book) HasGroup(id policy.GroupID) bool {
+	_, has := b.groups[id]
+	return has
+}

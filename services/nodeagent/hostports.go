@@ -9,7 +9,6 @@ import (
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/hostport"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
-	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
 // hostPorts leads ports of the node to pods: what attachments say, in terms of rules.
@@ -56,7 +55,7 @@ func (h *hostPorts) ensure(ctx context.Context, network intent.Network) ([]strin
 	node := hostport.Node{
 		MasqueradeBit: h.bit, Pods: network.Node.Subnet, ClusterNetworks: network.Node.ClusterNetworks, Nodes: h.state.Remotes(),
 	}
-	if network.Node.Mode == pipeline.Multitenant {
+	if network.Node.Mode.Tenants() {
 		// A namespace whose VNID is not known is a tenant: closed until it is known.
 		node.Tenant = func(namespace string) bool {
 			vnid, known := h.state.VNID(namespace)

@@ -79,7 +79,7 @@ type namespaceFinder interface {
 // VNIDs that their flows need. Compared before, the switch would lose these flows, and
 // get them back a moment later.
 func (s *services) resolve(ctx context.Context) {
-	if network, known := s.state.Network(); !known || network.Node.Mode != pipeline.Multitenant {
+	if network, known := s.state.Network(); !known || !network.Node.Mode.Tenants() {
 		return // services have no flows of their own
 	}
 	begun, cancel := context.WithTimeout(ctx, resolving)

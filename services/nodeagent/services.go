@@ -41,7 +41,7 @@ func (a *agent) newServices(cfg Config, state *intent.State, servicelb *grpc.Cli
 	a.onClose(held.Close)
 	syncer := svcsync.New(svcsync.Config{
 		Node:    serviceview.Node{Name: cfg.Node, Zone: cfg.Services.Zone},
-		Engines: engines(cfg.Services.Engine),
+		Engines: engines(cfg.Services.Engine, state, a.prog.Queue),
 		View:    func() (proxy.Node, bool) { return engineView(cfg, state) },
 		Flows:   &serviceFlows{state: state, program: a.prog.Program, unsent: map[string]bool{}},
 		Audit:   cfg.AuditInterval,
@@ -58,12 +58,12 @@ func (s *services) collectors() []prometheus.Collector {
 }
 
 // engines answers the chosen engine, and those that may have left rules.
-func engines(chosen string) svcsync.Engines {
+func engines(chosen string, state *intent.State, queue func(intent.Change)) svcsync.Engines {
 	makers := map[string]svcsync.Maker{
 		engineIPTables: func(n proxy.Node) (proxy.Engine, error) { return iptables.New(n, iptables.DefaultProgram) },
 		engineNFTables: func(n proxy.Node) (proxy.Engine, error) { return nftables.New(n) },
 	}
-	e := svcsync.Engines{Name: chosen, Chosen: makers[chosen], Others: makers}
+	e := svcsync.Engines{Name: chosen, Chosen: telling(makers[chosen], state, queue), Others: makers}
 	delete(e.Others, chosen)
 	return e
 }

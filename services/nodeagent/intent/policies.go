@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/damask-sdn/damask/internal/policy"
 	"github.com/damask-sdn/damask/internal/policy/policywire"
@@ -31,6 +32,7 @@ type policies struct {
 	placed  map[string]policywire.Placed // By namespace/name.
 	assumed map[string]string            // Sandboxes whose policies are those of another pod, by namespace/name.
 	keep    bool                         // Connections go on that policies forbid.
+	outside map[string]OutsideService    // Ports of services with backends that are no pods.
 
 	open    map[string]bool        // Owners of pods that are.
 	pending map[Object]func() bool // What was set and is not in force yet: whether it is now.
@@ -42,7 +44,7 @@ func newPolicies() policies {
 	return policies{
 		book: policyflow.NewInPipeline(), base: policyflow.Tables().Base(), groups: policywire.NewGathered(), placed: map[string]policywire.Placed{},
 		assumed: map[string]string{}, open: map[string]bool{}, pending: map[Object]func() bool{}, inForce: map[Object]uint64{},
-		changed: make(chan struct{}),
+		outside: map[string]OutsideService{}, changed: make(chan struct{}),
 	}
 }
 
@@ -237,6 +239,9 @@ func (s *State) policyChange() Change {
 		close(s.policies.changed)
 		s.policies.changed = make(chan struct{})
 	}
+	if len(s.policies.outside) > 0 && s.mode.Policies() {
+		change.Owners = append(change.Owners, s.outsideOwners()...)
+	}
 	return change
 }
 
@@ -327,6 +332,9 @@ func (s *State) compilePolicies(owner string) ([]openflow.Flow, bool) {
 	if !s.mode.Policies() {
 		return nil, false
 	}
+	if strings.HasPrefix(owner, outsideOwner) {
+		return s.compileOutside(owner), true
+	}
 	if owner == s.policies.base.Owner {
 		return s.policies.base.Flows, true
 	}
@@ -339,7 +347,7 @@ func (s *State) policyOwners() []string {
 	if !s.mode.Policies() {
 		return nil
 	}
-	return append(s.policies.book.Owners(), s.policies.base.Owner)
+	return append(append(s.policies.book.Owners(), s.outsideOwners()...), s.policies.base.Owner)
 }
 
 // policyFlows counts the flows that a policy uses in the switch.

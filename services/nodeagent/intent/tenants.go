@@ -131,6 +131,9 @@ func (s *State) RemovePod(p Pod) Change {
 	}
 	delete(s.policies.open, owner)
 	s.aim(p.Namespace, p.Name)
+	if s.mode.Policies() {
+		change.Owners = append(change.Owners, outsideOwner+owner)
+	}
 	return change.with(s.policyChange())
 }
 

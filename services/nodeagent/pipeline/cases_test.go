@@ -48,6 +48,13 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 	for part, nodes := range c.parts {
 		all = append(all, pipeline.MulticastPartFragment(c.node, part, nodes))
 	}
+	if len(c.policies) > 0 && len(c.pods) > 0 {
+		all = append(all, pipeline.Fragment{Owner: "policy services of pod shop/web", Flows: pipeline.DeniedServices(c.node, c.pods[0].IP, []pipeline.DeniedService{
+			{ClusterIP: netip.MustParseAddr("172.30.0.1"), Port: pipeline.ServicePort{Protocol: pipeline.TCP, Port: 443}},
+			{ClusterIP: netip.MustParseAddr("172.30.0.1"), Port: pipeline.ServicePort{Protocol: pipeline.TCP, Port: 443}},
+			{ClusterIP: netip.MustParseAddr("192.0.2.1"), Port: pipeline.ServicePort{Protocol: pipeline.TCP, Port: 443}},
+		})})
+	}
 	return append(all, c.policies...)
 }
 

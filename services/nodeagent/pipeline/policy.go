@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"net/netip"
+	"slices"
+
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
 
@@ -164,5 +167,29 @@ func policed(n Node) []openflow.Flow {
 		flow(tableKeptOut, 100, openflow.IP().Reg(regKnown, KnownLetPass), forbid()),
 		flow(tableKeptOut, 0, openflow.Any()),
 	}
+	return flows
+}
+
+// DeniedService is a port of a service that a pod must not ask.
+type DeniedService struct {
+	ClusterIP netip.Addr
+	Port      ServicePort
+}
+
+// DeniedServices keeps a pod of this node from services whose backends are no pods, and
+// which its policies do not let it ask: what the kernel sends to such a backend does not
+// come back, so it is judged on its way there (table 21). A port that does not exist, or
+// an address that is no service's, has no flow.
+func DeniedServices(n Node, pod netip.Addr, denied []DeniedService) []openflow.Flow {
+	var flows []openflow.Flow
+	seen := map[DeniedService]bool{}
+	for _, d := range denied {
+		if seen[d] || !d.Port.exists() || !contains(n.ServiceNetworks, d.ClusterIP) {
+			continue
+		}
+		seen[d] = true
+		flows = append(flows, flow(tablePassage, 300, d.Port.match().IPSrc(host(pod)).IPDst(host(d.ClusterIP)).DstPort(d.Port.Port)))
+	}
+	slices.SortFunc(flows, func(f, g openflow.Flow) int { return f.Key().Compare(g.Key()) })
 	return flows
 }

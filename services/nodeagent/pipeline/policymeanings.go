@@ -16,6 +16,8 @@ var policyMeanings = []meaning{
 	{tableArrive, "priority=0 actions=goto_table:30",
 		"not for a pod of this node: no policy is asked"},
 
+	{tablePassage, "priority=300,{protocol},nw_src={pod},nw_dst={service},tp_dst={port} actions=drop",
+		"pod {pod} must not ask service {service} at {protocol} port {port}, which leads where its policies do not let it: dropped"},
 	{tablePassage, "priority=200,ip,nw_dst={services} actions=goto_table:30",
 		"to a service address: judged when it has a backend"},
 	{tablePassage, "priority=100,ip actions=ct(table=22,zone={zone})",

@@ -1,6 +1,7 @@
 package policyflow
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/damask-sdn/damask/internal/policy"
@@ -79,4 +80,21 @@ func (b *Book) Has(namespace, name string) bool { return b.pods[namespace+"/"+na
 func (b *Book) HasGroup(id policy.GroupID) bool {
 	_, has := b.groups[id]
 	return has
+}
+
+// Allows says whether the policies in force let a pod's connection pass. One whose
+// policies are not in force has none.
+func (b *Book) Allows(namespace, name string, d policy.Direction, peer netip.Addr, protocol policy.Protocol, port uint16) bool {
+	p := b.pods[namespace+"/"+name]
+	if p == nil || !p.open {
+		return false
+	}
+	var applied []*policy.Policy
+	for _, key := range p.inForce.Policies {
+		if c := b.policies[key]; c != nil {
+			applied = append(applied, &c.policy)
+		}
+	}
+	t := policy.Traffic{Direction: d, Pod: &p.inForce, Peer: peer, Protocol: protocol, Port: port}
+	return policy.Decide(t, applied, b.groups).Allowed
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -43,14 +44,15 @@ func touchGuard(tx *bucket.Tx, name Name) {
 	}
 }
 
-// Manage makes the slices that are kept for a service exactly the given ones, at
-// most MaxManaged, which were made of the service's state at a revision and of
-// pods up to asOf. When the service is gone, or selects no pods any more, they
+// Manage makes the slices that are kept for a service exactly those that a function
+// makes of the ones that are stored, at most MaxManaged. It knows the service's state
+// at a revision and pods up to asOf, and is called again when another replica was
+// faster. When the service is gone, or selects no pods any more, they
 // go instead; when it is another by now, ErrServiceChanged is answered. A stored
 // slice that differs and reflects later pods stays: another replica knows more.
 // With asOf 0 it does not. It answers whether anything had to be written, and
 // the names that somebody else's slices occupy.
-func (s *Store) Manage(ctx context.Context, service Name, revision uint64, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []Name, err error) {
+func (s *Store) Manage(ctx context.Context, service Name, revision uint64, want func(stored []*servicelbv1.EndpointSlice) []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []Name, err error) {
 	_, err = s.commit(ctx, func(tx *bucket.Tx) error {
 		stored, _, err := serviceTable().Get(tx, service.Namespace, service.Name)
 		if err != nil {
@@ -60,7 +62,7 @@ func (s *Store) Manage(ctx context.Context, service Name, revision uint64, want 
 		switch {
 		case !spec.Selects(stored):
 			m.asOf = 0 // whatever pods there are
-			err = m.become(nil, s.index)
+			err = m.become(nothing, s.index)
 		case stored.GetRevision() != revision:
 			return ErrServiceChanged
 		default:
@@ -87,24 +89,31 @@ func (m *managing) later(slice *servicelbv1.EndpointSlice) bool {
 }
 
 // become stages what differs.
-func (m *managing) become(want []*servicelbv1.EndpointSlice, index *Index) error {
+func (m *managing) become(want func(stored []*servicelbv1.EndpointSlice) []*servicelbv1.EndpointSlice, index *Index) error {
+	stored, err := slicesOf(m.tx, index, m.service)
+	if err != nil {
+		return err
+	}
+	stored = slices.DeleteFunc(stored, func(slice *servicelbv1.EndpointSlice) bool { return slice.GetManagedBy() != spec.Manager })
 	wanted := map[Name]bool{}
-	for _, w := range want {
+	for _, w := range want(stored) {
 		wanted[Name{w.GetNamespace(), w.GetName()}] = true
 		if err := m.put(w); err != nil {
 			return err
 		}
 	}
-	stored, err := slicesOf(m.tx, index, m.service)
 	for _, slice := range stored {
 		name := Name{slice.GetNamespace(), slice.GetName()}
-		if slice.GetManagedBy() == spec.Manager && !wanted[name] && !m.later(slice) {
+		if !wanted[name] && !m.later(slice) {
 			m.written = true
 			sliceTable().Delete(m.tx, name.Namespace, name.Name)
 		}
 	}
-	return err
+	return nil
 }
+
+// nothing is wanted of a service that selects no pods.
+func nothing([]*servicelbv1.EndpointSlice) []*servicelbv1.EndpointSlice { return nil }
 
 func (m *managing) put(w *servicelbv1.EndpointSlice) error {
 	name := Name{w.GetNamespace(), w.GetName()}

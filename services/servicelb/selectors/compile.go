@@ -2,10 +2,10 @@ package selectors
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -43,9 +43,9 @@ type outcome struct {
 
 // compile answers the slices of a service for the pods of its namespace. All
 // endpoints of a slice have the same ports, so pods that mean different numbers
-// by one name are in different slices. Pods are in order of name, so that the
-// same pods are the same slices.
-func compile(s *servicelbv1.Service, pods []*tenancyv1.Pod) outcome {
+// by one name are in different slices. Pods stay in the slices that they are in, of
+// those stored; the same pods and the same stored slices are the same slices.
+func compile(s *servicelbv1.Service, pods []*tenancyv1.Pod, stored []*servicelbv1.EndpointSlice) outcome {
 	var out outcome
 	if !spec.Selects(s) {
 		return out
@@ -68,19 +68,29 @@ func compile(s *servicelbv1.Service, pods []*tenancyv1.Pod) outcome {
 		g.endpoints = append(g.endpoints, endpoint(s, pod, addresses))
 	}
 	out.unnamed = resolve.unnamed()
-	for _, g := range slices.SortedFunc(maps.Values(groups), (*group).compare) {
-		for n, part := range slices.Collect(slices.Chunk(g.endpoints, perSlice)) {
-			if len(out.slices) == catalog.MaxManaged {
-				out.excess += len(part)
+	sorted := slices.SortedFunc(maps.Values(groups), (*group).compare)
+	if out.cut(s, sorted, stored); out.excess > 0 {
+		out.slices, out.excess = nil, 0
+		out.cut(s, sorted, nil) // room goes before rest
+	}
+	return out
+}
+
+// cut makes slices of groups, as many as there may be.
+func (o *outcome) cut(s *servicelbv1.Service, groups []*group, stored []*servicelbv1.EndpointSlice) {
+	for _, g := range groups {
+		prefix := spec.ManagedPrefix(s.GetName()) + g.name
+		for _, p := range g.places(prefix, stored) {
+			if len(o.slices) == catalog.MaxManaged {
+				o.excess += len(p.endpoints)
 				continue
 			}
-			out.slices = append(out.slices, &servicelbv1.EndpointSlice{
-				Namespace: s.GetNamespace(), Name: fmt.Sprintf("%s%s%d", spec.ManagedPrefix(s.GetName()), g.name, n), ServiceName: s.GetName(),
-				AddressType: servicelbv1.AddressType_ADDRESS_TYPE_IPV4, ManagedBy: spec.Manager, Ports: g.ports, Endpoints: part,
+			o.slices = append(o.slices, &servicelbv1.EndpointSlice{
+				Namespace: s.GetNamespace(), Name: prefix + strconv.Itoa(p.number), ServiceName: s.GetName(),
+				AddressType: servicelbv1.AddressType_ADDRESS_TYPE_IPV4, ManagedBy: spec.Manager, Ports: g.ports, Endpoints: p.endpoints,
 			})
 		}
 	}
-	return out
 }
 
 // group is pods with the same ports.

@@ -109,7 +109,7 @@ func TestAPortByNameIsWhatEachPodCallsSo(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			out := compile(web(front, c.targets...), c.pods)
+			out := compile(web(front, c.targets...), c.pods, nil)
 			if got := fmt.Sprint(backends(out.slices)); got != c.want {
 				t.Errorf("backends %s, want %s", got, c.want)
 			}
@@ -120,7 +120,7 @@ func TestAPortByNameIsWhatEachPodCallsSo(t *testing.T) {
 	}
 	headless := web(front)
 	headless.ClusterIps = []string{"None"}
-	if out := compile(headless, []*tenancyv1.Pod{having("a", "10.0.0.1")}); len(out.slices) != 1 || len(out.slices[0].GetPorts()) != 0 {
+	if out := compile(headless, []*tenancyv1.Pod{having("a", "10.0.0.1")}, nil); len(out.slices) != 1 || len(out.slices[0].GetPorts()) != 0 {
 		t.Errorf("a headless service without ports has no ports, but addresses: %v", out.slices)
 	}
 }
@@ -153,7 +153,7 @@ func TestSlicesSayOfEachPodWhatItHas(t *testing.T) {
 		for _, list := range want {
 			slices.Sort(list)
 		}
-		out := compile(service, rapid.Permutation(pods).Draw(rt, "order"))
+		out := compile(service, rapid.Permutation(pods).Draw(rt, "order"), nil)
 		if got := backends(out.slices); !maps.EqualFunc(got, want, slices.Equal[[]string]) {
 			rt.Fatalf("backends %v, want %v", got, want)
 		}
@@ -176,8 +176,8 @@ func TestSlicesSayOfEachPodWhatItHas(t *testing.T) {
 func TestSlicesOfOtherNumbersAreLeftAlone(t *testing.T) {
 	service := web(front, "http")
 	pods := []*tenancyv1.Pod{having("a", "10.0.0.1", "http=8080"), having("b", "10.0.0.2", "http=8081")}
-	before := compile(service, pods).slices
-	after := compile(service, append(pods, having("0", "10.0.0.3", "http=1"), having("c", "10.0.0.4", "http=8081"))).slices
+	before := compile(service, pods, nil).slices
+	after := compile(service, append(pods, having("0", "10.0.0.3", "http=1"), having("c", "10.0.0.4", "http=8081")), nil).slices
 	same := 0
 	for _, s := range before {
 		if slices.ContainsFunc(after, func(other *servicelbv1.EndpointSlice) bool { return proto.Equal(s, other) }) {
@@ -194,7 +194,7 @@ func TestMorePortsThanSlicesLeaveTheRarestOut(t *testing.T) {
 	for i := range catalog.MaxManaged {
 		pods = append(pods, having(fmt.Sprintf("p%03d", i), fmt.Sprintf("10.0.0.%d", i), fmt.Sprintf("http=%d", 1000+i)))
 	}
-	out := compile(web(front, "http"), pods)
+	out := compile(web(front, "http"), pods, nil)
 	if len(out.slices) != catalog.MaxManaged || out.excess != 1 || len(out.slices[0].GetEndpoints()) != 2 {
 		t.Errorf("%d slices, %d endpoints too many, the first slice has %d", len(out.slices), out.excess, len(out.slices[0].GetEndpoints()))
 	}
@@ -219,7 +219,7 @@ func TestConditionsAreThoseOfKubernetes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p, service := pod("a", front, "10.0.0.1"), web(front, "8080")
 			p.Conditions, p.Zone, service.PublishNotReadyAddresses = c.said, "west", c.publish
-			e := compile(service, []*tenancyv1.Pod{p}).slices[0].GetEndpoints()[0]
+			e := compile(service, []*tenancyv1.Pod{p}, nil).slices[0].GetEndpoints()[0]
 			if got := fmt.Sprint(e.GetConditions().GetReady(), e.GetConditions().GetServing(), e.GetConditions().GetTerminating()); got != c.want {
 				t.Errorf("ready, serving, terminating: %s, want %s", got, c.want)
 			}

@@ -51,7 +51,7 @@ const (
 // store is the part of the catalog that is needed here.
 type store interface {
 	Get(name catalog.Name) (*servicelbv1.Service, error)
-	Manage(ctx context.Context, service catalog.Name, revision uint64, want []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []catalog.Name, err error)
+	Manage(ctx context.Context, service catalog.Name, revision uint64, want func(stored []*servicelbv1.EndpointSlice) []*servicelbv1.EndpointSlice, asOf uint64) (written bool, occupied []catalog.Name, err error)
 	ServicesWithSlices() []catalog.Name
 	Reach(ctx context.Context, revision uint64) error
 }
@@ -188,14 +188,18 @@ func (l *loop) look(ctx context.Context, name catalog.Name, force bool) error {
 		service = nil
 	}
 	pods, asOf := l.board.setService(name, service)
-	out := compile(service, pods)
-	for _, slice := range out.slices {
-		slice.PodsRevision = asOf
-	}
+	var out outcome
+	reflects := asOf
 	if force {
 		asOf = 0
 	}
-	written, occupied, err := l.store.Manage(ctx, name, service.GetRevision(), out.slices, asOf)
+	written, occupied, err := l.store.Manage(ctx, name, service.GetRevision(), func(stored []*servicelbv1.EndpointSlice) []*servicelbv1.EndpointSlice {
+		out = compile(service, pods, stored)
+		for _, slice := range out.slices {
+			slice.PodsRevision = reflects
+		}
+		return out.slices
+	}, asOf)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func TestSlicesAreValidAndOfTheMatchingPods(t *testing.T) {
 		pod("other", map[string]string{"app": "web"}, "10.128.0.4"),
 		pod("six", app, "fd00::2"),
 	}
-	got := compile(web(app, "8080"), pods).slices
+	got := compile(web(app, "8080"), pods, nil).slices
 	if len(got) != 1 || len(got[0].GetEndpoints()) != 2 || len(got[0].GetPorts()) != 1 || got[0].GetPorts()[0].GetPort() != 8080 {
 		t.Fatalf("got %v", got)
 	}
@@ -52,7 +52,7 @@ func TestSlicesAreValidAndOfTheMatchingPods(t *testing.T) {
 	for name, s := range map[string]*servicelbv1.Service{
 		"no selector": web(nil, "8080"), "ExternalName": {Selector: app, Type: servicelbv1.ServiceType_SERVICE_TYPE_EXTERNAL_NAME},
 	} {
-		if got := compile(s, pods).slices; len(got) != 0 {
+		if got := compile(s, pods, nil).slices; len(got) != 0 {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -66,7 +66,7 @@ func TestManyPodsAreManySlices(t *testing.T) {
 		for i := range n {
 			pods = append(pods, pod(fmt.Sprintf("p%03d", i), app, fmt.Sprintf("10.128.%d.%d", i/250, i%250)))
 		}
-		got, names, total := compile(web(app, "8080"), rapid.Permutation(pods).Draw(rt, "order")).slices, map[string]bool{}, 0
+		got, names, total := compile(web(app, "8080"), rapid.Permutation(pods).Draw(rt, "order"), nil).slices, map[string]bool{}, 0
 		for _, s := range got {
 			var v rpcerr.Violations
 			spec.CheckSlice(s, &v)
@@ -79,7 +79,7 @@ func TestManyPodsAreManySlices(t *testing.T) {
 		if total != n || len(names) != len(got) || len(got) != (n+perSlice-1)/perSlice {
 			rt.Fatalf("%d endpoints in %d slices of %d names, want %d", total, len(got), len(names), n)
 		}
-		again := compile(web(app, "8080"), pods).slices
+		again := compile(web(app, "8080"), pods, nil).slices
 		for i := range got {
 			if !proto.Equal(got[i], again[i]) {
 				rt.Fatal("the order of pods matters")
@@ -135,7 +135,7 @@ func (m *memory) Get(name catalog.Name) (*servicelbv1.Service, error) {
 	return nil, &catalog.NotFoundError{Name: name}
 }
 
-func (m *memory) Manage(_ context.Context, owner catalog.Name, _ uint64, want []*servicelbv1.EndpointSlice, _ uint64) (bool, []catalog.Name, error) {
+func (m *memory) Manage(_ context.Context, owner catalog.Name, _ uint64, want func([]*servicelbv1.EndpointSlice) []*servicelbv1.EndpointSlice, _ uint64) (bool, []catalog.Name, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
@@ -146,7 +146,7 @@ func (m *memory) Manage(_ context.Context, owner catalog.Name, _ uint64, want []
 		return false, nil, catalog.ErrServiceChanged
 	}
 	m.written++
-	if m.slices[owner] = len(want); len(want) == 0 {
+	if m.slices[owner] = len(want(nil)); m.slices[owner] == 0 {
 		delete(m.slices, owner)
 	}
 	return true, nil, nil

@@ -22,7 +22,7 @@ type leaving interface {
 }
 
 // interest is which namespaces the node follows, and for whom: those of its pods, and
-// in multitenant mode those of all services. One is followed as long as anybody wants
+// those of all services. One is followed as long as anybody wants
 // it.
 type interest struct {
 	namespaces wanting

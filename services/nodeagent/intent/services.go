@@ -127,14 +127,12 @@ func (s *State) serviceChange(owners map[string]struct{}) Change {
 func (s *State) tenants() bool { return s.modeKnown && s.mode.Tenants() }
 
 // ServiceNamespaces answers the namespaces, sorted, whose VNIDs the flows of services
-// need, so that somebody follows them: those of all services in multitenant mode, none
-// in subnet mode.
+// need, so that somebody follows them: those of all services. In subnet mode they are
+// followed too, though nothing needs them: when the mode changes, a service whose VNID
+// is not known would be cut off from tenants until it is.
 func (s *State) ServiceNamespaces() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if !s.tenants() {
-		return nil
-	}
 	return slices.Sorted(maps.Keys(s.services.namespaces))
 }
 

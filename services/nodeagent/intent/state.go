@@ -167,7 +167,6 @@ func (s *State) SetIsolation(iso *tenancyv1.Isolation) (Change, error) {
 	changed := !s.modeKnown || s.mode != mode
 	s.mode, s.modeKnown = mode, true
 	if changed {
-		s.tellServiceNamespaces()
 		close(s.policies.changed) // Whoever waits for policies may not have to.
 		s.policies.changed = make(chan struct{})
 	}

@@ -10,7 +10,9 @@
 // backends is one process that writes the chains of that service and nothing else;
 // KUBE-SERVICES and KUBE-NODEPORTS are changed rule by rule, and only when a service's
 // own addresses change. What it cannot help: a new connection passes the rules of
-// KUBE-SERVICES one by one, and the legacy backend copies its whole table for each change.
+// KUBE-SERVICES one by one, the legacy backend copies its whole table for each change,
+// and on the nft backend the kernel validates all rules that can be reached for each
+// (docs/decisions/022-one-change-on-the-nft-backend.md).
 //
 // It must not run beside kube-proxy: both would own the same chains. It must not touch
 // other chains, not even others that begin with KUBE-. In built-in chains it touches

@@ -84,16 +84,33 @@ func ipDestination() []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: registerFirst, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
 }
 
-// translated matches a packet on the way that its connection took first, if the source of
-// that connection is translated.
-func translated() []expr.Any {
+// onward matches a packet on the way that its connection took first.
+func onward() []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeyDIRECTION, Register: registerFirst},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: registerFirst, Data: []byte{0}},
+	}
+}
+
+// translated matches onward packets of connections whose source is translated.
+func translated() []expr.Any {
+	return append(onward(),
 		&expr.Ct{Key: expr.CtKeySTATUS, Register: registerFirst},
 		&expr.Bitwise{
 			SourceRegister: registerFirst, DestRegister: registerFirst, Len: 4,
 			Mask: binary.NativeEndian.AppendUint32(nil, sourceTranslated), Xor: make([]byte, 4),
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: make([]byte, 4)},
+	)
+}
+
+// untracked matches a packet that belongs to no connection.
+func untracked() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: registerFirst},
+		&expr.Bitwise{
+			SourceRegister: registerFirst, DestRegister: registerFirst, Len: 4,
+			Mask: binary.NativeEndian.AppendUint32(nil, expr.CtStateBitUNTRACKED|expr.CtStateBitINVALID), Xor: make([]byte, 4),
 		},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: make([]byte, 4)},
 	}
@@ -189,9 +206,14 @@ func (c Config) leaving() chain {
 		{commentForeign, parts(translated(), c.mark(), lookup(setOpen), counted())},
 		{commentOther, parts(translated(), ipSource(registerFirst), lookup(setHeld), counted())},
 	}}
-	// What is not tracked is not translated.
+	// What nothing has translated: because a rule is missing, or it is not tracked. An answer
+	// to a connection from outside leaves from the pod's own address; on netdev it
+	// may have a mark.
 	for _, n := range c.ClusterNetworks {
-		ch.rules = append(ch.rules, rule{commentForeign, parts(ipSource(registerFirst), within(n), c.mark(), lookup(setOpen), counted())})
+		ch.rules = append(ch.rules,
+			rule{commentForeign, parts(onward(), ipSource(registerFirst), within(n), c.mark(), lookup(setOpen), counted())},
+			rule{commentForeign, parts(untracked(), ipSource(registerFirst), within(n), c.mark(), lookup(setOpen), counted())},
+		)
 	}
 	return ch
 }

@@ -110,7 +110,7 @@ func routeMulticast(n Node) []openflow.Flow {
 	}
 }
 
-// tenants says whether VNIDs tell pods apart.
+// tenants says whether packets carry VNIDs, by which multicast stays within a tenant.
 func (n Node) tenants() bool { return n.vnid(MaxVNID) != 0 }
 
 // multicast is every IPv4 multicast address (RFC 5771).

@@ -64,11 +64,18 @@ func (e *DefaultError) Error() string {
 
 // ModeError says that VNIDs do not isolate at present, so that moving
 // namespaces among them would be without effect, and multicast without bounds.
-type ModeError struct{ Mode tenancyv1.IsolationMode }
+type ModeError struct {
+	Mode tenancyv1.IsolationMode
+	// Multicast says that it was to be enabled.
+	Multicast bool
+}
 
 func (e *ModeError) Error() string {
 	mode := strings.ToLower(strings.TrimPrefix(e.Mode.String(), "ISOLATION_MODE_"))
-	return fmt.Sprintf("the isolation mode is %s, and must be multitenant or combined to join, isolate, make global or enable multicast", mode)
+	if e.Multicast {
+		return fmt.Sprintf("the isolation mode is %s, in which packets carry no VNIDs that would keep multicast within a tenant", mode)
+	}
+	return fmt.Sprintf("the isolation mode is %s, and must be multitenant or combined to join, isolate or make global", mode)
 }
 
 // PodsError says that a namespace still has pods on the network.

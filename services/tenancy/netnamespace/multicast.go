@@ -4,17 +4,22 @@ import (
 	"context"
 
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/isolation"
 )
 
 // SetMulticast says whether a namespace's pods may send and receive multicast. It
 // fails with NotFoundError, and with ModeError when multicast is to be enabled while
-// VNIDs do not isolate: nothing would keep it from other tenants. Disabling it is
+// packets carry no VNIDs: nothing would keep it from other tenants. Disabling it is
 // always possible.
 func (s *Store) SetMulticast(ctx context.Context, name string, enabled bool) (*tenancyv1.NetNamespace, error) {
 	return s.change(ctx, func(l ledger) (*tenancyv1.NetNamespace, error) {
 		if enabled {
-			if err := l.requireVNIDs(); err != nil {
+			mode, err := isolation.Read(l.tx)
+			if err != nil {
 				return nil, err
+			}
+			if mode.GetMode() == tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET {
+				return nil, &ModeError{Mode: mode.GetMode(), Multicast: true}
 			}
 		}
 		ns, err := l.require(name)

@@ -85,7 +85,7 @@ type NetNamespaceServiceClient interface {
 	MakeNetNamespaceGlobal(ctx context.Context, in *MakeNetNamespaceGlobalRequest, opts ...grpc.CallOption) (*MakeNetNamespaceGlobalResponse, error)
 	// SetNetNamespaceMulticast enables or disables multicast for a namespace; a new
 	// one has it disabled. Idempotent. FAILED_PRECONDITION WRONG_MODE when it is to
-	// be enabled and VNIDs do not isolate (subnet, networkpolicy): no tenant's
+	// be enabled in mode subnet, in which packets carry no VNIDs: no tenant's
 	// multicast could be kept from the others; NOT_FOUND.
 	SetNetNamespaceMulticast(ctx context.Context, in *SetNetNamespaceMulticastRequest, opts ...grpc.CallOption) (*SetNetNamespaceMulticastResponse, error)
 	// SetNetNamespaceEgressRouters says which addresses of the underlay pods of a
@@ -255,7 +255,7 @@ type NetNamespaceServiceServer interface {
 	MakeNetNamespaceGlobal(context.Context, *MakeNetNamespaceGlobalRequest) (*MakeNetNamespaceGlobalResponse, error)
 	// SetNetNamespaceMulticast enables or disables multicast for a namespace; a new
 	// one has it disabled. Idempotent. FAILED_PRECONDITION WRONG_MODE when it is to
-	// be enabled and VNIDs do not isolate (subnet, networkpolicy): no tenant's
+	// be enabled in mode subnet, in which packets carry no VNIDs: no tenant's
 	// multicast could be kept from the others; NOT_FOUND.
 	SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error)
 	// SetNetNamespaceEgressRouters says which addresses of the underlay pods of a

@@ -5,7 +5,7 @@
 // silent has no vote, so a lost observer is no dead node; and a node that went
 // down is up again only after it answered most of those who watch it, be it one,
 // without interruption for a while, which grows with each relapse. One that never was
-// up need not wait so long.
+// up need not wait so long, nor need any while most nodes are not up.
 //
 // It is pure: the caller brings the time. A Judge is for one goroutine.
 package liveness
@@ -210,7 +210,7 @@ func (j *Judge) decide(now time.Time, target string, v Verdict) Verdict {
 			return Verdict{Node: target, Health: Down, Since: now, Failures: v.Failures + 1}
 		case up <= down:
 			v.Health, v.Since = Down, now // it was interrupted: that is no further failure
-		case now.Sub(v.Since) >= j.rules.hold(v.Failures):
+		case now.Sub(v.Since) >= j.hold(v.Failures):
 			v.Health, v.Since = Up, now
 		}
 	}
@@ -226,6 +226,22 @@ func (j *Judge) failures(now time.Time, v Verdict) uint32 {
 		return 1
 	}
 	return v.Failures + 1
+}
+
+// hold is the rules' hold, but for when most nodes are not up: then there is nobody
+// else to host, and it is not the nodes' fault, more likely the network's or that of an
+// overloaded machine.
+func (j *Judge) hold(failures uint32) time.Duration {
+	up, all := 0, 0
+	for _, v := range j.verdicts {
+		if all++; v.Usable() {
+			up++
+		}
+	}
+	if 2*up < all {
+		return j.rules.FirstHold
+	}
+	return j.rules.hold(failures)
 }
 
 // hold answers how long a node with so many failures must answer.

@@ -45,6 +45,14 @@ func (s *stage) see(target string, votes ...bool) {
 	}
 }
 
+// seeOthers lets everybody see two other nodes that are well.
+func (s *stage) seeOthers() {
+	for _, other := range []string{"m", "o"} {
+		s.see(other, true, true, true)
+	}
+	s.pass(step)
+}
+
 func (s *stage) want(t *testing.T, health Health) {
 	t.Helper()
 	if got := s.judge.Verdict("n"); got.Health != health {
@@ -110,6 +118,7 @@ func TestASilentWatchersOldVoteDoesNotCount(t *testing.T) {
 func TestAReturningNodeIsNotTrustedAtOnce(t *testing.T) {
 	rules := DefaultRules()
 	s := newStage()
+	s.seeOthers()
 	s.see("n", true, true, true)
 	s.pass(step)
 	s.see("n", false, false, false)
@@ -143,6 +152,7 @@ func TestAReturningNodeIsNotTrustedAtOnce(t *testing.T) {
 
 func TestAReturnThatIsInterruptedBeginsAgain(t *testing.T) {
 	s := newStage()
+	s.seeOthers()
 	s.see("n", true, true)
 	s.pass(step)
 	s.see("n", false, false)
@@ -162,6 +172,7 @@ func TestAReturnThatIsInterruptedBeginsAgain(t *testing.T) {
 // TestANodeThatJoinsNeedNotWait is about one that is watched before it can answer.
 func TestANodeThatJoinsNeedNotWait(t *testing.T) {
 	s := newStage()
+	s.seeOthers()
 	s.see("n", false, false)
 	s.pass(time.Minute)
 	s.want(t, Down)
@@ -181,6 +192,29 @@ func TestANodeThatJoinsNeedNotWait(t *testing.T) {
 	s.want(t, Returning) // from now on it is one that fails
 }
 
+// TestWhenMostNodesFailNoneIsMadeToWait is about a machine, or a network, that is so slow
+// that all nodes seem to die again and again.
+func TestWhenMostNodesFailNoneIsMadeToWait(t *testing.T) {
+	s := newStage()
+	for range 6 {
+		for _, ok := range []bool{true, false} {
+			for _, node := range []string{"n", "m", "o"} {
+				s.see(node, ok, ok)
+			}
+			s.pass(5 * time.Second)
+		}
+		s.want(t, Down)
+	}
+	for _, node := range []string{"n", "m", "o"} {
+		s.see(node, true, true)
+	}
+	s.pass(DefaultRules().FirstHold + 2*step)
+	if s.judge.Verdict("n").Usable() || s.judge.Verdict("m").Usable() || s.judge.Verdict("o").Usable() {
+		return
+	}
+	t.Error("nobody is trusted, so nobody hosts anything")
+}
+
 func TestOneWatcherIsEnoughToReturn(t *testing.T) {
 	s := newStage()
 	s.see("n", false, false)
@@ -195,6 +229,7 @@ func TestOneWatcherIsEnoughToReturn(t *testing.T) {
 
 func TestAnHeirTrustsNoNodeThatWasDown(t *testing.T) {
 	s := newStage()
+	s.seeOthers()
 	s.judge.Inherit(Verdict{Node: "n", Health: Down, Since: s.now.Add(-time.Hour), Failures: 2})
 	s.want(t, Down)
 	s.see("n", true, true)
@@ -209,6 +244,7 @@ func TestAnHeirTrustsNoNodeThatWasDown(t *testing.T) {
 func TestRandomVotesDecideAsCounted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newStage()
+		s.seeOthers()
 		last := map[string]struct {
 			at time.Time
 			ok bool

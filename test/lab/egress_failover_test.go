@@ -123,9 +123,12 @@ func (c *cluster) wantFailedOverCleanly(t *testing.T, seen testimony, lost []str
 		packets += seen.sources(kind)["192.168.108.200"]
 		// A machine that had the address, and not any more, must not come again before
 		// the address has moved back to it.
-		if moves := len(seen.Arrived[kind]) - 1; moves > len(lost) {
+		if moves := seen.moves(kind); moves > len(lost) {
 			t.Errorf("%s: %d failures, and the address was seen to move %d times: %+v", kind, len(lost), moves, seen.Arrived[kind])
 		}
+	}
+	for _, moment := range seen.overlaps("192.168.108.200") {
+		t.Error(moment)
 	}
 	announced := map[string]bool{}
 	for _, a := range seen.Announced {

@@ -19,7 +19,9 @@ const (
 // leavingByEgressIPs is a cluster with each way to leave: red by one address that node1
 // hosts, with node2 standing by; green by two that are placed; violet's web pods by
 // one of their own; blue as its nodes do.
+// The first two nodes and the last two are of different cluster networks.
 const leavingByEgressIPs = `
+clusterNetworks: [{cidr: 10.128.0.0/22, hostSubnetLength: 9}, {cidr: 10.132.0.0/22, hostSubnetLength: 9}]
 nodes:
 - {name: node1, egressIPs: [192.168.108.200]}
 - {name: node2, egressIPs: [192.168.108.200]}
@@ -215,4 +217,42 @@ func (c *cluster) wantInsideUntouched(t *testing.T) {
 			}
 		}
 	}
+}
+
+// moves counts how often an address was seen to go from one machine to another.
+func (w testimony) moves(kind string) (n int) {
+	last := map[string]string{}
+	for _, s := range w.Arrived[kind] {
+		if last[s.Source] != "" && last[s.Source] != s.MAC {
+			n++
+		}
+		last[s.Source] = s.MAC
+	}
+	return n
+}
+
+// overlaps answers the moments in which two machines sent from one address, whatever it
+// was for. Packets of different machines may change places on their way, by less than
+// the tolerance.
+func (w testimony) overlaps(addresses ...string) (all []string) {
+	const tolerance = 5000 // µs
+	bySource := map[string][]span{}
+	for _, spans := range w.Arrived {
+		for _, s := range spans {
+			if slices.Contains(addresses, s.Source) {
+				bySource[s.Source] = append(bySource[s.Source], s)
+			}
+		}
+	}
+	for source, spans := range bySource {
+		slices.SortFunc(spans, func(a, b span) int { return int(a.First - b.First) })
+		for i, s := range spans {
+			for _, later := range spans[i+1:] {
+				if later.MAC != s.MAC && later.First+tolerance < s.Last {
+					all = append(all, fmt.Sprintf("%s: %s sent until %d, %s from %d on", source, s.MAC, s.Last, later.MAC, later.First))
+				}
+			}
+		}
+	}
+	return all
 }

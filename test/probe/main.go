@@ -29,6 +29,8 @@ probe cast GROUP:PORT TEXT...    send each text to a multicast group
 probe series PROTOCOL ADDR:PORT INTERVAL
                                  ask "serve" at every interval, each time from a new socket, until standard input closes;
                                    print JSON: when each was begun, how long it took, and whom the server saw
+probe eager DIR ADDR:PORT        send UDP packets from each network namespace that comes into DIR in its first moments,
+                                   until standard input closes; print from how many anything was sent
 probe witness                    look at each packet that arrives on eth0 until standard input closes; print JSON: from
                                    which address and machine, for which port, from when until when; and who announced what
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
@@ -93,6 +95,8 @@ func run(args []string) error {
 		return cast(args[1], args[2:])
 	case len(args) == 4 && args[0] == "series":
 		return series(args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "eager":
+		return eager(args[1], args[2])
 	case len(args) == 1 && args[0] == "witness":
 		return witness()
 	case len(args) == 1 && args[0] == "heararp":

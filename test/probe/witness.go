@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
+// quiet ends a span: who wants to know when there were packets must not be told of a
+// time without any.
+const quiet = 250 * time.Millisecond
+
 // span is a row of packets of one kind that came one after the other from the same
-// source and the same machine.
+// source and the same machine, without a pause.
 type span struct {
 	// Source is the IP source, and MAC the machine that sent it.
 	Source string `json:"source"`
@@ -118,13 +122,13 @@ func kindOf(packet []byte) (string, bool) {
 }
 
 // extend adds a packet to the last span of its source if it came from the same
-// machine; otherwise a new one begins.
+// machine soon after; otherwise a new one begins.
 func extend(spans []span, s span) []span {
 	for i := len(spans) - 1; i >= 0; i-- {
 		if spans[i].Source != s.Source {
 			continue
 		}
-		if spans[i].MAC == s.MAC {
+		if spans[i].MAC == s.MAC && s.First-spans[i].Last < quiet.Microseconds() {
 			spans[i].Last, spans[i].Packets = s.First, spans[i].Packets+1
 			return spans
 		}

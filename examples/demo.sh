@@ -47,6 +47,21 @@ shares() {
   fi
 }
 
+# leaves_by ADDRESS POD...: from which address the host outside sees new connections of
+# pods; it must be this one.
+leaves_by() {
+  local want=$1 name seen
+  shift
+  for name in "$@"; do
+    seen=$(pod "$name" bin/probe check <<<"tcp $outside:7000 100" | grep -o '"source":"[^"]*"' | cut -d'"' -f4)
+    echo "     $name is seen as $seen"
+    if [ "$seen" != "$want" ]; then
+      echo "   → NOT AS IT SHOULD BE: want $want"
+      wrong=1
+    fi
+  done
+}
+
 node_ip() { "$damask" get hostsubnet "$1" --lab "$lab" | awk 'NR == 2 {print $3}'; }
 fifos=$(mktemp -d)
 trap 'rm -rf "$fifos"; kill $(jobs -p) 2>/dev/null || true' EXIT
@@ -129,6 +144,39 @@ sleep 0.5
 exec {kept}>&-
 wait "$loading"
 shares 3 <"$fifos/load.out"
+
+say "12. An egress IP: red leaves the cluster by 192.168.108.200, wherever its pods are. node2 hosts it, and node3 stands by. Nobody else's packets have it."
+mkfifo "$fifos/outside"
+"$damask" lab outside exec --name "$lab" -- bin/probe serve 7000 outside <"$fifos/outside" >/dev/null &
+exec {listening}>"$fifos/outside"
+echo "   before:"
+leaves_by "$(node_ip node1)" red/web
+for node in node2 node3; do
+  "$damask" patch hostsubnet "$node" -p '{"egressIPs": ["192.168.108.200"]}' --lab "$lab"
+done
+"$damask" patch netnamespace red -p '{"egressIPs": ["192.168.108.200"]}' --lab "$lab"
+"$damask" get egressips --lab "$lab"
+leaves_by 192.168.108.200 red/web red/db
+leaves_by "$(node_ip node3)" blue/web
+
+say "13. node2 loses its power. Its neighbours notice that it is silent, and node3 takes the address; red/web asks 20 times a second meanwhile."
+mkfifo "$fifos/series"
+pod red/web bin/probe series tcp "$outside:7000" 50ms <"$fifos/series" >"$fifos/series.out" &
+asking=$!
+exec {kept}>"$fifos/series"
+sleep 1
+"$damask" lab kill --name "$lab" node2
+sleep 4
+exec {kept}>&-
+wait "$asking"
+"$damask" get egressips --lab "$lab"
+echo "   red/web was seen as $(grep -o '"source":"[^"]*"' "$fifos/series.out" | cut -d'"' -f4 | sort | uniq -c | awk '{print $2 ", " $1 " times"}'); not answered: $(grep -o '"error"' "$fifos/series.out" | wc -l)"
+if [ "$(grep -o '"source":"[^"]*"' "$fifos/series.out" | sort -u)" != '"source":"192.168.108.200"' ]; then
+  echo "   → NOT AS IT SHOULD BE"
+  wrong=1
+fi
+leaves_by 192.168.108.200 red/web
+"$damask" lab start --name "$lab" node2
 
 say "The flows of node1 that mention red/web, with what each is for:"
 "$damask" flows node1 --lab "$lab" | grep -F -e red/web | head -n 12 || true

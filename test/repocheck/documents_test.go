@@ -46,3 +46,40 @@ func TestLinksInTheDocumentsLead(t *testing.T) {
 		t.Error("no link was found in any document")
 	}
 }
+
+// testName is how documents name tests.
+var testName = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)`")
+
+// TestTheTestsThatDocumentsNameExist looks for each test that docs/egress-defects.md says
+// shows something.
+func TestTheTestsThatDocumentsNameExist(t *testing.T) {
+	written := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]*)\(`)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for _, m := range declared.FindAllSubmatch(data, -1) {
+			written[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	document := filepath.Join(root, "docs", "egress-defects.md")
+	data, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := testName.FindAllSubmatch(data, -1)
+	if len(named) < 30 {
+		t.Errorf("%s names only %d tests", document, len(named))
+	}
+	for _, m := range named {
+		if name := string(m[1]); !written[name] {
+			t.Errorf("%s names %s, which does not exist", document, name)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 type conjunction struct {
 	name     string // Says whose it is; its id follows from it.
 	key      policy.Key
+	index    int // Of the rule in the policy.
 	rule     *policy.Rule
 	named    bool
 	id       uint32
@@ -31,7 +32,7 @@ type conjunction struct {
 // conjunctions are those that a rule comes down to, at most two.
 func conjunctions(key policy.Key, index int, r *policy.Rule) []*conjunction {
 	var all []*conjunction
-	base := conjunction{name: key.String() + " rule " + strconv.Itoa(index), key: key, rule: r, of: 1}
+	base := conjunction{name: key.String() + " rule " + strconv.Itoa(index), key: key, index: index, rule: r, of: 1}
 	if r.AnyPort || len(r.Ports) > 0 {
 		c := base
 		if !r.AnyPeer {

@@ -31,8 +31,9 @@ type ObjectStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What kind: "hostsubnet", "netnamespace", "clusternetwork", "isolation", "pod",
 	// "service", "endpointslice", "egress" (how the pods of a namespace leave: all its
-	// EgressAssignments together), "egresspods", or "egresshosting" (the egress IPs of
-	// this node: programmed when all are in force and all others are gone).
+	// EgressAssignments together), "egresspods", "egresshosting" (the egress IPs of
+	// this node: programmed when all are in force and all others are gone), or "policy",
+	// "addressgroup" (a part of one) and "podpolicies", by their names on the change bus.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Its name; NAMESPACE/NAME for a pod, a service and an endpointslice,
 	// NAMESPACE/SELECTION for egresspods.
@@ -43,7 +44,8 @@ type ObjectStatus struct {
 	RevisionProgrammed uint64 `protobuf:"varint,4,opt,name=revision_programmed,json=revisionProgrammed,proto3" json:"revision_programmed,omitempty"`
 	// Why they differ, if a try failed; empty otherwise.
 	Error string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
-	// How many flows this object has.
+	// How many flows this object has. Of a policy, how many it uses in the modes in
+	// which policies decide: most are shared with other policies.
 	Flows         uint32 `protobuf:"varint,6,opt,name=flows,proto3" json:"flows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -367,6 +369,101 @@ func (x *Flow) GetPackets() uint64 {
 	return 0
 }
 
+// PolicyCounter is what one rule of a policy has taken on this node, or what a pod's
+// isolation has stopped, since the flows are there: a rule that is written anew
+// begins again.
+type PolicyCounter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy, by its name as an object of kind "policy". Empty: a pod's isolation,
+	// what no NetworkPolicy's rule allows.
+	Policy string `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The rule's place in the policy, from 0, in the order of ResolvedPolicy.
+	Rule uint32 `protobuf:"varint,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// The isolated pod, NAMESPACE/NAME. Empty for a rule.
+	Pod string `protobuf:"bytes,3,opt,name=pod,proto3" json:"pod,omitempty"`
+	// "ingress" or "egress", seen from the pod that the policy applies to.
+	Direction string `protobuf:"bytes,4,opt,name=direction,proto3" json:"direction,omitempty"`
+	// Packets that began a connection. 0 for isolation, which does not tell.
+	Connections uint64 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Packets of openers, those that began a connection among them. Answers are not
+	// judged, and not counted.
+	Packets       uint64 `protobuf:"varint,6,opt,name=packets,proto3" json:"packets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyCounter) Reset() {
+	*x = PolicyCounter{}
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyCounter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyCounter) ProtoMessage() {}
+
+func (x *PolicyCounter) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyCounter.ProtoReflect.Descriptor instead.
+func (*PolicyCounter) Descriptor() ([]byte, []int) {
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PolicyCounter) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *PolicyCounter) GetRule() uint32 {
+	if x != nil {
+		return x.Rule
+	}
+	return 0
+}
+
+func (x *PolicyCounter) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *PolicyCounter) GetDirection() string {
+	if x != nil {
+		return x.Direction
+	}
+	return ""
+}
+
+func (x *PolicyCounter) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *PolicyCounter) GetPackets() uint64 {
+	if x != nil {
+		return x.Packets
+	}
+	return 0
+}
+
 // GetNodeStatusRequest has no fields.
 type GetNodeStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -376,7 +473,7 @@ type GetNodeStatusRequest struct {
 
 func (x *GetNodeStatusRequest) Reset() {
 	*x = GetNodeStatusRequest{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[3]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +485,7 @@ func (x *GetNodeStatusRequest) String() string {
 func (*GetNodeStatusRequest) ProtoMessage() {}
 
 func (x *GetNodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[3]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +498,7 @@ func (x *GetNodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{3}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{4}
 }
 
 // GetNodeStatusResponse answers the state.
@@ -415,7 +512,7 @@ type GetNodeStatusResponse struct {
 
 func (x *GetNodeStatusResponse) Reset() {
 	*x = GetNodeStatusResponse{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[4]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +524,7 @@ func (x *GetNodeStatusResponse) String() string {
 func (*GetNodeStatusResponse) ProtoMessage() {}
 
 func (x *GetNodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[4]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +537,7 @@ func (x *GetNodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{4}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetNodeStatusResponse) GetStatus() *NodeStatus {
@@ -459,7 +556,7 @@ type ListObjectsRequest struct {
 
 func (x *ListObjectsRequest) Reset() {
 	*x = ListObjectsRequest{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[5]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +568,7 @@ func (x *ListObjectsRequest) String() string {
 func (*ListObjectsRequest) ProtoMessage() {}
 
 func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[5]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +581,7 @@ func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
 func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{5}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{6}
 }
 
 // ListObjectsResponse answers all objects.
@@ -498,7 +595,7 @@ type ListObjectsResponse struct {
 
 func (x *ListObjectsResponse) Reset() {
 	*x = ListObjectsResponse{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[6]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +607,7 @@ func (x *ListObjectsResponse) String() string {
 func (*ListObjectsResponse) ProtoMessage() {}
 
 func (x *ListObjectsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[6]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +620,7 @@ func (x *ListObjectsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsResponse.ProtoReflect.Descriptor instead.
 func (*ListObjectsResponse) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{6}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListObjectsResponse) GetObjects() []*ObjectStatus {
@@ -542,7 +639,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[7]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +651,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[7]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +664,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{7}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{8}
 }
 
 // ListFlowsResponse answers all flows.
@@ -581,7 +678,7 @@ type ListFlowsResponse struct {
 
 func (x *ListFlowsResponse) Reset() {
 	*x = ListFlowsResponse{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[8]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +690,7 @@ func (x *ListFlowsResponse) String() string {
 func (*ListFlowsResponse) ProtoMessage() {}
 
 func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[8]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +703,7 @@ func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
 func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{8}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListFlowsResponse) GetFlows() []*Flow {
@@ -625,7 +722,7 @@ type ListAttachmentsRequest struct {
 
 func (x *ListAttachmentsRequest) Reset() {
 	*x = ListAttachmentsRequest{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[9]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +734,7 @@ func (x *ListAttachmentsRequest) String() string {
 func (*ListAttachmentsRequest) ProtoMessage() {}
 
 func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[9]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +747,7 @@ func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsRequest) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{9}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{10}
 }
 
 // ListAttachmentsResponse answers all pods.
@@ -664,7 +761,7 @@ type ListAttachmentsResponse struct {
 
 func (x *ListAttachmentsResponse) Reset() {
 	*x = ListAttachmentsResponse{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[10]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +773,7 @@ func (x *ListAttachmentsResponse) String() string {
 func (*ListAttachmentsResponse) ProtoMessage() {}
 
 func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[10]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +786,7 @@ func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsResponse) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListAttachmentsResponse) GetAttachments() []*v1.Attachment {
@@ -714,7 +811,7 @@ type WaitProgrammedRequest struct {
 
 func (x *WaitProgrammedRequest) Reset() {
 	*x = WaitProgrammedRequest{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[11]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +823,7 @@ func (x *WaitProgrammedRequest) String() string {
 func (*WaitProgrammedRequest) ProtoMessage() {}
 
 func (x *WaitProgrammedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[11]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +836,7 @@ func (x *WaitProgrammedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProgrammedRequest.ProtoReflect.Descriptor instead.
 func (*WaitProgrammedRequest) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WaitProgrammedRequest) GetKind() string {
@@ -776,7 +873,7 @@ type WaitProgrammedResponse struct {
 
 func (x *WaitProgrammedResponse) Reset() {
 	*x = WaitProgrammedResponse{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[12]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +885,7 @@ func (x *WaitProgrammedResponse) String() string {
 func (*WaitProgrammedResponse) ProtoMessage() {}
 
 func (x *WaitProgrammedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[12]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +898,7 @@ func (x *WaitProgrammedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitProgrammedResponse.ProtoReflect.Descriptor instead.
 func (*WaitProgrammedResponse) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitProgrammedResponse) GetFollowed() bool {
@@ -818,6 +915,89 @@ func (x *WaitProgrammedResponse) GetRevisionProgrammed() uint64 {
 	return 0
 }
 
+// ListPolicyCountersRequest has no fields.
+type ListPolicyCountersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPolicyCountersRequest) Reset() {
+	*x = ListPolicyCountersRequest{}
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPolicyCountersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPolicyCountersRequest) ProtoMessage() {}
+
+func (x *ListPolicyCountersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPolicyCountersRequest.ProtoReflect.Descriptor instead.
+func (*ListPolicyCountersRequest) Descriptor() ([]byte, []int) {
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{14}
+}
+
+// ListPolicyCountersResponse has every rule whose flows are in the switch.
+type ListPolicyCountersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In order of policy, rule, pod and direction.
+	Counters      []*PolicyCounter `protobuf:"bytes,1,rep,name=counters,proto3" json:"counters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPolicyCountersResponse) Reset() {
+	*x = ListPolicyCountersResponse{}
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPolicyCountersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPolicyCountersResponse) ProtoMessage() {}
+
+func (x *ListPolicyCountersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPolicyCountersResponse.ProtoReflect.Descriptor instead.
+func (*ListPolicyCountersResponse) Descriptor() ([]byte, []int) {
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListPolicyCountersResponse) GetCounters() []*PolicyCounter {
+	if x != nil {
+		return x.Counters
+	}
+	return nil
+}
+
 // AuditRequest has no fields.
 type AuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -827,7 +1007,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[13]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1019,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[13]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1032,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{13}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{16}
 }
 
 // AuditResponse counts what was repaired.
@@ -870,7 +1050,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[14]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1062,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_node_v1_node_service_proto_msgTypes[14]
+	mi := &file_damask_node_v1_node_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1075,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{14}
+	return file_damask_node_v1_node_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AuditResponse) GetFlowsWritten() uint32 {
@@ -954,7 +1134,14 @@ const file_damask_node_v1_node_service_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x18\n" +
 	"\acomment\x18\x04 \x01(\tR\acomment\x12\x18\n" +
-	"\apackets\x18\x05 \x01(\x04R\apackets\"\x16\n" +
+	"\apackets\x18\x05 \x01(\x04R\apackets\"\xa7\x01\n" +
+	"\rPolicyCounter\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\rR\x04rule\x12\x10\n" +
+	"\x03pod\x18\x03 \x01(\tR\x03pod\x12\x1c\n" +
+	"\tdirection\x18\x04 \x01(\tR\tdirection\x12 \n" +
+	"\vconnections\x18\x05 \x01(\x04R\vconnections\x12\x18\n" +
+	"\apackets\x18\x06 \x01(\x04R\apackets\"\x16\n" +
 	"\x14GetNodeStatusRequest\"K\n" +
 	"\x15GetNodeStatusResponse\x122\n" +
 	"\x06status\x18\x01 \x01(\v2\x1a.damask.node.v1.NodeStatusR\x06status\"\x14\n" +
@@ -973,12 +1160,15 @@ const file_damask_node_v1_node_service_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\"e\n" +
 	"\x16WaitProgrammedResponse\x12\x1a\n" +
 	"\bfollowed\x18\x01 \x01(\bR\bfollowed\x12/\n" +
-	"\x13revision_programmed\x18\x02 \x01(\x04R\x12revisionProgrammed\"\x0e\n" +
+	"\x13revision_programmed\x18\x02 \x01(\x04R\x12revisionProgrammed\"\x1b\n" +
+	"\x19ListPolicyCountersRequest\"W\n" +
+	"\x1aListPolicyCountersResponse\x129\n" +
+	"\bcounters\x18\x01 \x03(\v2\x1d.damask.node.v1.PolicyCounterR\bcounters\"\x0e\n" +
 	"\fAuditRequest\"s\n" +
 	"\rAuditResponse\x12#\n" +
 	"\rflows_written\x18\x01 \x01(\rR\fflowsWritten\x12#\n" +
 	"\rflows_deleted\x18\x02 \x01(\rR\fflowsDeleted\x12\x18\n" +
-	"\arepairs\x18\x03 \x03(\tR\arepairs2\xd6\x04\n" +
+	"\arepairs\x18\x03 \x03(\tR\arepairs2\xcc\x05\n" +
 	"\vNodeService\x12e\n" +
 	"\rGetNodeStatus\x12$.damask.node.v1.GetNodeStatusRequest\x1a%.damask.node.v1.GetNodeStatusResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12_\n" +
@@ -989,6 +1179,8 @@ const file_damask_node_v1_node_service_proto_rawDesc = "" +
 	"\x0fListAttachments\x12&.damask.node.v1.ListAttachmentsRequest\x1a'.damask.node.v1.ListAttachmentsResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12h\n" +
 	"\x0eWaitProgrammed\x12%.damask.node.v1.WaitProgrammedRequest\x1a&.damask.node.v1.WaitProgrammedResponse\"\a\xaa\xbb\x18\x03\n" +
+	"\x01\x01\x12t\n" +
+	"\x12ListPolicyCounters\x12).damask.node.v1.ListPolicyCountersRequest\x1a*.damask.node.v1.ListPolicyCountersResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12M\n" +
 	"\x05Audit\x12\x1c.damask.node.v1.AuditRequest\x1a\x1d.damask.node.v1.AuditResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01B:Z8github.com/damask-sdn/damask/proto/damask/node/v1;nodev1b\x06proto3"
@@ -1005,49 +1197,55 @@ func file_damask_node_v1_node_service_proto_rawDescGZIP() []byte {
 	return file_damask_node_v1_node_service_proto_rawDescData
 }
 
-var file_damask_node_v1_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_damask_node_v1_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_damask_node_v1_node_service_proto_goTypes = []any{
-	(*ObjectStatus)(nil),            // 0: damask.node.v1.ObjectStatus
-	(*NodeStatus)(nil),              // 1: damask.node.v1.NodeStatus
-	(*Flow)(nil),                    // 2: damask.node.v1.Flow
-	(*GetNodeStatusRequest)(nil),    // 3: damask.node.v1.GetNodeStatusRequest
-	(*GetNodeStatusResponse)(nil),   // 4: damask.node.v1.GetNodeStatusResponse
-	(*ListObjectsRequest)(nil),      // 5: damask.node.v1.ListObjectsRequest
-	(*ListObjectsResponse)(nil),     // 6: damask.node.v1.ListObjectsResponse
-	(*ListFlowsRequest)(nil),        // 7: damask.node.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),       // 8: damask.node.v1.ListFlowsResponse
-	(*ListAttachmentsRequest)(nil),  // 9: damask.node.v1.ListAttachmentsRequest
-	(*ListAttachmentsResponse)(nil), // 10: damask.node.v1.ListAttachmentsResponse
-	(*WaitProgrammedRequest)(nil),   // 11: damask.node.v1.WaitProgrammedRequest
-	(*WaitProgrammedResponse)(nil),  // 12: damask.node.v1.WaitProgrammedResponse
-	(*AuditRequest)(nil),            // 13: damask.node.v1.AuditRequest
-	(*AuditResponse)(nil),           // 14: damask.node.v1.AuditResponse
-	(*timestamppb.Timestamp)(nil),   // 15: google.protobuf.Timestamp
-	(*v1.Attachment)(nil),           // 16: damask.cni.v1.Attachment
+	(*ObjectStatus)(nil),               // 0: damask.node.v1.ObjectStatus
+	(*NodeStatus)(nil),                 // 1: damask.node.v1.NodeStatus
+	(*Flow)(nil),                       // 2: damask.node.v1.Flow
+	(*PolicyCounter)(nil),              // 3: damask.node.v1.PolicyCounter
+	(*GetNodeStatusRequest)(nil),       // 4: damask.node.v1.GetNodeStatusRequest
+	(*GetNodeStatusResponse)(nil),      // 5: damask.node.v1.GetNodeStatusResponse
+	(*ListObjectsRequest)(nil),         // 6: damask.node.v1.ListObjectsRequest
+	(*ListObjectsResponse)(nil),        // 7: damask.node.v1.ListObjectsResponse
+	(*ListFlowsRequest)(nil),           // 8: damask.node.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),          // 9: damask.node.v1.ListFlowsResponse
+	(*ListAttachmentsRequest)(nil),     // 10: damask.node.v1.ListAttachmentsRequest
+	(*ListAttachmentsResponse)(nil),    // 11: damask.node.v1.ListAttachmentsResponse
+	(*WaitProgrammedRequest)(nil),      // 12: damask.node.v1.WaitProgrammedRequest
+	(*WaitProgrammedResponse)(nil),     // 13: damask.node.v1.WaitProgrammedResponse
+	(*ListPolicyCountersRequest)(nil),  // 14: damask.node.v1.ListPolicyCountersRequest
+	(*ListPolicyCountersResponse)(nil), // 15: damask.node.v1.ListPolicyCountersResponse
+	(*AuditRequest)(nil),               // 16: damask.node.v1.AuditRequest
+	(*AuditResponse)(nil),              // 17: damask.node.v1.AuditResponse
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*v1.Attachment)(nil),              // 19: damask.cni.v1.Attachment
 }
 var file_damask_node_v1_node_service_proto_depIdxs = []int32{
-	15, // 0: damask.node.v1.NodeStatus.start_time:type_name -> google.protobuf.Timestamp
+	18, // 0: damask.node.v1.NodeStatus.start_time:type_name -> google.protobuf.Timestamp
 	1,  // 1: damask.node.v1.GetNodeStatusResponse.status:type_name -> damask.node.v1.NodeStatus
 	0,  // 2: damask.node.v1.ListObjectsResponse.objects:type_name -> damask.node.v1.ObjectStatus
 	2,  // 3: damask.node.v1.ListFlowsResponse.flows:type_name -> damask.node.v1.Flow
-	16, // 4: damask.node.v1.ListAttachmentsResponse.attachments:type_name -> damask.cni.v1.Attachment
-	3,  // 5: damask.node.v1.NodeService.GetNodeStatus:input_type -> damask.node.v1.GetNodeStatusRequest
-	5,  // 6: damask.node.v1.NodeService.ListObjects:input_type -> damask.node.v1.ListObjectsRequest
-	7,  // 7: damask.node.v1.NodeService.ListFlows:input_type -> damask.node.v1.ListFlowsRequest
-	9,  // 8: damask.node.v1.NodeService.ListAttachments:input_type -> damask.node.v1.ListAttachmentsRequest
-	11, // 9: damask.node.v1.NodeService.WaitProgrammed:input_type -> damask.node.v1.WaitProgrammedRequest
-	13, // 10: damask.node.v1.NodeService.Audit:input_type -> damask.node.v1.AuditRequest
-	4,  // 11: damask.node.v1.NodeService.GetNodeStatus:output_type -> damask.node.v1.GetNodeStatusResponse
-	6,  // 12: damask.node.v1.NodeService.ListObjects:output_type -> damask.node.v1.ListObjectsResponse
-	8,  // 13: damask.node.v1.NodeService.ListFlows:output_type -> damask.node.v1.ListFlowsResponse
-	10, // 14: damask.node.v1.NodeService.ListAttachments:output_type -> damask.node.v1.ListAttachmentsResponse
-	12, // 15: damask.node.v1.NodeService.WaitProgrammed:output_type -> damask.node.v1.WaitProgrammedResponse
-	14, // 16: damask.node.v1.NodeService.Audit:output_type -> damask.node.v1.AuditResponse
-	11, // [11:17] is the sub-list for method output_type
-	5,  // [5:11] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	19, // 4: damask.node.v1.ListAttachmentsResponse.attachments:type_name -> damask.cni.v1.Attachment
+	3,  // 5: damask.node.v1.ListPolicyCountersResponse.counters:type_name -> damask.node.v1.PolicyCounter
+	4,  // 6: damask.node.v1.NodeService.GetNodeStatus:input_type -> damask.node.v1.GetNodeStatusRequest
+	6,  // 7: damask.node.v1.NodeService.ListObjects:input_type -> damask.node.v1.ListObjectsRequest
+	8,  // 8: damask.node.v1.NodeService.ListFlows:input_type -> damask.node.v1.ListFlowsRequest
+	10, // 9: damask.node.v1.NodeService.ListAttachments:input_type -> damask.node.v1.ListAttachmentsRequest
+	12, // 10: damask.node.v1.NodeService.WaitProgrammed:input_type -> damask.node.v1.WaitProgrammedRequest
+	14, // 11: damask.node.v1.NodeService.ListPolicyCounters:input_type -> damask.node.v1.ListPolicyCountersRequest
+	16, // 12: damask.node.v1.NodeService.Audit:input_type -> damask.node.v1.AuditRequest
+	5,  // 13: damask.node.v1.NodeService.GetNodeStatus:output_type -> damask.node.v1.GetNodeStatusResponse
+	7,  // 14: damask.node.v1.NodeService.ListObjects:output_type -> damask.node.v1.ListObjectsResponse
+	9,  // 15: damask.node.v1.NodeService.ListFlows:output_type -> damask.node.v1.ListFlowsResponse
+	11, // 16: damask.node.v1.NodeService.ListAttachments:output_type -> damask.node.v1.ListAttachmentsResponse
+	13, // 17: damask.node.v1.NodeService.WaitProgrammed:output_type -> damask.node.v1.WaitProgrammedResponse
+	15, // 18: damask.node.v1.NodeService.ListPolicyCounters:output_type -> damask.node.v1.ListPolicyCountersResponse
+	17, // 19: damask.node.v1.NodeService.Audit:output_type -> damask.node.v1.AuditResponse
+	13, // [13:20] is the sub-list for method output_type
+	6,  // [6:13] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_damask_node_v1_node_service_proto_init() }
@@ -1061,7 +1259,7 @@ func file_damask_node_v1_node_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_node_v1_node_service_proto_rawDesc), len(file_damask_node_v1_node_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,12 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NodeService_GetNodeStatus_FullMethodName   = "/damask.node.v1.NodeService/GetNodeStatus"
-	NodeService_ListObjects_FullMethodName     = "/damask.node.v1.NodeService/ListObjects"
-	NodeService_ListFlows_FullMethodName       = "/damask.node.v1.NodeService/ListFlows"
-	NodeService_ListAttachments_FullMethodName = "/damask.node.v1.NodeService/ListAttachments"
-	NodeService_WaitProgrammed_FullMethodName  = "/damask.node.v1.NodeService/WaitProgrammed"
-	NodeService_Audit_FullMethodName           = "/damask.node.v1.NodeService/Audit"
+	NodeService_GetNodeStatus_FullMethodName      = "/damask.node.v1.NodeService/GetNodeStatus"
+	NodeService_ListObjects_FullMethodName        = "/damask.node.v1.NodeService/ListObjects"
+	NodeService_ListFlows_FullMethodName          = "/damask.node.v1.NodeService/ListFlows"
+	NodeService_ListAttachments_FullMethodName    = "/damask.node.v1.NodeService/ListAttachments"
+	NodeService_WaitProgrammed_FullMethodName     = "/damask.node.v1.NodeService/WaitProgrammed"
+	NodeService_ListPolicyCounters_FullMethodName = "/damask.node.v1.NodeService/ListPolicyCounters"
+	NodeService_Audit_FullMethodName              = "/damask.node.v1.NodeService/Audit"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -48,6 +49,9 @@ type NodeServiceClient interface {
 	// waits for services and endpointslices that the node has not heard of yet.
 	// DEADLINE_EXCEEDED with the object's last error in the message.
 	WaitProgrammed(ctx context.Context, in *WaitProgrammedRequest, opts ...grpc.CallOption) (*WaitProgrammedResponse, error)
+	// ListPolicyCounters answers what policies have let pass and stopped, read from
+	// the switch when asked.
+	ListPolicyCounters(ctx context.Context, in *ListPolicyCountersRequest, opts ...grpc.CallOption) (*ListPolicyCountersResponse, error)
 	// Audit compares the switch and the kernel with what should be, now, and
 	// repairs. It answers what differed.
 	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
@@ -111,6 +115,16 @@ func (c *nodeServiceClient) WaitProgrammed(ctx context.Context, in *WaitProgramm
 	return out, nil
 }
 
+func (c *nodeServiceClient) ListPolicyCounters(ctx context.Context, in *ListPolicyCountersRequest, opts ...grpc.CallOption) (*ListPolicyCountersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPolicyCountersResponse)
+	err := c.cc.Invoke(ctx, NodeService_ListPolicyCounters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *nodeServiceClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditResponse)
@@ -140,6 +154,9 @@ type NodeServiceServer interface {
 	// waits for services and endpointslices that the node has not heard of yet.
 	// DEADLINE_EXCEEDED with the object's last error in the message.
 	WaitProgrammed(context.Context, *WaitProgrammedRequest) (*WaitProgrammedResponse, error)
+	// ListPolicyCounters answers what policies have let pass and stopped, read from
+	// the switch when asked.
+	ListPolicyCounters(context.Context, *ListPolicyCountersRequest) (*ListPolicyCountersResponse, error)
 	// Audit compares the switch and the kernel with what should be, now, and
 	// repairs. It answers what differed.
 	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
@@ -167,6 +184,9 @@ func (UnimplementedNodeServiceServer) ListAttachments(context.Context, *ListAtta
 }
 func (UnimplementedNodeServiceServer) WaitProgrammed(context.Context, *WaitProgrammedRequest) (*WaitProgrammedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WaitProgrammed not implemented")
+}
+func (UnimplementedNodeServiceServer) ListPolicyCounters(context.Context, *ListPolicyCountersRequest) (*ListPolicyCountersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPolicyCounters not implemented")
 }
 func (UnimplementedNodeServiceServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
@@ -282,6 +302,24 @@ func _NodeService_WaitProgrammed_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_ListPolicyCounters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPolicyCountersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).ListPolicyCounters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_ListPolicyCounters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).ListPolicyCounters(ctx, req.(*ListPolicyCountersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NodeService_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditRequest)
 	if err := dec(in); err != nil {
@@ -326,6 +364,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "WaitProgrammed",
 			Handler:    _NodeService_WaitProgrammed_Handler,
+		},
+		{
+			MethodName: "ListPolicyCounters",
+			Handler:    _NodeService_ListPolicyCounters_Handler,
 		},
 		{
 			MethodName: "Audit",

@@ -7,4 +7,5 @@
 //
 // They prove what the parts can only prove together: that outside sees the egress IP and
 // nothing else, at every moment of a life: start, restart, moves, and damage by hand.
+// The nodes have the datapath that DAMASK_DATAPATH names, netdev if it names none.
 package egresspath

@@ -26,6 +26,8 @@ type write struct {
 type hosting struct {
 	addresses map[netip.Addr]*egressv1.HostedAddress
 	leaving   map[netip.Addr]bool
+	// inForce is what the node said of its addresses that it is in force.
+	inForce map[netip.Addr]*egressv1.HostedAddress
 }
 
 // desk is where decisions are made. It is for one goroutine.
@@ -57,7 +59,7 @@ func (d *desk) inherit(all facts.Changes) {
 			if err != nil {
 				continue
 			}
-			h.addresses[ip] = a
+			h.addresses[ip], h.inForce[ip] = a, a
 			d.hold(ip, node)
 			d.planner.Adopt(placement.Key{Namespace: a.GetNamespace(), Selection: a.GetSelection()}, ip, node)
 		}
@@ -72,7 +74,9 @@ func (d *desk) inherit(all facts.Changes) {
 
 func (d *desk) hosting(node string) *hosting {
 	if d.hostings[node] == nil {
-		d.hostings[node] = &hosting{addresses: map[netip.Addr]*egressv1.HostedAddress{}, leaving: map[netip.Addr]bool{}}
+		d.hostings[node] = &hosting{
+			addresses: map[netip.Addr]*egressv1.HostedAddress{}, leaving: map[netip.Addr]bool{}, inForce: map[netip.Addr]*egressv1.HostedAddress{},
+		}
 	}
 	return d.hostings[node]
 }
@@ -89,6 +93,7 @@ func (d *desk) drop(ip netip.Addr, node string) {
 	h := d.hosting(node)
 	delete(h.addresses, ip)
 	delete(h.leaving, ip)
+	delete(h.inForce, ip)
 	if delete(d.holders[ip], node); len(d.holders[ip]) == 0 {
 		delete(d.holders, ip)
 	}
@@ -104,6 +109,7 @@ func (d *desk) step(c facts.Changes) []write {
 	}
 	for _, name := range c.Nodes {
 		touched.nodes[name] = true
+		d.hear(name)
 		for ip := range d.hosting(name).addresses {
 			touched.addresses[ip] = true
 		}
@@ -188,6 +194,29 @@ func (d *desk) released(node string, ip netip.Addr) bool {
 	}
 	return n.Hosting != nil && slices.Contains(n.Hosting.GetLeaving(), ip.String()) &&
 		n.Confirmed != 0 && n.Confirmed >= n.Hosting.GetRevision()
+}
+
+// hear notes what a node has in force.
+func (d *desk) hear(node string) {
+	n := d.book.Node(node)
+	if n.Hosting == nil || n.Confirmed == 0 || n.Confirmed < n.Hosting.GetRevision() {
+		return
+	}
+	h := d.hosting(node)
+	for _, a := range n.Hosting.GetAddresses() {
+		if ip, err := netip.ParseAddr(a.GetIp()); err == nil && h.addresses[ip] != nil {
+			h.inForce[ip] = a
+		}
+	}
+}
+
+// knows says whether a node that has an address knows whose packets leave by it. It
+// matters where a VNID does not tell: a node that has an address of another namespace
+// of the same VNID, and does not know yet that it is shared, would take these packets
+// for that one's.
+func (h *hosting) knows(ip netip.Addr) bool {
+	a := h.addresses[ip]
+	return !a.GetMatchPods() || proto.Equal(h.inForce[ip], a)
 }
 
 // entry is what a node is told of an address.

@@ -152,6 +152,10 @@ func (d *desk) tellHost(a *egressv1.AssignedAddress, ip netip.Addr, outcome plac
 	for _, node := range slices.Sorted(maps.Keys(d.holders[ip])) {
 		h := d.hosting(node)
 		switch {
+		case h.addresses[ip] != nil && node == outcome.Node && !h.knows(ip):
+			a.State, a.Node = egressv1.AddressState_ADDRESS_STATE_MOVING, node
+			a.Detail = "node " + node + " has not said yet that it knows whose packets leave by it"
+			return
 		case h.addresses[ip] != nil && node == outcome.Node:
 			a.State, a.Node = egressv1.AddressState_ADDRESS_STATE_HOSTED, node
 			a.Rule = egressv1.PlacementRule_PLACEMENT_RULE_AUTOMATIC

@@ -134,12 +134,17 @@ func (b *Book) take(c bucket.Change) {
 		hosting := read[egressv1.EgressHosting](c)
 		if hosting != nil {
 			hosting.Revision = c.Revision
-			if len(hosting.GetLeaving()) > 0 && b.confirmed[names[0]] >= c.Revision {
+			if awaited(hosting) && b.confirmed[names[0]] >= c.Revision {
 				b.dirtyNodes[names[0]] = true // the node was faster than this replica's view
 			}
 		}
 		put(b.hostings, names[0], hosting)
 	}
+}
+
+// awaited says whether a decision waits for a node to say that its hosting is true.
+func awaited(h *egressv1.EgressHosting) bool {
+	return len(h.GetLeaving()) > 0 || slices.ContainsFunc(h.GetAddresses(), (*egressv1.HostedAddress).GetMatchPods)
 }
 
 // message is a pointer to a generated message.

@@ -135,7 +135,7 @@ func (b *Book) Confirm(node string, revision uint64) {
 	if b.confirmed[node] = revision; revision == 0 {
 		delete(b.confirmed, node)
 	}
-	if len(b.hostings[node].GetLeaving()) > 0 {
+	if awaited(b.hostings[node]) {
 		b.dirtyNodes[node] = true
 		b.signal()
 	}

@@ -128,7 +128,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	api := nodeapi.Config{
 		Node: cfg.Node, HostIP: cfg.HostIP.String(), Version: daemon.Version(), Started: time.Now(),
 		State: state, Programmer: a.prog, Switch: a.flows, Leases: m.leases,
-		Plumbing: a.plumbing.describe, Audit: a.plumbing.audited,
+		Plumbing: a.plumbing.describe, Audit: a.plumbing.audited, Policies: a.policies,
 	}
 	if a.services != nil {
 		api.Services = a.services

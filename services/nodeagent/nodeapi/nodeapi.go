@@ -57,6 +57,18 @@ type serviceReader interface {
 	WaitProgrammed(ctx context.Context, kind, name string, revision uint64) (followed bool, programmed uint64, err error)
 }
 
+// policyWaiter is the part of the agent that follows what policies come down to.
+type policyWaiter interface {
+	// WaitProgrammed returns when all of it up to a store sequence is in force.
+	WaitProgrammed(ctx context.Context, prog *intent.Programmer, sequence uint64) error
+}
+
+// Everything that policies come down to, as one object to wait for.
+const (
+	kindPolicies = "policies"
+	namePolicies = "cluster"
+)
+
 // Config is what the service answers from. All but Services are required.
 type Config struct {
 	Node       string
@@ -68,6 +80,7 @@ type Config struct {
 	Switch     switchReader
 	Leases     *lease.Store
 	Services   serviceReader // nil: services are somebody else's
+	Policies   policyWaiter
 	Plumbing   func() Plumbing
 	Audit      func(context.Context) (Audited, error)
 }
@@ -178,6 +191,12 @@ func (s *Server) WaitProgrammed(ctx context.Context, r *nodev1.WaitProgrammedReq
 	}
 	if err := wrong.Err(domain); err != nil {
 		return nil, err
+	}
+	if r.GetKind() == kindPolicies && r.GetName() == namePolicies {
+		if err := s.Policies.WaitProgrammed(ctx, s.Programmer, r.GetRevision()); err != nil {
+			return nil, status.Errorf(codes.DeadlineExceeded, "policies are not in force on %s up to %d: %v", s.Node, r.GetRevision(), err)
+		}
+		return &nodev1.WaitProgrammedResponse{Followed: true, RevisionProgrammed: r.GetRevision()}, nil
 	}
 	object := intent.Object{Kind: r.GetKind(), Name: r.GetName()}
 	followed, programmed, err := s.wait(ctx, object, r.GetRevision())

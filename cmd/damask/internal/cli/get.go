@@ -40,6 +40,7 @@ func (a *app) getCommand() *cobra.Command {
 		a.getServicesCommand(f),
 		a.getEndpointsCommand(f),
 		a.getEgressIPsCommand(f),
+		a.getPoliciesCommand(f),
 		getResource(a, egressNodes(), f),
 	)
 	return get

@@ -38,6 +38,7 @@ type session struct {
 	namespaces tenancyv1.NetNamespaceServiceClient
 	isolation  tenancyv1.IsolationServiceClient
 	pods       tenancyv1.PodRegistryServiceClient
+	policies   tenancyv1.NetworkPolicyServiceClient
 	services   servicelbv1.ServiceServiceClient
 	slices     servicelbv1.EndpointSliceServiceClient
 	egress     egressv1.EgressIPServiceClient
@@ -82,6 +83,7 @@ func (a *app) open(ctx context.Context) (*session, error) {
 	s.namespaces = tenancyv1.NewNetNamespaceServiceClient(tenancy)
 	s.isolation = tenancyv1.NewIsolationServiceClient(tenancy)
 	s.pods = tenancyv1.NewPodRegistryServiceClient(tenancy)
+	s.policies = tenancyv1.NewNetworkPolicyServiceClient(tenancy)
 	s.services = servicelbv1.NewServiceServiceClient(servicelb)
 	s.slices = servicelbv1.NewEndpointSliceServiceClient(servicelb)
 	s.egress = egressv1.NewEgressIPServiceClient(egress)

@@ -46,7 +46,10 @@ type NodeServiceClient interface {
 	ListAttachments(ctx context.Context, in *ListAttachmentsRequest, opts ...grpc.CallOption) (*ListAttachmentsResponse, error)
 	// WaitProgrammed answers when this node has programmed the object at the
 	// revision, or a later one, or at once when it does not follow the object. It
-	// waits for services and endpointslices that the node has not heard of yet.
+	// waits for services and endpointslices that the node has not heard of yet. Of
+	// kind "policies" and name "cluster" is everything that policies come down to on
+	// this node; the revision is then a store sequence of tenancy, as WaitResolved
+	// answers it, and the node asks for what it has not heard of.
 	// DEADLINE_EXCEEDED with the object's last error in the message.
 	WaitProgrammed(ctx context.Context, in *WaitProgrammedRequest, opts ...grpc.CallOption) (*WaitProgrammedResponse, error)
 	// ListPolicyCounters answers what policies have let pass and stopped, read from
@@ -151,7 +154,10 @@ type NodeServiceServer interface {
 	ListAttachments(context.Context, *ListAttachmentsRequest) (*ListAttachmentsResponse, error)
 	// WaitProgrammed answers when this node has programmed the object at the
 	// revision, or a later one, or at once when it does not follow the object. It
-	// waits for services and endpointslices that the node has not heard of yet.
+	// waits for services and endpointslices that the node has not heard of yet. Of
+	// kind "policies" and name "cluster" is everything that policies come down to on
+	// this node; the revision is then a store sequence of tenancy, as WaitResolved
+	// answers it, and the node asks for what it has not heard of.
 	// DEADLINE_EXCEEDED with the object's last error in the message.
 	WaitProgrammed(context.Context, *WaitProgrammedRequest) (*WaitProgrammedResponse, error)
 	// ListPolicyCounters answers what policies have let pass and stopped, read from

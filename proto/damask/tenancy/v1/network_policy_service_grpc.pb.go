@@ -39,7 +39,7 @@ const (
 // sequence of its resolved form (WaitResolved), and then the nodes
 // (damask.node.v1.NodeService.WaitProgrammed).
 //
-// Reasons are among those of NetNamespaceService.
+// Reasons, besides those of NetNamespaceService: NOT_RESOLVED.
 type NetworkPolicyServiceClient interface {
 	// ApplyNetworkPolicy stores a policy, in the place of the one of the same
 	// kind, namespace and name. Idempotent: a manifest that is stored already
@@ -63,7 +63,8 @@ type NetworkPolicyServiceClient interface {
 	// connection, from the same resolved objects as the nodes' flows. It says
 	// nothing of what else may forbid it: VNIDs, egress firewalls.
 	// NOT_FOUND for a pod that is not registered; INVALID_ARGUMENT with every
-	// violation, also when neither side is a pod.
+	// violation, also when neither side is a pod; FAILED_PRECONDITION NOT_RESOLVED
+	// for a pod that is so new that its policies are not known yet.
 	ExplainConnection(ctx context.Context, in *ExplainConnectionRequest, opts ...grpc.CallOption) (*ExplainConnectionResponse, error)
 }
 
@@ -147,7 +148,7 @@ func (c *networkPolicyServiceClient) ExplainConnection(ctx context.Context, in *
 // sequence of its resolved form (WaitResolved), and then the nodes
 // (damask.node.v1.NodeService.WaitProgrammed).
 //
-// Reasons are among those of NetNamespaceService.
+// Reasons, besides those of NetNamespaceService: NOT_RESOLVED.
 type NetworkPolicyServiceServer interface {
 	// ApplyNetworkPolicy stores a policy, in the place of the one of the same
 	// kind, namespace and name. Idempotent: a manifest that is stored already
@@ -171,7 +172,8 @@ type NetworkPolicyServiceServer interface {
 	// connection, from the same resolved objects as the nodes' flows. It says
 	// nothing of what else may forbid it: VNIDs, egress firewalls.
 	// NOT_FOUND for a pod that is not registered; INVALID_ARGUMENT with every
-	// violation, also when neither side is a pod.
+	// violation, also when neither side is a pod; FAILED_PRECONDITION NOT_RESOLVED
+	// for a pod that is so new that its policies are not known yet.
 	ExplainConnection(context.Context, *ExplainConnectionRequest) (*ExplainConnectionResponse, error)
 	mustEmbedUnimplementedNetworkPolicyServiceServer()
 }

@@ -7,8 +7,9 @@
 // the environment, never guesses, and never leaves part of a file unread.
 //
 // Struct fields are named by their yaml tag. Supported are strings, booleans,
-// integers, floats, time.Duration ("30s"), types with UnmarshalText (such as
-// netip.Prefix), and pointers, slices, string-keyed maps and structs of them;
+// integers, floats, time.Duration ("30s"), types with UnmarshalYAML, types with
+// UnmarshalText (such as netip.Prefix), and pointers, slices, string-keyed maps
+// and structs of them;
 // `yaml:",inline"` places the fields of an embedded struct in its parent.
 // Anchors, aliases, merge keys and several documents in a file are refused.
 //

@@ -42,6 +42,12 @@ func (d *decoder) decode(node *yaml.Node, v reflect.Value, path string, depth in
 		d.decodeText(node, text, path)
 		return
 	}
+	if own, ok := v.Addr().Interface().(yaml.Unmarshaler); ok {
+		if err := own.UnmarshalYAML(node); err != nil {
+			d.fail(node, path, "%v", err)
+		}
+		return
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		d.decodeStruct(node, v, path, depth)

@@ -53,16 +53,26 @@ func Split(data []byte) ([]string, error) {
 		if len(document.Content) == 1 && document.Content[0].Tag == "!!null" {
 			continue
 		}
-		text, err := Text(&document)
+		manifest, err := text(&document)
 		if err != nil {
 			return nil, err
 		}
-		manifests = append(manifests, text)
+		manifests = append(manifests, manifest)
 	}
 }
 
-// Text is the manifest that a part of a file is.
-func Text(node *yaml.Node) (string, error) {
+// Manifest is a policy within another file.
+type Manifest string
+
+// UnmarshalYAML takes what is there as it is.
+func (m *Manifest) UnmarshalYAML(node *yaml.Node) error {
+	manifest, err := text(node)
+	*m = Manifest(manifest)
+	return err
+}
+
+// text is the manifest that a part of a file is.
+func text(node *yaml.Node) (string, error) {
 	text, err := yaml.Marshal(node)
 	if err != nil {
 		return "", fmt.Errorf("write the policy anew: %w", err)

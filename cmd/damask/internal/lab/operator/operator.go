@@ -141,6 +141,18 @@ func (o *Operator) AllowEgressRouters(ctx context.Context, name string, sources 
 	return worded(err)
 }
 
+// ApplyPolicy stores a network policy, and answers its revision.
+func (o *Operator) ApplyPolicy(ctx context.Context, manifest string) (uint64, error) {
+	answer, err := tenancyv1.NewNetworkPolicyServiceClient(o.tenancy).ApplyNetworkPolicy(ctx, &tenancyv1.ApplyNetworkPolicyRequest{Manifest: manifest})
+	return answer.GetNetworkPolicy().GetRevision(), worded(err)
+}
+
+// AwaitResolved returns when all that follows from a change is stored.
+func (o *Operator) AwaitResolved(ctx context.Context, revision uint64) error {
+	_, err := tenancyv1.NewNetworkPolicyServiceClient(o.tenancy).WaitResolved(ctx, &tenancyv1.WaitResolvedRequest{Revision: revision})
+	return worded(err)
+}
+
 // EnsureNamespace answers the VNID of a namespace, which it creates when there is
 // none.
 func (o *Operator) EnsureNamespace(ctx context.Context, name string) (vnid uint32, created bool, err error) {

@@ -155,11 +155,9 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 	if err := s.plane.Operator.CreateClusterNetwork(ctx, plan); err != nil {
 		return fmt.Errorf("create the cluster network: %w", err)
 	}
-	mode := tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT
-	if t.Mode == "subnet" {
-		mode = tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET
-	}
-	if err := s.plane.Operator.SetIsolation(ctx, mode); err != nil {
+	// The topology's modes are the API's, in lower case.
+	mode := tenancyv1.IsolationMode_value["ISOLATION_MODE_"+strings.ToUpper(t.Mode)]
+	if err := s.plane.Operator.SetIsolation(ctx, tenancyv1.IsolationMode(mode)); err != nil {
 		return fmt.Errorf("set the isolation mode: %w", err)
 	}
 	for _, namespace := range t.Namespaces {
@@ -173,7 +171,30 @@ func (s *Supervisor) describeCluster(ctx context.Context) error {
 	if err := s.describeServices(ctx); err != nil {
 		return err
 	}
+	if err := s.describePolicies(ctx); err != nil {
+		return err
+	}
 	return s.describeEgress(ctx)
+}
+
+// describePolicies stores the policies. Pods come later, and are closed until theirs
+// are in force, so that nobody has to wait for them here.
+func (s *Supervisor) describePolicies(ctx context.Context) error {
+	revision := uint64(0)
+	for i, manifest := range s.topology.NetworkPolicies {
+		last, err := s.plane.Operator.ApplyPolicy(ctx, string(manifest))
+		if err != nil {
+			return fmt.Errorf("networkPolicies[%d]: %w", i, err)
+		}
+		revision = max(revision, last)
+	}
+	if revision == 0 {
+		return nil
+	}
+	if err := s.plane.Operator.AwaitResolved(ctx, revision); err != nil {
+		return fmt.Errorf("network policies: %w", err)
+	}
+	return nil
 }
 
 // describeEgress writes down by which addresses namespaces leave, and which nodes may

@@ -19,8 +19,8 @@ type checker struct {
 
 func (t *Topology) check(report *configfile.Report) {
 	c := &checker{Report: report, t: t, addresses: map[netip.Addr]string{}}
-	if t.Mode != "multitenant" && t.Mode != "subnet" {
-		c.Addf("mode", "%q is neither multitenant nor subnet", t.Mode)
+	if !slices.Contains([]string{"multitenant", "subnet", "networkpolicy", "combined"}, t.Mode) {
+		c.Addf("mode", "%q is none of multitenant, subnet, networkpolicy, combined", t.Mode)
 	}
 	if !datapath.Valid(t.Datapath) {
 		c.Addf("datapath", "%q is none of system, netdev, auto", t.Datapath)
@@ -34,6 +34,7 @@ func (t *Topology) check(report *configfile.Report) {
 	c.pods()
 	c.services()
 	c.egress()
+	c.policies()
 	if t.Underlay.Addr().Is4() && t.Underlay.Bits() <= 30 && !t.setAddresses() {
 		c.Addf("underlay", "%s is too small for the nodes, the hosts outside and the control host", t.Underlay)
 	}
@@ -206,8 +207,8 @@ func (c *checker) namespaces() {
 		path := fmt.Sprintf("namespaces[%d]", i)
 		c.name(path+".name", namespace.Name, syntax.Label, names)
 		c.labels(path+".labels", namespace.Labels)
-		if namespace.Multicast && c.t.Mode == "subnet" {
-			c.Addf(path+".multicast", "there is no multicast in subnet mode, which has no tenants to keep it from")
+		if namespace.Multicast && (c.t.Mode == "subnet" || c.t.Mode == "networkpolicy") {
+			c.Addf(path+".multicast", "there is no multicast in %s mode, which has no tenants to keep it from", c.t.Mode)
 		}
 		for j, network := range namespace.EgressRouters {
 			field := fmt.Sprintf("%s.egressRouters[%d]", path, j)

@@ -11,13 +11,15 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/policyfile"
 	"github.com/damask-sdn/damask/cmd/damask/internal/servicefile"
 	"github.com/damask-sdn/damask/internal/configfile"
 )
 
 // Topology is a cluster to build.
 type Topology struct {
-	// Mode is the isolation mode: "multitenant" (default) or "subnet".
+	// Mode is the isolation mode: "multitenant" (default), "subnet", "networkpolicy"
+	// or "combined".
 	Mode string `yaml:"mode"`
 	// ClusterNetworks are the ranges of pod addresses. Default: 10.128.0.0/14 with
 	// 9 host bits a node.
@@ -51,6 +53,9 @@ type Topology struct {
 	// Document has services and endpointSlices. Endpoints of services with a
 	// selector follow the pods.
 	servicefile.Document `yaml:",inline"`
+	// NetworkPolicies are policies as Kubernetes has them, of any kind, in force before
+	// the first pod. What they may say, the tenancy service knows.
+	NetworkPolicies []policyfile.Manifest `yaml:"networkPolicies"`
 	// Outside are hosts of the underlay that are not part of the cluster; the first
 	// is the nodes' default gateway. Default: one of the name "outside", with the
 	// first address of the underlay that is free.

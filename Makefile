@@ -48,8 +48,16 @@ test-lab: build ## Whole clusters in network namespaces, driven through bin/dama
 # What of the lab suites run on both datapaths when RUN does not say.
 KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection
 VM            := $(CURDIR)/.cache/kernel/test
+# What a lab starts or opens again and again: the virtual machine gets copies.
+EMPTY         :=
+COMMA         := ,
+NEAR          := bash cat conntrack ethtool ip ip6tables iptables iptables-legacy iptables-nft iptables-restore iptables-save \
+                 modprobe nft ovs-appctl ovs-dpctl ovs-ofctl ovs-vsctl ovs-vswitchd ovsdb-client ovsdb-server ovsdb-tool ping sleep true \
+                 /etc/ld.so.cache /etc/nsswitch.conf /etc/passwd /etc/protocols /etc/services \
+                 /usr/lib/x86_64-linux-gnu/xtables /usr/share/openvswitch/vswitch.ovsschema \
+                 $(addprefix $(CURDIR)/bin/,$(BINARIES)) $(VM)/probe $(VM)/lab.test
 # A machine without the kernel's module runs the tests on it in a virtual machine.
-IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
+IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
 LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run '$(or $(RUN),$(KERNEL_SUITES))'
 BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 

@@ -47,6 +47,7 @@ func main() {
 	flag.IntVar(&config.Memory, "memory", 2048, "memory in MiB; what is not used costs nothing")
 	flag.DurationVar(&config.Limit, "limit", 15*time.Minute, "ends a machine that hangs")
 	env := flag.String("env", "", "names of variables to hand on, separated by commas")
+	near := flag.String("near", "", "programs and files that are used often, separated by commas: the machine gets copies, each sparing it 10 ms when it is opened")
 	flag.Parse()
 	if flag.NArg() == 0 || config.Accelerator != "auto" && config.Accelerator != vm.KVM && config.Accelerator != vm.TCG {
 		fmt.Fprintln(os.Stderr, "usage: kernel [flags] COMMAND [ARGUMENT...]")
@@ -55,7 +56,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	code, err := run(ctx, config, *cache, environment(*env), flag.Args())
+	code, err := run(ctx, config, *cache, list(*near), environment(*env), flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kernel:", err)
 	}
@@ -66,7 +67,7 @@ func main() {
 // ours.
 func environment(names string) []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
-	for name := range strings.SplitSeq(names, ",") {
+	for _, name := range list(names) {
 		if value, set := os.LookupEnv(name); set {
 			env = append(env, name+"="+value)
 		}
@@ -74,7 +75,12 @@ func environment(names string) []string {
 	return env
 }
 
-func run(ctx context.Context, config vm.Config, cache string, env, args []string) (int, error) {
+// list reads what is separated by commas.
+func list(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+}
+
+func run(ctx context.Context, config vm.Config, cache string, near, env, args []string) (int, error) {
 	cache, err := filepath.Abs(cache)
 	if err != nil {
 		return exitDied, err
@@ -95,9 +101,9 @@ func run(ctx context.Context, config vm.Config, cache string, env, args []string
 		return exitDied, err
 	}
 	defer os.RemoveAll(scratch)
-	config.Boot, config.Modules = kernel.Boot, kernel.Modules
+	config.Boot = kernel.Boot
 	config.Initramfs, config.Console = filepath.Join(scratch, "initramfs"), filepath.Join(scratch, "console")
-	if err := buildGuest(ctx, kernel, scratch, config.Initramfs); err != nil {
+	if err := buildGuest(ctx, kernel, near, scratch, config.Initramfs); err != nil {
 		return exitDied, err
 	}
 	// Labs of the host are none of the machine's.
@@ -121,14 +127,14 @@ func run(ctx context.Context, config vm.Config, cache string, env, args []string
 }
 
 // buildGuest builds the machine's first program and the archive that it boots from.
-func buildGuest(ctx context.Context, kernel *image.Kernel, dir, to string) error {
+func buildGuest(ctx context.Context, kernel *image.Kernel, near []string, dir, to string) error {
 	program := filepath.Join(dir, "guest")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/damask-sdn/damask/test/kernel/guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // there is no C library where it runs
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the guest's program: %w\n%s", err, out)
 	}
-	return image.Initramfs(kernel, program, to)
+	return image.Initramfs(ctx, kernel, program, near, to)
 }
 
 // say tells the person on standard error; standard output is the command's.

@@ -14,15 +14,9 @@ const (
 	OutputPort = "damask.output"
 )
 
-// The tags of what the host lends to the machine by 9p, read-only.
-const (
-	// RootTag is the host's own root.
-	RootTag = "root"
-	// ModulesTag is a directory with usr/lib/modules of the machine's kernel, which is
-	// laid over the host's root. It is lent apart: overlayfs refuses layers of which
-	// one lies inside the other.
-	ModulesTag = "modules"
-)
+// RootTag is the tag of the host's root, which it lends to the machine by 9p,
+// read-only.
+const RootTag = "root"
 
 // Job is the host's first message: what to run.
 type Job struct {

@@ -13,22 +13,21 @@ import (
 
 // Where the parts of the root are mounted before they are put together.
 const (
+	// near is in the initramfs: files that lie over the host's.
+	near    = "/near"
 	lower   = "/lower"
-	modules = "/kernel"
 	scratch = "/scratch"
 	newRoot = "/new"
 )
 
-// enterRoot makes the host's files, with the kernel's modules over them and a
+// enterRoot makes the host's files, with those of the initramfs over them and a
 // scratch layer above, the root of this process and all that it starts.
 func enterRoot(job control.Job) error {
 	// The host's files are taken to stand still, which lets this kernel cache them:
 	// every program is read from there.
 	const plan9 = "trans=virtio,version=9p2000.L,access=any,msize=512000,cache=loose"
-	for _, lent := range []struct{ tag, on string }{{control.RootTag, lower}, {control.ModulesTag, modules}} {
-		if err := mount(lent.tag, lent.on, "9p", unix.MS_RDONLY, plan9); err != nil {
-			return err
-		}
+	if err := mount(control.RootTag, lower, "9p", unix.MS_RDONLY, plan9); err != nil {
+		return err
 	}
 	if err := mount("scratch", scratch, "tmpfs", 0, "mode=755,size=75%"); err != nil {
 		return err
@@ -41,7 +40,7 @@ func enterRoot(job control.Job) error {
 			return err
 		}
 	}
-	layers := fmt.Sprintf("lowerdir=%s:%s,upperdir=%s/upper,workdir=%s/work", modules, lower, scratch, scratch)
+	layers := fmt.Sprintf("lowerdir=%s:%s,upperdir=%s/upper,workdir=%s/work", near, lower, scratch, scratch)
 	if err := mount("root", newRoot, "overlay", 0, layers); err != nil {
 		return err
 	}

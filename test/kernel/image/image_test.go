@@ -44,14 +44,23 @@ func TestCpioReadsTheArchive(t *testing.T) {
 		t.Skip("cpio is not installed; the virtual machine's kernel reads the same archive")
 	}
 	var archive bytes.Buffer
-	writeArchive(&archive, []file{{"dir", 0o040755, nil}, {"dir/odd", 0o100755, []byte("12345")}, {"even", 0o100644, []byte("1234")}})
-	dir := t.TempDir()
+	dir, from := t.TempDir(), filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(from, []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := writeArchive(&archive, []file{
+		{name: "dir", mode: modeDirectory | 0o755}, {name: "dir/odd", mode: modeRegular | 0o755, from: from},
+		{name: "even", mode: modeRegular | 0o644, content: []byte("1234")}, {name: "link", mode: modeLink, content: []byte("even")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("cpio", "--extract", "--quiet", "--no-absolute-filenames")
 	cmd.Dir, cmd.Stdin = dir, &archive
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for name, want := range map[string]string{"dir/odd": "12345", "even": "1234"} {
+	for name, want := range map[string]string{"dir/odd": "12345", "even": "1234", "link": "1234"} {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}

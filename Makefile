@@ -46,7 +46,7 @@ test-lab: build ## Whole clusters in network namespaces, driven through bin/dama
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 # What of the lab suites run on both datapaths when RUN does not say.
-KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection
+KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection|OverSCTP
 VM            := $(CURDIR)/.cache/kernel/test
 # What a lab starts or opens again and again: the virtual machine gets copies.
 EMPTY         :=
@@ -57,8 +57,10 @@ NEAR          := bash cat conntrack ethtool ip ip6tables iptables iptables-legac
                  /usr/lib/x86_64-linux-gnu/xtables /usr/share/openvswitch/vswitch.ovsschema \
                  $(addprefix $(CURDIR)/bin/,$(BINARIES)) $(VM)/probe $(VM)/lab.test
 # A machine without the kernel's module runs the tests on it in a virtual machine.
-IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
+IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_CONNECTIONS,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
 LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run '$(or $(RUN),$(KERNEL_SUITES))'
+# An emulated processor has less to give.
+PATIENTLY     := DAMASK_PACE=5ms DAMASK_PATIENCE=3s DAMASK_CONNECTIONS=60
 BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
 $(VM)/lab.test: FORCE
@@ -67,13 +69,13 @@ $(VM)/lab.test: FORCE
 	@go build -o $(VM)/run ./test/kernel && CGO_ENABLED=0 go build -o $(VM)/probe ./test/probe && go test -c -o $@ ./test/lab
 
 test-kernel: build $(VM)/lab.test ## Whole clusters on the kernel's datapath, in a virtual machine (RUN=regexp picks some)
-	@cd test/lab && export DAMASK_DATAPATH=system DAMASK_PACE=5ms DAMASK_PATIENCE=3s DAMASK_PROBE=$(VM)/probe && \
+	@cd test/lab && export DAMASK_DATAPATH=system $(PATIENTLY) DAMASK_PROBE=$(VM)/probe && \
 	  $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); exit $${PIPESTATUS[0]}
 
 test-datapaths: build $(VM)/lab.test ## The same on both datapaths, and one table of the results
 	@cd test/lab && export DAMASK_PROBE=$(VM)/probe && \
 	  { DAMASK_DATAPATH=netdev $(LAB_TEST) 2>&1 | tee $(VM)/netdev.log | $(BRIEFLY); \
-	    DAMASK_DATAPATH=system DAMASK_PACE=5ms DAMASK_PATIENCE=3s $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); true; }
+	    DAMASK_DATAPATH=system $(PATIENTLY) $(IN_VM) $(LAB_TEST) 2>&1 | tee $(VM)/system.log | $(BRIEFLY); true; }
 	@go run ./test/kernel/compare netdev=$(VM)/netdev.log system=$(VM)/system.log
 
 .PHONY: FORCE

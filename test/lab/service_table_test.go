@@ -3,10 +3,14 @@ package lab
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
 )
 
 // The table of behaviours: each combination of how a service is reached, protocol,
@@ -14,11 +18,37 @@ import (
 // position. What should happen is written here as a model, apart from the engines.
 
 const (
-	// tableConnections is how many connections say in what share backends are hit.
-	tableConnections = 1000
-	// stickyConnections is how many say that a client stays with one.
+	// stickyConnections is how many connections say that a client stays with one backend.
 	stickyConnections = 50
+	// fewestConnections leave 15 to each of the four backends, which is what a chi-square
+	// needs to mean anything.
+	fewestConnections = 60
 )
+
+// tableConnections is how many connections say in what share backends are hit. Where the
+// processor is emulated, DAMASK_CONNECTIONS asks for fewer.
+func tableConnections(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("DAMASK_CONNECTIONS")
+	if text == "" {
+		return 1000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < fewestConnections {
+		t.Fatalf("DAMASK_CONNECTIONS is %q, want a number of at least %d", text, fewestConnections)
+	}
+	return n
+}
+
+// noSCTP tells why there can be no rows of SCTP; empty: there can.
+func noSCTP() string {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)
+	if err != nil {
+		return fmt.Sprintf("only where the kernel has SCTP (make test-kernel), and here a socket of it is refused: %v", err)
+	}
+	_ = unix.Close(fd)
+	return ""
+}
 
 // takenForTunnel is how many connections by UDP of a row may stay without an answer. A
 // masqueraded one gets a port of its node by chance, one in 64512 times the tunnel's
@@ -61,15 +91,25 @@ pods:
 services:
 `, "ENGINE", engine, 1)
 	for _, s := range sorts {
-		text += fmt.Sprintf("- {namespace: red, name: %s, type: LoadBalancer, clusterIP: 172.30.0.%d, externalIPs: [203.0.113.%d], loadBalancerIP: 198.51.100.%d,\n"+
-			"  internalTrafficPolicy: %s, externalTrafficPolicy: %s, sessionAffinity: %s,\n"+
-			"  ports: [{name: tcp, port: 80, nodePort: %d}, {name: udp, port: 80, nodePort: %d, protocol: UDP}]}\n",
-			s.name, s.number, s.number, s.number, s.policy, s.policy, s.affinity, 30000+s.number, 30000+s.number)
+		text += fmt.Sprintf("- {namespace: red, name: %[1]s, type: LoadBalancer, clusterIP: 172.30.0.%[2]d, externalIPs: [203.0.113.%[2]d], loadBalancerIP: 198.51.100.%[2]d,\n"+
+			"  internalTrafficPolicy: %[3]s, externalTrafficPolicy: %[3]s, sessionAffinity: %[4]s,\n"+
+			"  ports: [{name: tcp, port: 80, nodePort: %[5]d}, {name: udp, port: 80, nodePort: %[5]d, protocol: UDP}, {name: sctp, port: 80, nodePort: %[5]d, protocol: SCTP}]}\n",
+			s.name, s.number, s.policy, s.affinity, 30000+s.number)
 	}
 	return text
 }
 
-func TestTableOfServiceBehaviours(t *testing.T) {
+func TestTableOfServiceBehaviours(t *testing.T) { wantTables(t, "tcp", "udp") }
+
+func TestTableOfServiceBehavioursOverSCTP(t *testing.T) {
+	if why := noSCTP(); why != "" {
+		t.Skip(why)
+	}
+	wantTables(t, "sctp")
+}
+
+// wantTables asks the table of some protocols, with a lab of each engine.
+func wantTables(t *testing.T, protocols ...string) {
 	for _, engine := range engines {
 		t.Run(engine, func(t *testing.T) {
 			c := up(t, tableTopology(engine))
@@ -82,21 +122,28 @@ func TestTableOfServiceBehaviours(t *testing.T) {
 				text += strings.TrimPrefix(slice("red/"+s.name, 8080, atNode(c.podIP("red/pod1"), "node1"), atNode(c.podIP("red/pod2"), "node2"),
 					atNode(c.nodeIP("node2"), "node2"), c.outsideIP("outside")), "endpointSlices:\n")
 			}
-			c.apply(t, "endpointSlices:\n"+text)
-			var out strings.Builder
-			w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "BY\tPROTOCOL\tPOLICY\tAFFINITY\tCLIENT\tANSWERS, AND WHOM THE BACKEND SAW")
-			for _, s := range sorts {
-				for _, q := range c.questions(s) {
-					both(func(protocol string) {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.ask(t, s, q, protocol))
-					})
-				}
+			const two = "{name: udp, port: 8080, protocol: UDP}"
+			c.apply(t, "endpointSlices:\n"+strings.ReplaceAll(text, two, two+", {name: sctp, port: 8080, protocol: SCTP}"))
+			for _, protocol := range protocols {
+				t.Run(protocol, func(t *testing.T) { c.table(t, engine, protocol) })
 			}
-			w.Flush()
-			t.Logf("engine %s, %d connections a row, %d where clients stay:\n%s", engine, tableConnections, stickyConnections, &out)
 		})
 	}
+}
+
+// table asks all rows of a protocol, and prints them.
+func (c *cluster) table(t *testing.T, engine, protocol string) {
+	t.Helper()
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "BY\tPROTOCOL\tPOLICY\tAFFINITY\tCLIENT\tANSWERS, AND WHOM THE BACKEND SAW")
+	for _, s := range sorts {
+		for _, q := range c.questions(s) {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.ask(t, s, q, protocol))
+		}
+	}
+	_ = w.Flush()
+	t.Logf("engine %s, %d connections a row, %d where clients stay:\n%s", engine, tableConnections(t), stickyConnections, &out)
 }
 
 // question is a row of the table without the protocol.
@@ -179,7 +226,7 @@ func (c *cluster) expected(s sort, q question) map[string]string {
 // ask makes the connections of a row, compares, and answers them in words.
 func (c *cluster) ask(t *testing.T, s sort, q question, protocol string) string {
 	t.Helper()
-	count, load := tableConnections, c.load
+	count, load := tableConnections(t), c.load
 	if s.affinity != "None" {
 		count, load = stickyConnections, c.loadAsKnown
 	}

@@ -111,7 +111,12 @@ func reason(err error) string {
 }
 
 func (l *loader) ask() (server, source string, err error) {
-	conn, err := net.DialTimeout(l.protocol+"4", l.addr, loadWithin)
+	var conn net.Conn
+	if l.protocol == "sctp" {
+		conn, err = dialSCTP(l.addr, loadWithin)
+	} else {
+		conn, err = net.DialTimeout(l.protocol+"4", l.addr, loadWithin)
+	}
 	if err != nil {
 		return "", "", err
 	}
@@ -119,7 +124,7 @@ func (l *loader) ask() (server, source string, err error) {
 	conn.SetDeadline(time.Now().Add(loadWithin))
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		// A reset instead of TIME_WAIT: thousands of connections must not run out
-		// of local ports.
+		// of local ports. SCTP's is an ABORT.
 		tcp.SetLinger(0)
 		return greeting(bufio.NewReader(conn))
 	}

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-const usage = `probe serve PORT NAME            answer TCP and UDP on PORT until standard input closes
+const usage = `probe serve PORT NAME            answer TCP, UDP and SCTP on PORT until standard input closes
 probe check                      read checks from standard input, one a line, run all at once, print JSON:
                                    tcp|udp ADDR:PORT SIZE, icmp ADDR SIZE, or http ADDR:PORT 0 (path /healthz)
 probe load PROTOCOL ADDR:PORT count|rate N
-                                 ask "serve" N times, or N times a second until standard input closes, each time from a
+                                 ask "serve" by tcp, udp or sctp N times, or N times a second until standard input closes, each time from a
                                    new socket; print JSON: how often each server answered, and whom it saw
 probe talk ADDR:PORT INTERVAL    ask "serve" by UDP from one socket until standard input closes; print JSON: who answered
 probe flow ADDR:PORT INTERVAL    send numbered UDP packets, and keep one TCP stream and new TCP

@@ -6,14 +6,19 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 
 	"golang.org/x/net/ipv4"
 )
 
-// serve answers each TCP connection and each UDP packet with a line that names
-// the server and the source address that it sees, followed by what it got. It
-// prints "ready" when both sockets listen.
+// serve answers each TCP connection and each UDP packet, and each SCTP connection
+// where the kernel has SCTP, with a line that names the server and the source address
+// that it sees, followed by what it got. It prints "ready" when its sockets listen.
 func serve(port, name string) error {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return err
+	}
 	tcp, err := net.Listen("tcp4", ":"+port)
 	if err != nil {
 		return err
@@ -22,14 +27,23 @@ func serve(port, name string) error {
 	if err != nil {
 		return err
 	}
-	go answerTCP(tcp, name)
+	sctp, err := listenSCTP(uint16(number))
+	if err != nil && !errors.Is(err, errNoSCTP) {
+		return err
+	}
+	for _, l := range append(sctp, tcp) {
+		go answerStreams(l, name)
+	}
 	go answerUDP(udp, name)
 	fmt.Println("ready")
 	_, err = io.Copy(io.Discard, os.Stdin)
+	for _, l := range sctp {
+		err = errors.Join(err, l.Close())
+	}
 	return errors.Join(err, tcp.Close(), udp.Close())
 }
 
-func answerTCP(l net.Listener, name string) {
+func answerStreams(l net.Listener, name string) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {

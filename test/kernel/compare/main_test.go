@@ -35,10 +35,21 @@ func TestResultsStandBesideOneAnother(t *testing.T) {
 	if !good {
 		t.Error("everything passed, and it is not good")
 	}
-	for _, want := range []string{"  pod-to-pod, leaving  pass 0.50 s  pass 0.50 s", "Gap, system: no packet for 12 ms", "3 of 3 pass on all of them"} {
+	for _, want := range []string{"  pod-to-pod, leaving  pass 0.50 s  pass 0.50 s", "Gap, system: no packet for 12 ms", "3 of 3 pass wherever they have a meaning", "all                    3 s          3 s"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the table lacks %q:\n%s", want, out)
 		}
+	}
+}
+
+func TestATestWithoutMeaningSomewhereSaysSo(t *testing.T) {
+	elsewhere := strings.Replace(strings.Replace(passing, "--- PASS: TestGap", "--- SKIP: TestGap", 1), "figure: no packet for 12 ms", "only on the kernel's datapath", 1)
+	out, good := compared(t, elsewhere, passing)
+	if want := "Gap, netdev: only on the kernel's datapath"; !good || !strings.Contains(out, want) || !strings.Contains(out, "no meaning here") {
+		t.Errorf("good is %t, and the table is to have %q:\n%s", good, want, out)
+	}
+	if out, good := compared(t, elsewhere, elsewhere); good {
+		t.Errorf("a test that has a meaning nowhere is good:\n%s", out)
 	}
 }
 

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// SCTP in the one-to-one style of RFC 6458: a connection that is read and written as
+// TCP's. Each end has one address only: those that it would tell the other of besides
+// are told inside of a chunk, where no translation of addresses looks.
+
+// errNoSCTP is that of a kernel without SCTP.
+var errNoSCTP = fmt.Errorf("this kernel has no SCTP: %w", unix.EPROTONOSUPPORT)
+
+// socketSCTP makes a socket with one local address and port; port 0: any.
+func socketSCTP(local netip.AddrPort) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return -1, errNoSCTP
+	}
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4(), Port: int(local.Port())}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("bind %s: %w", local, err)
+	}
+	return fd, nil
+}
+
+// listenSCTP listens on each address of the machine by itself.
+func listenSCTP(port uint16) ([]net.Listener, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var listeners []net.Listener
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil || !prefix.Addr().Is4() {
+			continue
+		}
+		l, err := listenSCTPAt(netip.AddrPortFrom(prefix.Addr(), port))
+		if err != nil {
+			return listeners, err
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func listenSCTPAt(local netip.AddrPort) (net.Listener, error) {
+	fd, err := socketSCTP(local)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("listen", err)
+	}
+	// The file is made for TCP, and asks nothing of a stream that SCTP does not have.
+	file := os.NewFile(uintptr(fd), "sctp "+local.String())
+	defer file.Close()
+	return net.FileListener(file)
+}
+
+// dialSCTP connects within a time.
+func dialSCTP(addr string, within time.Duration) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	from, err := sourceOf(to)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := socketSCTP(netip.AddrPortFrom(from, 0))
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "sctp to "+addr)
+	defer file.Close()
+	patience := unix.NsecToTimeval(within.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience); err != nil {
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
+	switch err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); {
+	case errors.Is(err, unix.EINPROGRESS), errors.Is(err, unix.EAGAIN):
+		return nil, os.ErrDeadlineExceeded // what a connect says that took too long
+	case err != nil:
+		return nil, os.NewSyscallError("connect", err)
+	}
+	return net.FileConn(file)
+}
+
+// sourceOf answers the address that the kernel gives to what goes to an address.
+func sourceOf(to netip.AddrPort) (netip.Addr, error) {
+	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}

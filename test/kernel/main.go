@@ -7,7 +7,7 @@
 // It owns .cache/kernel. It promises the command's output as it comes, and its exit
 // code; 124 when the limit was reached and 125 when the machine ended without a
 // result, with the machine's log. Nothing that the command does outlives it. It
-// must not touch the host's network.
+// must not touch the host's network. Where its time goes is in README.md.
 package main
 
 import (

@@ -22,6 +22,8 @@ type nodeCase struct {
 	parts     map[int][]netip.Addr
 	// policies are what policies come down to, where they decide.
 	policies []pipeline.Fragment
+	// firewalls judge what leaves.
+	firewalls []pipeline.Firewall
 }
 
 // fragments compiles all of the case.
@@ -54,6 +56,9 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 			{ClusterIP: netip.MustParseAddr("172.30.0.1"), Port: pipeline.ServicePort{Protocol: pipeline.TCP, Port: 443}},
 			{ClusterIP: netip.MustParseAddr("192.0.2.1"), Port: pipeline.ServicePort{Protocol: pipeline.TCP, Port: 443}},
 		})})
+	}
+	for _, f := range c.firewalls {
+		all = append(all, pipeline.FirewallFragment(f))
 	}
 	return append(all, c.policies...)
 }
@@ -95,6 +100,12 @@ func nodeCases() []nodeCase {
 		{Namespace: "some", Name: "c", IP: netip.MustParseAddr("10.130.0.22"), Port: 14, VNID: 1005},
 		{Namespace: "some", Name: "d", IP: netip.MustParseAddr("10.130.0.23"), Port: 15, VNID: 1005},
 		{Namespace: "joined", Name: "e", IP: netip.MustParseAddr("10.130.0.24"), Port: 16, VNID: 1005},
+		{Namespace: "joined", Name: "f", IP: netip.MustParseAddr("10.130.0.30"), Port: 17, VNID: 272037, Firewall: 0x80000001},
+		{Namespace: "other", Name: "f", IP: netip.MustParseAddr("10.130.0.31"), Port: 18, VNID: 272037, Firewall: 0x80000002},
+		{Namespace: "late", Name: "f", IP: netip.MustParseAddr("10.130.0.32"), Port: 19, VNID: 272037, Firewall: pipeline.UnknownFirewall},
+		{Namespace: "away", Name: "f", IP: netip.MustParseAddr("10.130.0.33"), Port: 20, VNID: 1001, Firewall: 0x80000001},
+		{Namespace: "beside", Name: "f", IP: netip.MustParseAddr("10.130.0.34"), Port: 21, VNID: 1004, Firewall: 0x80000001},
+		{Namespace: "deep", Name: "f", IP: netip.MustParseAddr("10.130.0.35"), Port: 22, VNID: 272037, Firewall: 0x80000003},
 	}
 	remotes := []pipeline.Remote{
 		{Name: "node1", HostIP: netip.MustParseAddr("192.168.108.111"), Subnets: prefixes("10.131.0.0/23")},
@@ -124,18 +135,18 @@ func nodeCases() []nodeCase {
 	}
 	parts := map[int][]netip.Addr{0: addresses("192.168.108.113", "192.168.108.114"), 31: addresses("192.168.108.111")}
 	return []nodeCase{
-		{"subnet", node, pods, remotes, vnids, services, egress(), groups, parts, nil},
-		{"multitenant", multitenant, pods, remotes, vnids, services, egress(), groups, parts, nil},
-		{"subnet-netdev", flat, pods, remotes, vnids, services, egress(), groups, parts, nil},
-		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress(), groups, parts, nil},
-		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress(), groups, parts, nil},
-		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil},
-		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil},
-		{"networkpolicy", inMode(node, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies()},
-		{"networkpolicy-netdev", inMode(flat, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies()},
-		{"combined", inMode(node, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies()},
-		{"combined-netdev", inMode(flat, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies()},
-		{"combined-keep", keeping(inMode(node, pipeline.Combined)), pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil},
+		{"subnet", node, pods, remotes, vnids, services, egress(), groups, parts, nil, firewalls()},
+		{"multitenant", multitenant, pods, remotes, vnids, services, egress(), groups, parts, nil, firewalls()},
+		{"subnet-netdev", flat, pods, remotes, vnids, services, egress(), groups, parts, nil, firewalls()},
+		{"multitenant-netdev", userspace, pods, remotes, vnids, services, egress(), groups, parts, nil, firewalls()},
+		{"two-cluster-networks", twoNetworks, pods, twoSubnets, vnids, services, egress(), groups, parts, nil, firewalls()},
+		{"geneve", geneve, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil, nil},
+		{"gre", gre, pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil, nil},
+		{"networkpolicy", inMode(node, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
+		{"networkpolicy-netdev", inMode(flat, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
+		{"combined", inMode(node, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
+		{"combined-netdev", inMode(flat, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
+		{"combined-keep", keeping(inMode(node, pipeline.Combined)), pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil, nil},
 	}
 }
 
@@ -155,6 +166,37 @@ func egress() []pipeline.Egress {
 		}, Hosted: []pipeline.EgressHosted{
 			{Slot: 0, MatchPods: true, Pods: addresses("10.131.0.20", "10.131.0.21")},
 			{Slot: 1, MatchPods: true, Pods: addresses("10.131.0.21", "10.131.0.22")},
+			{Slot: 2, MatchPods: true, Pods: addresses("10.131.0.23"), Firewall: 0x80000001},
+			{Slot: 3, MatchPods: true, Pods: addresses("10.131.0.24"), Firewall: pipeline.UnknownFirewall},
+		}},
+		{VNID: 1006, Hosted: []pipeline.EgressHosted{{Firewall: 0x80000001}}},
+		{VNID: 1007, Hosted: []pipeline.EgressHosted{{Firewall: pipeline.UnknownFirewall}}},
+	}
+}
+
+// firewalls are one that uses all that rules can say, and one that leaves a single port.
+func firewalls() []pipeline.Firewall {
+	ports := func(protocol pipeline.Protocol, first, last uint16) []pipeline.FirewallPorts {
+		return []pipeline.FirewallPorts{{Protocol: protocol, First: first, Last: last}}
+	}
+	return []pipeline.Firewall{
+		{Namespace: "joined", Number: 0x80000001, Rules: []pipeline.FirewallRule{
+			{Allow: true, To: prefixes("192.0.2.7/32")},
+			{To: prefixes("192.0.2.0/24"), Ports: ports(pipeline.TCP, 1000, 1003)},
+			{Allow: true, To: prefixes("192.0.2.0/24"), Ports: ports(pipeline.TCP, 0, 0)},
+			{Allow: true, To: prefixes("198.51.100.0/24"), Ports: ports(pipeline.UDP, 53, 53)},
+			{Allow: true, To: prefixes("0.0.0.0/0"), Ports: ports(pipeline.TCP, 443, 443)},
+			{To: prefixes("0.0.0.0/0"), Ports: ports(pipeline.UDP, 123, 123)},
+			{To: prefixes("203.0.113.0/24")},
+			{Allow: true, To: prefixes("0.0.0.0/0"), Ports: ports(pipeline.SCTP, 0, 0)},
+			{To: prefixes("10.0.0.0/8"), Ports: ports(pipeline.TCP, 0, 0)},
+			{Allow: true, To: prefixes("10.1.0.0/16", "192.168.108.0/24")},
+			{To: prefixes("0.0.0.0/0"), Ports: ports(pipeline.UDP, 0, 0)},
+			{Allow: true, To: prefixes("0.0.0.0/0"), Ports: ports(pipeline.TCP, 8000, 8999)},
+			{To: prefixes("0.0.0.0/0")},
+		}},
+		{Namespace: "other", Number: 0x80000002, Rules: []pipeline.FirewallRule{
+			{Allow: true, To: prefixes("0.0.0.0/0"), Ports: ports(pipeline.TCP, 80, 80)}, {To: prefixes("0.0.0.0/0")},
 		}},
 	}
 }

@@ -54,7 +54,7 @@ func (s sentence) say(found []string) string {
 // inWords writes numbers as operators know them, not in hex.
 func inWords(place, text string) string {
 	switch place {
-	case "vnid", "port", "place", "rank", "rule":
+	case "vnid", "port", "place", "rank", "rule", "firewall":
 		number, err := strconv.ParseUint(text, 0, 32)
 		if err != nil {
 			return text

@@ -13,7 +13,7 @@ const docsPath = "../../../docs/pipeline.md"
 
 var (
 	docHeading = regexp.MustCompile(`^## Table (\d+): `)
-	docRow     = regexp.MustCompile("^\\| (\\d+|\\{rank\\}) \\| (?:`([^`]*)`)? ?\\| `([^`]*)` \\|")
+	docRow     = regexp.MustCompile("^\\| (\\d+|\\{rank\\}|\\{depth\\}) \\| (?:`([^`]*)`)? ?\\| `([^`]*)` \\|")
 )
 
 // docShapes reads the tables of docs/pipeline.md as shapes, each as "table flow".

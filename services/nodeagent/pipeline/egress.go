@@ -15,8 +15,9 @@ import (
 // portDNS is DNS's port (RFC 1035).
 const portDNS = 53
 
-// ZoneEgress is the conntrack zone that table 100 looks up in on the userspace
-// datapath, where zone 0 means nothing. The number is that of the table.
+// ZoneEgress is the conntrack zone of connections over tun0 on the userspace datapath,
+// where zone 0 means nothing: tables 100 and 101 look up in it which side has begun one. The number is
+// that of the table.
 const ZoneEgress uint16 = tableLeave
 
 // Egress is how packets of one VNID leave the cluster, as this node sees it. VNIDs
@@ -44,6 +45,8 @@ type EgressHosted struct {
 	MatchPods bool
 	// Pods are addresses of pods of the cluster.
 	Pods []netip.Addr
+	// Firewall is the number of the firewall of its namespace.
+	Firewall uint32
 }
 
 // EgressWay is where packets leave: at one of several places, each connection always
@@ -97,42 +100,51 @@ func (e Egress) hosted(n Node) []openflow.Flow {
 	var flows []openflow.Flow
 	tunnel := e.from().InPort(PortTunnel)
 	if len(e.Hosted) == 1 && !e.Hosted[0].MatchPods {
-		if actions := e.out(n, EgressPlace{Slot: e.Hosted[0].Slot}); len(actions) > 0 {
+		if actions := e.forOther(n, e.Hosted[0]); len(actions) > 0 {
 			flows = append(flows, flow(tableLeave, 160, tunnel, actions...))
 		}
 		return flows
 	}
-	slots := map[netip.Addr][]uint32{}
+	slots := map[netip.Addr][]EgressHosted{}
 	for _, h := range e.Hosted {
 		if !h.MatchPods {
 			continue
 		}
 		for _, pod := range h.Pods {
-			if !slices.Contains(slots[pod], h.Slot) {
-				slots[pod] = append(slots[pod], h.Slot)
+			if !slices.ContainsFunc(slots[pod], func(other EgressHosted) bool { return other.Slot == h.Slot }) {
+				slots[pod] = append(slots[pod], h)
 			}
 		}
 	}
 	for _, pod := range slices.SortedFunc(maps.Keys(slots), netip.Addr.Compare) {
 		var actions []openflow.Action
 		if len(slots[pod]) == 1 {
-			actions = e.out(n, EgressPlace{Slot: slots[pod][0]})
+			actions = e.forOther(n, slots[pod][0])
 		}
 		flows = append(flows, flow(tableLeave, 170, tunnel.IPSrc(host(pod)), actions...))
 	}
 	return flows
 }
 
+// forOther sends what another node's pod sends out by an egress IP of this node, where the firewall of the
+// egress IP's namespace judges it; not at all while that is not known.
+func (e Egress) forOther(n Node, h EgressHosted) []openflow.Action {
+	if h.Firewall == UnknownFirewall {
+		return nil
+	}
+	actions := e.out(n, EgressPlace{Slot: h.Slot})
+	if len(actions) == 0 || h.Firewall == NoFirewall {
+		return actions
+	}
+	return slices.Insert(actions, len(actions)-1, openflow.LoadReg(regFirewall, h.Firewall))
+}
+
 // lookups pick the place of a connection, where there are several, and find out which
 // packets answer a connection from outside: these must leave by the node at which that
 // came in, and never by an egress IP. The kernel module knows it, since it shares zone
-// 0 with the node. In userspace nobody notes connections from outside yet.
+// 0 with the node. In userspace tables 30 and 101 note it.
 func (e Egress) lookups(n Node) []openflow.Flow {
-	again := uint8(tableLeave)
-	lookup := openflow.Conntrack{Table: &again}
-	if n.Userspace {
-		lookup.Zone = ZoneEgress
-	}
+	lookup := lookAgain(n, tableLeave)
 	untracked := e.from().CTState(0, openflow.CTTracked)
 	var flows []openflow.Flow
 	if e.Whole == nil && len(e.Pods) == 0 {
@@ -140,7 +152,7 @@ func (e Egress) lookups(n Node) []openflow.Flow {
 	}
 	for _, pod := range e.sorted() {
 		if places := len(e.usable(e.Pods[pod])); places > 1 {
-			flows = append(flows, flow(tableLeave, 145, untracked.IPSrc(host(pod)), openflow.Multipath(places, regPlace), openflow.CT(lookup)))
+			flows = append(flows, flow(tableLeave, 145, untracked.IPSrc(host(pod)), openflow.Multipath(places, regPlace), lookup))
 		}
 	}
 	whole := 0
@@ -149,15 +161,12 @@ func (e Egress) lookups(n Node) []openflow.Flow {
 	}
 	switch {
 	case whole > 1:
-		flows = append(flows, flow(tableLeave, 140, untracked, openflow.Multipath(whole, regPlace), openflow.CT(lookup)))
-	case !n.Userspace:
-		flows = append(flows, flow(tableLeave, 140, untracked, openflow.CT(lookup)))
+		flows = append(flows, flow(tableLeave, 140, untracked, openflow.Multipath(whole, regPlace), lookup))
+	default:
+		flows = append(flows, flow(tableLeave, 140, untracked, lookup))
 	}
-	if !n.Userspace {
-		answer := openflow.CTTracked | openflow.CTReply
-		flows = append(flows, flow(tableLeave, 130, e.from().CTState(answer, answer), openflow.Goto(tableLast)))
-	}
-	return flows
+	answer := openflow.CTTracked | openflow.CTReply
+	return append(flows, flow(tableLeave, 130, e.from().CTState(answer, answer), openflow.Goto(tableLast)))
 }
 
 // leave sends what matches to the place that was picked.
@@ -201,8 +210,8 @@ func (e Egress) out(n Node, place EgressPlace) []openflow.Action {
 	return []openflow.Action{openflow.SetEthDst(n.GatewayMAC()), carry, openflow.Goto(tableLast)}
 }
 
-// leaveBase is what tables 100 and 101 have without egress IPs: packets for the world
-// outside go out by tun0, where the kernel routes and masquerades them.
+// leaveBase is what table 100 has without egress IPs: packets for the world outside go on
+// to where they leave by this node.
 func leaveBase(n Node) []openflow.Flow {
 	node := host(n.HostIP)
 	return []openflow.Flow{
@@ -213,7 +222,6 @@ func leaveBase(n Node) []openflow.Flow {
 		flow(tableLeave, 190, openflow.IP().IPDst(node), openflow.Goto(tableLast)),
 		flow(tableLeave, 150, openflow.IP().InPort(PortTunnel)),
 		flow(tableLeave, 0, openflow.Any(), openflow.Goto(tableLast)),
-		flow(tableLast, 0, openflow.Any(), openflow.Output(PortGateway)),
 	}
 }
 

@@ -38,7 +38,7 @@ func gotoTable(text string) (uint8, bool) {
 func loadsVNID(text string) bool {
 	for action := range strings.SplitSeq(text, ",") {
 		_, load, found := strings.Cut(action, "load:")
-		if found && !strings.HasPrefix(load, "0->") && !strings.HasSuffix(load, "REG2[]") && !strings.HasSuffix(load, "REG3[]") {
+		if found && !strings.HasPrefix(load, "0->") && !strings.HasSuffix(load, "REG2[]") && !strings.HasSuffix(load, "REG3[]") && !strings.HasSuffix(load, "REG5[]") {
 			return true
 		}
 	}
@@ -54,14 +54,18 @@ var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
 // mayCircle says why a packet could pass the flow without end, "" if it cannot. A
 // packet goes back by a lookup only: one that takes untracked packets alone, before
 // which no later table makes a tracked packet untracked again, as a ct without a
-// table does. On the way to table 90, which sends it to another node, it may. Table 111
+// table does. On the way to table 90, which sends it to another node, to a pod and out of the
+// node it may. Or the lookup takes packets alone that have no firewall yet, and gives them one. Table 111
 // looks into itself: only where reg3 is 0, which it is not when it looks.
 // Where it leaves the tables it may forget, too. What is looked up for policies goes to
 // table 22, to which nothing behind table 25 leads.
 func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
-	const lookup = 30 // The first table that looks up; 100 is the other.
+	const lookup = 30 // The first table that looks up; 100 and 101 are the others.
 	text := f.String()
 	found := recirculation.FindStringSubmatch(text)
+	looksUp := f.Table == lookup || f.Table == 100 || f.Table == 101
+	once := strings.Contains(text, "ct_state=-trk,") || strings.Contains(text, ",reg5=0,") && strings.Contains(text, "->NXM_NX_REG5[],ct(")
+	leaves := strings.HasSuffix(text, ",goto_table:90") || strings.HasSuffix(text, ",goto_table:70") || strings.HasSuffix(text, ",output:2")
 	switch {
 	case f.Table == 111 && looksIntoParts.MatchString(text):
 		return ""
@@ -71,12 +75,11 @@ func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 		if !ends[22] || f.Table > 25 || f.Table == 22 {
 			return "looks up for policies"
 		}
-	case found != nil && (found[1] != strconv.Itoa(int(f.Table)) || f.Table != lookup && f.Table != 100 || !ends[f.Table]):
+	case found != nil && (found[1] != strconv.Itoa(int(f.Table)) || !looksUp || !ends[f.Table]):
 		return "looks up for another table"
-	case found != nil && !strings.Contains(text, "ct_state=-trk,"):
+	case found != nil && !once:
 		return "looks up what has been looked up"
-	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup && !strings.HasSuffix(text, ",goto_table:90") &&
-		strings.Contains(text, "goto_table"):
+	case found == nil && strings.Contains(text, "ct(") && f.Table >= lookup && !leaves && strings.Contains(text, "goto_table"):
 		return "forgets that a packet has been looked up"
 	}
 	return ""

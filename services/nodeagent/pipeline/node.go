@@ -37,7 +37,7 @@ const (
 	tableKeptOut        = 86  // Policies do not.
 	tableRemote         = 90  // IP to pods of other nodes.
 	tableLeave          = 100 // Leaving the cluster: egress IPs.
-	tableLast           = 101 // Leaving the cluster: last step, out by tun0.
+	tableLast           = 101 // Leaving the cluster: egress firewalls, and out by tun0.
 	tableMulticastSend  = 110 // May the pod send multicast?
 	tableMulticastNodes = 111 // Multicast to the other nodes.
 	tableMulticastLocal = 120 // Multicast to pods of this node.
@@ -46,11 +46,12 @@ const (
 
 // Registers. They are zero when a packet comes in.
 const (
-	regSource = 0 // VNID of the source.
-	regDest   = 1 // VNID of the destination.
-	regPort   = 2 // Port of the destination.
-	regPlace  = 3 // Which of several places a packet leaves at; for multicast, which part of the nodes.
-	regKnown  = 4 // Policies: what is known of the connection, a Known.
+	regSource   = 0 // VNID of the source.
+	regDest     = 1 // VNID of the destination.
+	regPort     = 2 // Port of the destination.
+	regPlace    = 3 // Which of several places a packet leaves at; for multicast, which part of the nodes.
+	regKnown    = 4 // Policies: what is known of the connection, a Known.
+	regFirewall = 5 // Whose firewall judges the packet.
 )
 
 // Mode is the isolation mode of the cluster.
@@ -129,7 +130,7 @@ func (n Node) vnid(of uint32) uint32 {
 // Fragment is the flows of one object. An object's change concerns its fragment alone.
 type Fragment struct {
 	// Owner names the object in words: "base", "pod shop/web", "hostsubnet node2", "vnid 42",
-	// "service shop/web", "egress vnid 42", "multicast vnid 42", "multicast part 7".
+	// "service shop/web", "egress vnid 42", "multicast vnid 42", "multicast part 7", "firewall shop".
 	Owner string
 	// Flows are the object's flows, without cookies; possibly none.
 	Flows []openflow.Flow
@@ -140,7 +141,7 @@ func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
 		ingress(n), tunnelBase(), arrive(n), podBase(n), passage(n), known(n), returnBase(), route(n),
-		deliveryBase(), serviceBase(n), nodePortBase(n), admission(n), policed(n), leaveBase(n), multicastBase(n), marker(n),
+		deliveryBase(), serviceBase(n), nodePortBase(n), admission(n), policed(n), leaveBase(n), lastBase(n), multicastBase(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}

@@ -20,6 +20,8 @@ type Pod struct {
 	// Inside closes the pod towards the world outside: whether it has egress IPs is not
 	// known, or they cannot be used here.
 	Inside bool
+	// Firewall is the number of the firewall of its namespace.
+	Firewall uint32
 }
 
 // protoGRE is GRE's IP protocol number (RFC 2784).
@@ -37,8 +39,9 @@ func (p Pod) safe(n Node) bool {
 
 // PodFragment is the flows of a pod: pin its addresses to its port (table 20), know it
 // again when the kernel sends its packets to services back (25), and deliver ARP (40)
-// and IP (70) to it, and perhaps keep it from leaving (100). A pod with the gateway's address, a port below
-// FirstPodPort or a VNID above MaxVNID has no flows, so nothing passes.
+// and IP (70) to it, perhaps keep it from leaving (100), and say whose firewall judges it
+// (101). A pod with the gateway's address, a port below FirstPodPort or a VNID above
+// MaxVNID has no flows, so nothing passes.
 func PodFragment(n Node, p Pod) Fragment {
 	owner := "pod " + p.Namespace + "/" + p.Name
 	if !p.safe(n) {
@@ -63,6 +66,7 @@ func PodFragment(n Node, p Pod) Fragment {
 	if p.Inside {
 		flows = append(flows, inside(address))
 	}
+	flows = append(flows, judged(n, address, p.Firewall)...)
 	return Fragment{Owner: owner, Flows: flows}
 }
 

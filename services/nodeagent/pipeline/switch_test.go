@@ -14,6 +14,14 @@ import (
 // startNode gives the case a bridge with its ports and flows.
 func startNode(t *testing.T, c nodeCase) *ovstest.Switch {
 	t.Helper()
+	sw := startPorts(t, c)
+	sw.Ofctl(t, "add-flows", "br0", filepath.Join("testdata", c.name, "flows.txt"))
+	return sw
+}
+
+// startPorts gives the case a bridge with its ports.
+func startPorts(t *testing.T, c nodeCase) *ovstest.Switch {
+	t.Helper()
 	sw := ovstest.Start(t, ovstest.Options{})
 	sw.AddBridge(t, "br0")
 	sw.Vsctl(t, "add-port", "br0", "vxlan0", "--", "set", "Interface", "vxlan0", "ofport_request=1",
@@ -24,7 +32,6 @@ func startNode(t *testing.T, c nodeCase) *ovstest.Switch {
 		sw.Vsctl(t, "add-port", "br0", name, "--", "set", "Interface", name, "type=dummy", fmt.Sprintf("ofport_request=%d", pod.Port))
 	}
 	sw.Ofctl(t, "set-frags", "br0", "nx-match") // As the agent has it: first fragments have ports.
-	sw.Ofctl(t, "add-flows", "br0", filepath.Join("testdata", c.name, "flows.txt"))
 	return sw
 }
 

@@ -32,6 +32,7 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 		}
 		compiled := pipelinePod(pod, vnid)
 		compiled.Inside = s.inside(pod)
+		compiled.Firewall = s.firewall(pod.Namespace)
 		return pipeline.PodFragment(node, compiled).Flows
 	}
 	if name, ok := strings.CutPrefix(owner, hostSubnetOwner("")); ok {
@@ -55,6 +56,9 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 	}
 	if flows, ok := s.compilePolicies(owner); ok {
 		return flows
+	}
+	if namespace, ok := strings.CutPrefix(owner, firewallOwnerPrefix); ok {
+		return s.firewallFlows(namespace)
 	}
 	if text, ok := strings.CutPrefix(owner, "vnid "); ok {
 		vnid, err := strconv.ParseUint(text, 10, 32)
@@ -107,6 +111,9 @@ func (s *State) CompileAll() map[string][]openflow.Flow {
 		owners = append(owners, egressOwner(h.vnid))
 	}
 	owners = append(owners, s.policyOwners()...)
+	for namespace := range s.firewalls.namespaces {
+		owners = append(owners, firewallOwner(namespace))
+	}
 	all := make(map[string][]openflow.Flow, len(owners))
 	for _, owner := range owners {
 		if flows := s.compileLocked(owner); len(flows) > 0 {

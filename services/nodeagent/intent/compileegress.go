@@ -13,7 +13,7 @@ func (s *State) compileEgress(node pipeline.Node, vnid uint32) []openflow.Flow {
 	e := pipeline.Egress{VNID: vnid, Reserved: s.egress.reserved, Pods: map[netip.Addr]pipeline.EgressWay{}}
 	for _, h := range s.egress.hosted {
 		if h.vnid == vnid {
-			e.Hosted = append(e.Hosted, pipeline.EgressHosted{Slot: h.slot, MatchPods: h.matchPods, Pods: s.egress.pods[h.selectionKey]})
+			e.Hosted = append(e.Hosted, pipeline.EgressHosted{Slot: h.slot, MatchPods: h.matchPods, Pods: s.egress.pods[h.selectionKey], Firewall: s.firewall(h.namespace)})
 		}
 	}
 	alike := true

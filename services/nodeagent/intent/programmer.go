@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -39,7 +40,7 @@ type Programmer struct {
 	policies sync.Mutex
 
 	mu     sync.Mutex
-	shared map[string]bool // "vnid N" fragments that are in the switch
+	shared map[string]*openflow.Flow // the first flow of each shared fragment that is in the switch
 	queued Change
 	wake   chan struct{}
 }
@@ -51,7 +52,7 @@ func NewProgrammer(state *State, sw switcher, log hclog.Logger) *Programmer {
 		state: state, sw: sw, log: log,
 		progress: newProgress(),
 		locks:    newKeyLocks(),
-		shared:   map[string]bool{},
+		shared:   map[string]*openflow.Flow{},
 		wake:     make(chan struct{}, 1),
 	}
 }
@@ -145,15 +146,17 @@ func (p *Programmer) send(ctx context.Context, change Change) error {
 }
 
 // needed leaves out fragments shared by many pods that are in the switch
-// already and still wanted, so that pods of one tenant do not queue behind one
-// another for a flow that none of them changes.
+// already and still wanted as they are, so that pods of one tenant do not queue behind one
+// another for flows that none of them changes.
 func (p *Programmer) needed(owners []string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var needed []string
 	for _, owner := range union(owners) {
-		if p.shared[owner] && len(p.state.compile(owner)) > 0 {
-			continue
+		if has := p.shared[owner]; has != nil {
+			if flows := p.state.compile(owner); len(flows) > 0 && (isTenant(owner) || &flows[0] == has) {
+				continue
+			}
 		}
 		needed = append(needed, owner)
 	}
@@ -167,7 +170,7 @@ func (p *Programmer) compile(owner string) []openflow.Flow {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	flows := p.state.compile(owner)
-	if len(flows) == 0 {
+	if len(flows) == 0 || !isTenant(owner) {
 		delete(p.shared, owner)
 	}
 	return flows
@@ -179,12 +182,19 @@ func (p *Programmer) confirm(changes []flowsync.Change) {
 	defer p.mu.Unlock()
 	for _, c := range changes {
 		if isShared(c.Owner) && len(c.Flows) > 0 {
-			p.shared[c.Owner] = true
+			p.shared[c.Owner] = &c.Flows[0]
 		}
 	}
 }
 
-func isShared(owner string) bool { return len(owner) > 5 && owner[:5] == "vnid " }
+// isShared says whether pods need a fragment that is not their own: their tenant's, which
+// is always the same, or the rules of their firewall, which are while they are the
+// same slice.
+func isShared(owner string) bool {
+	return isTenant(owner) || strings.HasPrefix(owner, firewallOwnerPrefix)
+}
+
+func isTenant(owner string) bool { return strings.HasPrefix(owner, "vnid ") }
 
 // Reconcile compares the whole switch with the whole state and repairs the
 // difference. The caller has seen that the state is complete (State.Missing).
@@ -215,9 +225,9 @@ func (p *Programmer) everything(ctx context.Context) (flowsync.Diff, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.shared)
-	for owner := range want {
-		if isShared(owner) {
-			p.shared[owner] = true
+	for owner, flows := range want {
+		if isShared(owner) && len(flows) > 0 {
+			p.shared[owner] = &flows[0]
 		}
 	}
 	return diff, nil

@@ -28,6 +28,7 @@ type State struct {
 	services   services
 	egress     egress
 	policies   policies
+	firewalls  firewalls
 	users      map[uint32]int // local pods by VNID
 	revisions  map[Object]uint64
 	changed    chan struct{} // closed and replaced when a namespace becomes known
@@ -55,6 +56,7 @@ func NewState(node string, userspace bool) *State {
 		services:   newServices(),
 		egress:     newEgress(),
 		policies:   newPolicies(),
+		firewalls:  newFirewalls(),
 		users:      map[uint32]int{},
 		revisions:  map[Object]uint64{},
 		changed:    make(chan struct{}),

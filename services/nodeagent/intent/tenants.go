@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
 // SetNetNamespace takes a namespace's VNID and whether it has multicast. All its pods
@@ -106,6 +107,9 @@ func (s *State) AddPod(p Pod) Change {
 		change.Owners = append(change.Owners, s.egressOf(vnid)...)
 		change.Owners = append(change.Owners, s.multicastIn(p.Namespace)...)
 		change.Owners = append(change.Owners, s.floodChange(flooding)...)
+		if s.firewalls.numbers[p.Namespace] != pipeline.NoFirewall {
+			change.Owners = append(change.Owners, firewallOwner(p.Namespace))
+		}
 	}
 	s.aim(p.Namespace, p.Name)
 	return change.with(s.policyChange())

@@ -50,8 +50,9 @@ type agent struct {
 	register  *registration
 	reporter  *report.Reporter
 	prog      *intent.Programmer
-	services  *services // nil: services are somebody else's
-	egress    *egress   // nil: pods leave as their node does
+	services  *services  // nil: services are somebody else's
+	egress    *egress    // nil: pods leave as their node does
+	firewalls *firewalls // the same
 	policies  *policies
 	interest  *interest
 	cni       *cnisocket.Server
@@ -210,7 +211,7 @@ func (a *agent) run(ctx context.Context) error {
 		parts = append(parts, a.services.Run, a.services.needs.Run, a.followed.services.Run, a.followed.slices.Run)
 	}
 	if a.egress != nil {
-		parts = append(parts, a.egress.run)
+		parts = append(parts, a.egress.run, a.firewalls.run)
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })

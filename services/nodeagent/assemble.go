@@ -11,6 +11,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
@@ -113,8 +114,11 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
 	if a.egress != nil {
 		a.egress.followed = followEgress(c.bus, c.egress.any, cacheIn(cfg.StateDir), a.egress, log)
+		a.firewalls = a.newFirewalls(ctx, state)
+		a.firewalls.followed = followFirewalls(c.bus, egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), cacheIn(cfg.StateDir), a.firewalls, log)
+		a.egress.firewalls, a.plumbing.firewalls = a.firewalls, a.firewalls
 		a.egress.begin()
-		a.interest.egress = a.egress
+		a.interest.leaving = []leaving{a.egress, a.firewalls}
 		a.register.registered = func() { a.reporter.Again(); a.egress.networks.Again() }
 	}
 	p.namespaces, p.interest = a.followed.namespaces, a.interest

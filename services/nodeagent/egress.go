@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -25,21 +24,22 @@ import (
 
 // egress is the agent's part for egress IPs.
 type egress struct {
-	node     string
-	state    *intent.State
-	queue    func(intent.Change)
-	refuse   func(intent.Object, error)
-	forget   func(intent.Object)
-	wait     func(context.Context, intent.Object, uint64) (bool, uint64, error)
-	ways     chan changedWay
-	host     *egresshost.Host
-	guard    *egressguard.Guard
-	holder   *egressnode.Holder
-	prober   *egressreach.Prober
-	reporter *egressreach.Reporter
-	networks *egressreach.Networks
-	followed *egressFollowed
-	log      hclog.Logger
+	node      string
+	state     *intent.State
+	queue     func(intent.Change)
+	refuse    func(intent.Object, error)
+	forget    func(intent.Object)
+	wait      func(context.Context, intent.Object, uint64) (bool, uint64, error)
+	ways      chan changedWay
+	host      *egresshost.Host
+	guard     *egressguard.Guard
+	holder    *egressnode.Holder
+	prober    *egressreach.Prober
+	reporter  *egressreach.Reporter
+	networks  *egressreach.Networks
+	followed  *egressFollowed
+	firewalls *firewalls
+	log       hclog.Logger
 
 	// mu is held while followers are looked at and the state is told, so that what was
 	// seen later is told later.
@@ -224,8 +224,9 @@ func (e *egress) hostingChanged() {
 	if hosting == nil {
 		hosting = &egressv1.EgressHosting{Node: e.node, Revision: revision}
 	}
-	wanted := map[string]bool{}
+	wanted, judged := map[string]bool{}, map[string]bool{}
 	for _, a := range hosting.GetAddresses() {
+		judged[a.GetNamespace()] = true
 		if a.GetMatchPods() {
 			wanted[a.GetNamespace()] = true
 			e.followed.pods.Want(a.GetNamespace())
@@ -233,6 +234,7 @@ func (e *egress) hostingChanged() {
 	}
 	before := e.hosting
 	e.hosting = wanted
+	e.firewalls.hostingWant(judged)
 	e.host.Want(hosting)
 	for namespace := range before {
 		if !wanted[namespace] {
@@ -273,19 +275,13 @@ func (e *egress) resolve(ctx context.Context) {
 	}
 }
 
-// known waits, not long, until it is known how a namespace leaves: then its first pod here
-// begins open. If egress is away the pod begins closed.
+// known waits until it is known how a namespace leaves: then its first pod here begins
+// open. If that is not known when ctx ends, the pod begins closed.
 func (e *egress) known(ctx context.Context, namespace string) {
-	ctx, cancel := context.WithTimeout(ctx, firstPod)
-	defer cancel()
 	if e.followed.assignments.Known(ctx, namespace) == nil {
 		e.assignmentChanged(namespace + "/")
 	}
 }
-
-// firstPod is how long the first pod of a namespace waits for egress, which answers in
-// milliseconds or not at all.
-const firstPod = 500 * time.Millisecond
 
 // ensure makes the guard right, before anything may lead packets past it.
 func (e *egress) ensure(ctx context.Context, network intent.Network, maskBit uint8, userspace bool) ([]string, error) {

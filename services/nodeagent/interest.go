@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 )
@@ -14,10 +15,15 @@ type wanting interface {
 	Drop(name string)
 }
 
-// leaving is told of the namespaces of which this node has pods (egress).
+// firstPod is how long the first pod of a namespace waits for egress, which answers in
+// milliseconds or not at all.
+const firstPod = 500 * time.Millisecond
+
+// leaving is told of the namespaces of which this node has pods (egress, firewalls).
 type leaving interface {
 	podsWant(namespace string)
 	podsDrop(namespace string)
+	// known waits until it is known how a namespace leaves, or ctx ends.
 	known(ctx context.Context, namespace string)
 }
 
@@ -28,7 +34,7 @@ type interest struct {
 	namespaces wanting
 	state      *intent.State
 	queue      func(intent.Change)
-	egress     leaving // nil: nobody asks how pods leave
+	leaving    []leaving // none: nobody asks how pods leave
 
 	mu       sync.Mutex
 	pods     map[string]bool
@@ -45,15 +51,17 @@ func (i *interest) podsWant(namespace string) {
 	defer i.mu.Unlock()
 	i.pods[namespace] = true
 	i.namespaces.Want(namespace)
-	if i.egress != nil {
-		i.egress.podsWant(namespace)
+	for _, l := range i.leaving {
+		l.podsWant(namespace)
 	}
 }
 
 // leavingKnown waits, not long, until it is known how pods of the namespace leave.
 func (i *interest) leavingKnown(ctx context.Context, namespace string) {
-	if i.egress != nil {
-		i.egress.known(ctx, namespace)
+	ctx, cancel := context.WithTimeout(ctx, firstPod)
+	defer cancel()
+	for _, l := range i.leaving {
+		l.known(ctx, namespace)
 	}
 }
 
@@ -63,8 +71,8 @@ func (i *interest) podsDrop(namespace string) {
 	defer i.mu.Unlock()
 	delete(i.pods, namespace)
 	i.dropUnwanted(namespace)
-	if i.egress != nil {
-		i.egress.podsDrop(namespace)
+	for _, l := range i.leaving {
+		l.podsDrop(namespace)
 	}
 }
 

@@ -42,8 +42,9 @@ type plumbing struct {
 	hostPorts  *hostPorts
 	pods       *pods
 	register   *registration
-	services   *services // nil: somebody else's
-	egress     *egress   // nil: pods leave as their node does
+	services   *services  // nil: somebody else's
+	egress     *egress    // nil: pods leave as their node does
+	firewalls  *firewalls // the same
 	policies   *policies
 	hostIP     netip.Addr
 	datapath   string
@@ -227,6 +228,7 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 	}
 	if !p.resolved && p.egress != nil {
 		p.egress.resolve(ctx)
+		p.firewalls.resolve(ctx)
 	}
 	if !p.resolved && p.state.PoliciesDecide() {
 		if err := p.policies.resolve(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
@@ -126,7 +127,8 @@ func (s *State) ForgetFirewall(namespace string) Change {
 	return Change{Owners: union([]string{firewallOwner(namespace)}, s.judgedBy(namespace), s.renumber())}
 }
 
-// SetDNSName takes the addresses of a name. An error leaves the state as it was.
+// SetDNSName takes the addresses of a name. One that has not been looked up yet is not
+// known. An error leaves the state as it was.
 func (s *State) SetDNSName(name *egressv1.DNSName) (Change, error) {
 	object := Object{KindDNSName, name.GetName()}
 	addresses := []netip.Prefix{}
@@ -137,9 +139,13 @@ func (s *State) SetDNSName(name *egressv1.DNSName) (Change, error) {
 		}
 		addresses = append(addresses, netip.PrefixFrom(ip, 32))
 	}
+	slices.SortFunc(addresses, netip.Prefix.Compare)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.revisions[object] = name.GetRevision()
+	if lookingUp(name) {
+		return Change{Objects: []Object{object}}, nil
+	}
 	was, known := s.firewalls.names[name.GetName()]
 	s.firewalls.names[name.GetName()] = addresses
 	change := Change{Objects: []Object{object}}
@@ -157,6 +163,11 @@ func (s *State) SetDNSName(name *egressv1.DNSName) (Change, error) {
 		}
 	}
 	return change, nil
+}
+
+// lookingUp says whether a name's first look-up has not ended yet.
+func lookingUp(name *egressv1.DNSName) bool {
+	return name.GetState() == egressv1.NameState_NAME_STATE_UNRESOLVED && name.GetError() == "" && !strings.HasPrefix(name.GetName(), "*.")
 }
 
 // ForgetDNSName forgets a name that no rule has any more. Whoever has it in

@@ -1,0 +1,218 @@
+package nodeagent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+)
+
+// firewalls is the agent's part for egress firewalls: those of the namespaces of its pods,
+// and of those for which this node holds egress IPs.
+type firewalls struct {
+	state    *intent.State
+	queue    func(intent.Change)
+	refuse   func(intent.Object, error)
+	forget   func(intent.Object)
+	followed *firewallsFollowed
+	log      hclog.Logger
+
+	// mu is held while followers are looked at and the state is told, so that what was
+	// seen later is told later.
+	mu      sync.Mutex
+	own     map[string]bool // namespaces of this node's pods
+	hosting map[string]bool // namespaces for whose pods this node has egress IPs
+	names   map[string]bool // names that are followed
+	ctx     context.Context //nolint:containedctx // of Run: waiting for what is not known ends with it
+}
+
+// newFirewalls makes the part; the configuration names egress servers.
+func (a *agent) newFirewalls(ctx context.Context, state *intent.State) *firewalls {
+	state.FollowFirewalls()
+	return &firewalls{
+		state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("firewall"),
+		own: map[string]bool{}, hosting: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
+	}
+}
+
+// run runs the part until ctx ends.
+func (f *firewalls) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context) error{f.followed.policies.Run, f.followed.names.Run, f.followNames} {
+		group.Go(func() error { return part(ctx) })
+	}
+	return group.Wait()
+}
+
+// podsWant follows the firewall of a namespace for pods of this node.
+func (f *firewalls) podsWant(namespace string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.want(f.own, namespace)
+}
+
+// podsDrop ends that.
+func (f *firewalls) podsDrop(namespace string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.own, namespace)
+	f.dropUnwanted(namespace)
+}
+
+// known waits until the firewall of a namespace is known: then its first pod here begins
+// open. If it is not when ctx ends, the pod begins closed.
+func (f *firewalls) known(ctx context.Context, namespace string) {
+	if f.followed.policies.Known(ctx, namespace) == nil {
+		f.policyChanged(namespace + "/")
+	}
+}
+
+// hostingWant follows exactly the firewalls of these namespaces for egress IPs of this node.
+func (f *firewalls) hostingWant(namespaces map[string]bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for namespace := range namespaces {
+		f.want(f.hosting, namespace)
+	}
+	for namespace := range f.hosting {
+		if !namespaces[namespace] {
+			delete(f.hosting, namespace)
+			f.dropUnwanted(namespace)
+		}
+	}
+}
+
+// want follows a namespace. The caller holds the lock.
+func (f *firewalls) want(by map[string]bool, namespace string) {
+	had := f.own[namespace] || f.hosting[namespace]
+	by[namespace] = true
+	if had {
+		return
+	}
+	f.followed.policies.Want(namespace)
+	go func() {
+		if f.followed.policies.Known(f.ctx, namespace) == nil {
+			f.policyChanged(namespace + "/")
+		}
+	}()
+}
+
+// dropUnwanted stops following what nobody wants. The caller holds the lock.
+func (f *firewalls) dropUnwanted(namespace string) {
+	if f.own[namespace] || f.hosting[namespace] {
+		return
+	}
+	f.followed.policies.Drop(namespace)
+	f.queue(f.state.ForgetFirewall(namespace))
+	f.forget(intent.Object{Kind: intent.KindFirewall, Name: namespace})
+}
+
+// policyChanged takes all policies of a namespace, since one says nothing without the others.
+func (f *firewalls) policyChanged(name string) {
+	namespace, _, _ := strings.Cut(name, "/")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all, revision, known := f.followed.policies.Of(namespace)
+	if !known {
+		return // It stays closed, or is not followed any more.
+	}
+	object := intent.Object{Kind: intent.KindFirewall, Name: namespace}
+	change, err := f.state.SetFirewall(namespace, revision, slices.Collect(maps.Values(all)))
+	if err != nil {
+		f.refused(object, err)
+		return
+	}
+	f.queue(change)
+}
+
+// nameChanged takes the addresses of a name.
+func (f *firewalls) nameChanged(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	object := intent.Object{Kind: intent.KindDNSName, Name: name}
+	told, exists := f.followed.names.Get(name)
+	if !exists {
+		f.state.ForgetDNSName(name)
+		f.forget(object)
+		return
+	}
+	change, err := f.state.SetDNSName(told)
+	if err != nil {
+		f.refused(object, err)
+		return
+	}
+	f.queue(change)
+}
+
+func (f *firewalls) refused(object intent.Object, err error) {
+	f.log.Error("object refused, the last good one stays in force", "kind", object.Kind, "name", object.Name, "error", err)
+	f.refuse(object, err)
+}
+
+// followNames follows the names that rules have, until ctx ends.
+func (f *firewalls) followNames(ctx context.Context) error {
+	for {
+		f.wantNames()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.state.FirewallNamesChanged():
+		}
+	}
+}
+
+func (f *firewalls) wantNames() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wanted := f.state.FirewallNames()
+	for _, name := range wanted {
+		if !f.names[name] {
+			f.names[name] = true
+			f.followed.names.Want(name)
+		}
+	}
+	for name := range f.names {
+		if _, still := slices.BinarySearch(wanted, name); !still {
+			delete(f.names, name)
+			f.followed.names.Drop(name)
+			f.state.ForgetDNSName(name)
+			f.forget(intent.Object{Kind: intent.KindDNSName, Name: name})
+		}
+	}
+}
+
+// resolve waits until the state knows the firewalls of the pods that the node began with,
+// and of what it hosts. Compared before, the switch would lose these flows, and get them
+// back a moment later.
+func (f *firewalls) resolve(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, resolving)
+	defer cancel()
+	f.mu.Lock()
+	namespaces := slices.Collect(maps.Keys(f.own))
+	for namespace := range f.hosting {
+		namespaces = append(namespaces, namespace)
+	}
+	f.mu.Unlock()
+	for _, namespace := range namespaces {
+		if f.followed.policies.Known(ctx, namespace) == nil {
+			f.policyChanged(namespace + "/")
+		}
+	}
+	f.wantNames()
+	for _, name := range f.state.FirewallNames() {
+		if f.followed.names.Known(ctx, name) == nil {
+			f.nameChanged(name)
+		}
+	}
+	for _, namespace := range namespaces {
+		if !f.state.FirewallKnown(namespace) {
+			f.log.Warn("it is not known where pods may go outside of the cluster, they stay inside", "namespace", namespace)
+		}
+	}
+}

@@ -94,8 +94,8 @@ func FirewallFragment(f Firewall) Fragment {
 }
 
 // judged says whose firewall judges a pod of this node. The lookup that it takes tells
-// answers to connections from outside, which pass, and puts fragments together, so
-// that all have ports. In userspace it notes the connection as well: one that a rule drops then
+// answers to connections from outside, which pass, and the kernel module puts fragments
+// together in it, so that all have ports. In userspace it notes the connection as well: one that a rule drops then
 // is known to have begun here, which lets nothing pass.
 func judged(n Node, pod netip.Prefix, firewall uint32) []openflow.Flow {
 	switch firewall {
@@ -118,24 +118,35 @@ func lookAgain(n Node, table uint8) openflow.Action {
 	return openflow.CT(lookup)
 }
 
-// lastBase is what table 101 has without firewalls. In userspace nobody else notes which side has
-// begun a connection; what has been looked up has been noted then. The kernel module sees what the
-// node notes in zone 0.
+// lastBase is what table 101 has without firewalls.
 func lastBase(n Node) []openflow.Flow {
 	answer := openflow.CTTracked | openflow.CTReply
-	fragment := openflow.IP().CTState(0, openflow.CTTracked).InPort(PortTunnel)
 	flows := []openflow.Flow{
 		flow(tableLast, lastAnswer, openflow.IP().CTState(answer, answer), openflow.Output(PortGateway)),
-		flow(tableLast, lastFragment, fragment.FirstFragment(), lookAgain(n, tableLast)),
-		flow(tableLast, lastFragment, fragment.LaterFragment(), lookAgain(n, tableLast)),
 		// A firewall whose rules are not in the switch, whatever the reason, is closed.
 		flow(tableLast, lastMissing, openflow.Any().RegMasked(regFirewall, FirstFirewall, FirstFirewall)),
 		flow(tableLast, 0, openflow.Any(), openflow.Output(PortGateway)),
 	}
 	if n.Userspace {
-		flows = append(flows, flow(tableLast, lastMissing, openflow.IP().CTState(0, openflow.CTTracked).Reg(regFirewall, NoFirewall), noteDirection(), openflow.Output(PortGateway)))
+		return append(flows, noteBase()...)
 	}
-	return flows
+	fragment := openflow.IP().CTState(0, openflow.CTTracked).InPort(PortTunnel)
+	return append(flows,
+		flow(tableLast, lastFragment, fragment.FirstFragment(), lookAgain(n, tableLast)),
+		flow(tableLast, lastFragment, fragment.LaterFragment(), lookAgain(n, tableLast)))
+}
+
+// noteBase notes in userspace, where nobody else does, which side has begun a connection;
+// what has been looked up has been noted then. The kernel module sees what the node notes in zone
+// 0. A fragment would wait for the others, and those with ports can go another way: to a
+// node port. It is not noted.
+func noteBase() []openflow.Flow {
+	free := openflow.IP().CTState(0, openflow.CTTracked).Reg(regFirewall, NoFirewall)
+	return []openflow.Flow{
+		flow(tableLast, lastElse, free.FirstFragment(), openflow.Output(PortGateway)),
+		flow(tableLast, lastElse, free.LaterFragment(), openflow.Output(PortGateway)),
+		flow(tableLast, lastMissing, free, noteDirection(), openflow.Output(PortGateway)),
+	}
 }
 
 // noteDirection remembers who has begun a connection over tun0.

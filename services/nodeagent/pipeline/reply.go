@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
@@ -40,19 +41,22 @@ func returnBase() []openflow.Flow {
 // answers one that went to a service. The kernel module shares zone 0 with the node,
 // so there the same lookup gives the answer its service address back; the table sees
 // the packet once more afterwards, tracked. What the kernel itself sends has been
-// through its own lookup; in userspace it is noted whether it begins a connection, so that the
-// answers of pods to the world outside are known as such.
+// through its own lookup; in userspace it is noted whether what is from outside begins a
+// connection, so that the answers of pods are known as such.
 func track(n Node) []openflow.Flow {
 	again := uint8(tableRoute)
 	lookup := openflow.Conntrack{Table: &again, NAT: &openflow.NAT{}}
 	if n.Userspace {
 		lookup = openflow.Conntrack{Table: &again, Zone: ZoneServices}
 	}
-	deliver := []openflow.Action{openflow.Goto(tableLocal)}
+	fromKernel := openflow.IP().InPort(PortGateway).IPDst(n.Subnet)
+	flows := []openflow.Flow{flow(tableRoute, 275, fromKernel, openflow.Goto(tableLocal))}
 	if n.Userspace {
-		deliver = []openflow.Action{noteDirection(), openflow.Goto(tableLocal)}
+		flows = []openflow.Flow{flow(tableRoute, 275, fromKernel, noteDirection(), openflow.Goto(tableLocal))}
+		for _, inside := range slices.Concat(n.ClusterNetworks, n.ServiceNetworks) {
+			flows = append(flows, flow(tableRoute, 276, fromKernel.IPSrc(inside), openflow.Goto(tableLocal)))
+		}
 	}
-	flows := []openflow.Flow{flow(tableRoute, 275, openflow.IP().InPort(PortGateway).IPDst(n.Subnet), deliver...)}
 	for _, cluster := range n.ClusterNetworks {
 		flows = append(flows, flow(tableRoute, 250,
 			openflow.IP().CTState(0, openflow.CTTracked).IPSrc(cluster).IPDst(n.Subnet), openflow.CT(lookup)))

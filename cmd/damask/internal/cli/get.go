@@ -42,6 +42,7 @@ func (a *app) getCommand() *cobra.Command {
 		a.getEgressIPsCommand(f),
 		a.getPoliciesCommand(f),
 		getResource(a, egressNodes(), f),
+		a.getEgressFirewallsCommand(f),
 	)
 	return get
 }

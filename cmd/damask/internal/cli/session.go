@@ -43,6 +43,7 @@ type session struct {
 	slices     servicelbv1.EndpointSliceServiceClient
 	egress     egressv1.EgressIPServiceClient
 	leaving    egressv1.EgressNodeServiceClient
+	firewalls  egressv1.EgressNetworkPolicyServiceClient
 
 	opened []*grpc.ClientConn
 }
@@ -88,6 +89,7 @@ func (a *app) open(ctx context.Context) (*session, error) {
 	s.slices = servicelbv1.NewEndpointSliceServiceClient(servicelb)
 	s.egress = egressv1.NewEgressIPServiceClient(egress)
 	s.leaving = egressv1.NewEgressNodeServiceClient(egress)
+	s.firewalls = egressv1.NewEgressNetworkPolicyServiceClient(egress)
 	return s, nil
 }
 

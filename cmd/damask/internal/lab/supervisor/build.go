@@ -214,6 +214,12 @@ func (s *Supervisor) describeEgress(ctx context.Context) error {
 			}
 		}
 	}
+	for i := range s.topology.EgressFirewalls {
+		f := &s.topology.EgressFirewalls[i]
+		if err := s.plane.Operator.PutEgressNetworkPolicy(ctx, f.Message()); err != nil {
+			return fmt.Errorf("egress firewall %s: %w", f.FullName(), err)
+		}
+	}
 	return nil
 }
 

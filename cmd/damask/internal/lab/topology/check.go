@@ -35,6 +35,7 @@ func (t *Topology) check(report *configfile.Report) {
 	c.services()
 	c.egress()
 	c.policies()
+	c.firewalls()
 	if t.Underlay.Addr().Is4() && t.Underlay.Bits() <= 30 && !t.setAddresses() {
 		c.Addf("underlay", "%s is too small for the nodes, the hosts outside and the control host", t.Underlay)
 	}

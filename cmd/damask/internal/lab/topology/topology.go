@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/firewallfile"
 	"github.com/damask-sdn/damask/cmd/damask/internal/policyfile"
 	"github.com/damask-sdn/damask/cmd/damask/internal/servicefile"
 	"github.com/damask-sdn/damask/internal/configfile"
@@ -56,6 +57,8 @@ type Topology struct {
 	// NetworkPolicies are policies as Kubernetes has them, of any kind, in force before
 	// the first pod. What they may say, the tenancy service knows.
 	NetworkPolicies []policyfile.Manifest `yaml:"networkPolicies"`
+	// Firewalls has egressFirewalls.
+	Firewalls `yaml:",inline"`
 	// Outside are hosts of the underlay that are not part of the cluster; the first
 	// is the nodes' default gateway. Default: one of the name "outside", with the
 	// first address of the underlay that is free.
@@ -66,6 +69,10 @@ type Topology struct {
 	// that are free.
 	Control []netip.Addr `yaml:"-"`
 }
+
+// Firewalls is the part of a file that firewallfile reads, by a name that does not
+// clash with that of services.
+type Firewalls = firewallfile.Document
 
 // ClusterNetwork is a range of pod addresses.
 type ClusterNetwork struct {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
-	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
@@ -107,19 +106,20 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	if !cfg.NetworkPolicy.CutConnections {
 		state.KeepConnections()
 	}
-	a.followed = newFollowed(c, cfg.StateDir, &sink{
+	to := &sink{
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
-	}, log)
+	}
+	if a.egress != nil {
+		if a.firewalls, err = a.newFirewalls(ctx, state, c); err != nil {
+			return err
+		}
+		to.guard, p.guard = a.firewalls.guard, a.firewalls.guard
+	}
+	a.followed = newFollowed(c, cfg.StateDir, to, log)
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
 	if a.egress != nil {
-		a.egress.followed = followEgress(c.bus, c.egress.any, cacheIn(cfg.StateDir), a.egress, log)
-		a.firewalls = a.newFirewalls(ctx, state)
-		a.firewalls.followed = followFirewalls(c.bus, egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), cacheIn(cfg.StateDir), a.firewalls, log)
-		a.egress.firewalls, a.plumbing.firewalls = a.firewalls, a.firewalls
-		a.egress.begin()
-		a.interest.leaving = []leaving{a.egress, a.firewalls}
-		a.register.registered = func() { a.reporter.Again(); a.egress.networks.Again() }
+		a.followLeaving(cfg, c, log)
 	}
 	p.namespaces, p.interest = a.followed.namespaces, a.interest
 	if a.services != nil {
@@ -138,4 +138,14 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		api.Services = a.services
 	}
 	return a.listen(cfg, source, attachments, nodeapi.New(api))
+}
+
+// followLeaving makes the parts for egress IPs and firewalls follow what egress decides.
+func (a *agent) followLeaving(cfg Config, c cluster, log hclog.Logger) {
+	a.egress.followed = followEgress(c.bus, c.egress.any, cacheIn(cfg.StateDir), a.egress, log)
+	a.firewalls.followed = followFirewalls(c.bus, a.firewalls.client, cacheIn(cfg.StateDir), a.firewalls, log)
+	a.egress.firewalls, a.plumbing.firewalls = a.firewalls, a.firewalls
+	a.egress.begin()
+	a.interest.leaving = []leaving{a.egress, a.firewalls}
+	a.register.registered = func() { a.reporter.Again(); a.egress.networks.Again() }
 }

@@ -38,7 +38,7 @@ type egress struct {
 	reporter  *egressreach.Reporter
 	networks  *egressreach.Networks
 	followed  *egressFollowed
-	firewalls *firewalls
+	firewalls *firewalls // nil: nobody follows them
 	log       hclog.Logger
 
 	// mu is held while followers are looked at and the state is told, so that what was
@@ -234,7 +234,9 @@ func (e *egress) hostingChanged() {
 	}
 	before := e.hosting
 	e.hosting = wanted
-	e.firewalls.hostingWant(judged)
+	if e.firewalls != nil {
+		e.firewalls.hostingWant(judged)
+	}
 	e.host.Want(hosting)
 	for namespace := range before {
 		if !wanted[namespace] {

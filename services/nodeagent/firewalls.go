@@ -10,6 +10,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/bridge"
+	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 )
 
@@ -21,6 +24,9 @@ type firewalls struct {
 	refuse   func(intent.Object, error)
 	forget   func(intent.Object)
 	followed *firewallsFollowed
+	guard    *serviceGuard
+	client   egressv1.EgressNetworkPolicyServiceClient
+	services *services // nil: somebody else's
 	log      hclog.Logger
 
 	// mu is held while followers are looked at and the state is told, so that what was
@@ -33,18 +39,24 @@ type firewalls struct {
 }
 
 // newFirewalls makes the part; the configuration names egress servers.
-func (a *agent) newFirewalls(ctx context.Context, state *intent.State) *firewalls {
+func (a *agent) newFirewalls(ctx context.Context, state *intent.State, c cluster) (*firewalls, error) {
+	guard, err := firewallguard.Open("")
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(func() { _ = guard.Close() })
 	state.FollowFirewalls()
 	return &firewalls{
+		client: egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), guard: newServiceGuard(state, guard), services: a.services,
 		state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("firewall"),
 		own: map[string]bool{}, hosting: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
-	}
+	}, nil
 }
 
 // run runs the part until ctx ends.
 func (f *firewalls) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{f.followed.policies.Run, f.followed.names.Run, f.followNames} {
+	for _, part := range []func(context.Context) error{f.followed.policies.Run, f.followed.names.Run, f.followNames, f.runGuard} {
 		group.Go(func() error { return part(ctx) })
 	}
 	return group.Wait()
@@ -109,7 +121,8 @@ func (f *firewalls) dropUnwanted(namespace string) {
 		return
 	}
 	f.followed.policies.Drop(namespace)
-	f.queue(f.state.ForgetFirewall(namespace))
+	change := f.state.ForgetFirewall(namespace)
+	f.tell(change)
 	f.forget(intent.Object{Kind: intent.KindFirewall, Name: namespace})
 }
 
@@ -128,7 +141,7 @@ func (f *firewalls) policyChanged(name string) {
 		f.refused(object, err)
 		return
 	}
-	f.queue(change)
+	f.tell(change)
 }
 
 // nameChanged takes the addresses of a name.
@@ -147,7 +160,46 @@ func (f *firewalls) nameChanged(name string) {
 		f.refused(object, err)
 		return
 	}
+	f.tell(change)
+}
+
+// tell hands a change over: first to the guard, so that services lead nowhere any more
+// when the change is said to be in force.
+func (f *firewalls) tell(change intent.Change) {
+	if len(change.Owners) > 0 {
+		if err := f.guard.sync(f.ctx); err != nil && f.ctx.Err() == nil {
+			f.guardFailed(err)
+		}
+	}
 	f.queue(change)
+}
+
+// ensure compares the guard with what it should be. The first time it waits for the
+// endpoints that the agent begins with: told before, the guard would close ways that it had open.
+func (f *firewalls) ensure(ctx context.Context) ([]string, error) {
+	if f.services != nil {
+		begun, cancel := context.WithTimeout(ctx, resolving)
+		defer cancel()
+		select {
+		case <-f.services.Begun():
+		case <-begun.Done():
+		}
+	}
+	if err := f.guard.sync(ctx); err != nil {
+		return nil, err
+	}
+	network, known := f.state.Network()
+	if !known {
+		return nil, nil
+	}
+	return f.guard.guard.Ensure(ctx, firewallguard.Config{Pods: network.Node.Subnet, Gateway: bridge.GatewayPort})
+}
+
+// runGuard keeps the guard at what services say.
+func (f *firewalls) runGuard(ctx context.Context) error { return f.guard.run(ctx, f.guardFailed) }
+
+func (f *firewalls) guardFailed(err error) {
+	f.log.Warn("endpoints outside of the cluster are not judged anew, the next comparison repeats it", "error", err)
 }
 
 func (f *firewalls) refused(object intent.Object, err error) {

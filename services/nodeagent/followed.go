@@ -35,8 +35,9 @@ type sink struct {
 	node       string
 	state      *intent.State
 	programmer *intent.Programmer
-	wake       func()    // asks for a pass
-	services   *services // nil: somebody else's
+	wake       func()        // asks for a pass
+	services   *services     // nil: somebody else's
+	guard      *serviceGuard // nil: there are no firewalls
 	hostPorts  *hostPorts
 	released   func() // this node's HostSubnet is gone
 	appeared   func(*ipamv1.HostSubnet)
@@ -178,7 +179,7 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 	}
 	if s.services != nil {
 		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, log)
-		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, log)
+		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, s.guard, log)
 		s.services.Follow(f.services, f.slices)
 	}
 	return f

@@ -236,6 +236,13 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 		}
 	}
 	p.resolved = true
+	if p.firewalls != nil {
+		repairs, err := p.firewalls.ensure(ctx)
+		a.repairs = append(a.repairs, repairs...)
+		if err != nil {
+			return err
+		}
+	}
 	diff, err := p.programmer.Reconcile(ctx)
 	if err != nil {
 		return err

@@ -49,7 +49,8 @@ type pods struct {
 	reporter   *report.Reporter
 	policies   *policies
 	restorer   restorer
-	wake       func() // asks for a pass, when the last unknown namespace is known
+	guard      *serviceGuard // nil: there are no firewalls
+	wake       func()        // asks for a pass, when the last unknown namespace is known
 	log        hclog.Logger
 
 	mu      sync.Mutex
@@ -213,6 +214,7 @@ func (p *pods) Program(ctx context.Context, a *cniv1.Attachment) error {
 	if !p.state.Open(pod) {
 		return fmt.Errorf("pod %s/%s cannot have flows: address %s, port %d", pod.Namespace, pod.Name, pod.IP, pod.Port)
 	}
+	p.tellGuard(ctx)
 	return p.programmer.Program(ctx, change)
 }
 
@@ -222,13 +224,27 @@ func (p *pods) Unprogram(ctx context.Context, a *cniv1.Attachment) error {
 	if err != nil || !p.state.HasPod(pod) {
 		return nil //nolint:nilerr // what has no address has no flows
 	}
-	err = p.programmer.Program(ctx, p.state.RemovePod(pod))
+	change := p.state.RemovePod(pod)
+	p.tellGuard(ctx) // before anybody else can have the address
+	err = p.programmer.Program(ctx, change)
 	p.policies.podsChanged()
 	p.leave(pod.Namespace)
 	if errors.Is(err, intent.ErrNotStarted) {
 		return nil // the comparison to come leaves them out
 	}
 	return err
+}
+
+// tellGuard tells which pods there are to what judges endpoints outside. One that it does not
+// know, it lets reach none.
+func (p *pods) tellGuard(ctx context.Context) {
+	if p.guard == nil {
+		return
+	}
+	if err := p.guard.sync(ctx); err != nil {
+		p.log.Warn("endpoints outside of the cluster are not judged anew, trying again", "error", err)
+		p.guard.wake()
+	}
 }
 
 // Differences tells, for CHECK, how a pod's flows differ from what they should be.

@@ -404,3 +404,37 @@ func parseRule(r *egressv1.EgressRule) (rule firewallRule, err error) {
 	}
 	return rule, nil
 }
+
+// Judged is the pods of a namespace that is here, and whose firewall judges them.
+type Judged struct {
+	Namespace string
+	// Number is the firewall's, pipeline.NoFirewall or pipeline.UnknownFirewall.
+	Number uint32
+	// Rules is another value when the rules, or the addresses of names in them, are others.
+	Rules any
+	// Pods are their addresses.
+	Pods []netip.Addr
+}
+
+// Judged answers the namespaces of all pods.
+func (s *State) Judged() []Judged {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := map[string]*Judged{}
+	for _, pod := range s.pods {
+		j := all[pod.Namespace]
+		if j == nil {
+			j = &Judged{Namespace: pod.Namespace, Number: s.firewall(pod.Namespace)}
+			if f := s.firewalls.namespaces[pod.Namespace]; f != nil {
+				j.Rules = f.compiled
+			}
+			all[pod.Namespace] = j
+		}
+		j.Pods = append(j.Pods, pod.IP)
+	}
+	list := make([]Judged, 0, len(all))
+	for _, j := range all {
+		list = append(list, *j)
+	}
+	return list
+}

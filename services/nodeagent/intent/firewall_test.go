@@ -406,3 +406,14 @@ func TestAPodsFirewallIsSentOnce(t *testing.T) {
 		t.Errorf("rules that were told anew are not sent: %q", needed)
 	}
 }
+
+// TestChangesThatWaitTogetherAreOneChange has two changes of one pod queued, as when both its
+// firewall and how it leaves become known.
+func TestChangesThatWaitTogetherAreOneChange(t *testing.T) {
+	p := NewProgrammer(following(t), nil, nil)
+	p.Queue(Change{Owners: []string{"pod red/a", "firewall red"}})
+	p.Queue(Change{Owners: []string{"pod red/a"}})
+	if needed := p.needed(p.queued.Owners); !slices.Equal(needed, []string{"firewall red", "pod red/a"}) {
+		t.Errorf("sent are %q", needed)
+	}
+}

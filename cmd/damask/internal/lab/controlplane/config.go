@@ -48,9 +48,20 @@ func servicelbConfig(config Config, p *Plane, replica int, files identity.Files)
 // egressConfig is the configuration of one replica of egress: ipam knows the nodes,
 // and tenancy the VNIDs and pods.
 func egressConfig(config Config, p *Plane, replica int, files identity.Files) string {
+	servers := []string{nobody}
+	if len(config.Topology.DNSServers) > 0 {
+		servers = nil
+		for _, server := range config.Topology.DNSServers {
+			servers = append(servers, server.String())
+		}
+	}
 	return serviceConfig(egressPort)(config, p, replica, files) +
-		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\n", List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses))
+		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\ndns: {servers: %s}\n",
+			List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses), List(servers))
 }
+
+// nobody is a DNS server that there is not: those that the machine has are not in the lab.
+const nobody = "127.0.0.1:53"
 
 // serviceConfig is the configuration of one replica of a control service.
 func serviceConfig(port int) func(Config, *Plane, int, identity.Files) string {

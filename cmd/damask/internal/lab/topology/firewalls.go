@@ -7,6 +7,11 @@ import (
 // firewalls checks each firewall by itself, and that its namespace is one of the lab, which
 // nobody would notice otherwise: the name of a namespace that does not exist judges nobody.
 func (c *checker) firewalls() {
+	for i, server := range c.t.DNSServers {
+		if !server.Addr().Is4() || server.Port() == 0 {
+			c.Addf(fmt.Sprintf("dnsServers[%d]", i), "%s is not IPv4:PORT", server)
+		}
+	}
 	c.t.Firewalls.Check(c.Report)
 	there := map[string]bool{}
 	for _, n := range c.t.Namespaces {

@@ -57,6 +57,9 @@ type Topology struct {
 	// NetworkPolicies are policies as Kubernetes has them, of any kind, in force before
 	// the first pod. What they may say, the tenancy service knows.
 	NetworkPolicies []policyfile.Manifest `yaml:"networkPolicies"`
+	// DNSServers are whom egress asks for the names in egressFirewalls, "IP:PORT". Default:
+	// none, and names stay unresolved.
+	DNSServers []netip.AddrPort `yaml:"dnsServers"`
 	// Firewalls has egressFirewalls.
 	Firewalls `yaml:",inline"`
 	// Outside are hosts of the underlay that are not part of the cluster; the first

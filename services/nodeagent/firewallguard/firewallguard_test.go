@@ -1,0 +1,132 @@
+package firewallguard_test
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/damask-sdn/damask/internal/netnstest"
+	"github.com/damask-sdn/damask/internal/proctest"
+	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
+)
+
+// node is a node between a pod and an outside host, and translates two addresses of
+// services to two ports of that host.
+type node struct {
+	*netnstest.Namespace
+	pod   *netnstest.Namespace
+	guard *firewallguard.Guard
+}
+
+var (
+	pod      = netip.MustParseAddr("10.128.0.2")
+	endpoint = firewallguard.Endpoint{Address: netip.MustParseAddrPort("192.0.2.9:8081"), Protocol: 6}
+)
+
+func start(t *testing.T) *node {
+	t.Helper()
+	proctest.Need(t, "nft")
+	n := &node{Namespace: netnstest.New(t, "node"), pod: netnstest.New(t, "pod")}
+	outside := netnstest.New(t, "outside")
+	link := func(peer *netnstest.Namespace, device, address, peerAddress string) {
+		n.Connect(t, device, peer, "p"+device)
+		n.Run(t, "ip", "address", "add", address, "dev", device)
+		n.Run(t, "ip", "link", "set", device, "up")
+		peer.Run(t, "ip", "address", "add", peerAddress, "dev", "p"+device)
+		peer.Run(t, "ip", "link", "set", "p"+device, "up")
+		peer.Run(t, "ip", "route", "add", "default", "via", strings.Split(address, "/")[0])
+	}
+	link(n.pod, "tun0", "10.128.0.1/24", "10.128.0.2/24")
+	link(outside, "eth0", "192.0.2.1/24", "192.0.2.9/24")
+	n.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	n.Run(t, "nft", "add table ip nat; add chain ip nat pre { type nat hook prerouting priority -100; }; "+
+		"add rule ip nat pre ip daddr 172.30.0.1 tcp dport 80 dnat to 192.0.2.9:8081; add rule ip nat pre ip daddr 172.30.0.2 tcp dport 80 dnat to 192.0.2.9:8082")
+	for _, port := range []string{"8081", "8082"} {
+		var listener net.Listener
+		var err error
+		outside.Do(t, func() { listener, err = net.Listen("tcp4", ":"+port) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = listener.Close() })
+	}
+	var err error
+	if n.guard, err = firewallguard.Open(n.Path()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.guard.Close() })
+	return n
+}
+
+// connects says whether the pod reaches an address.
+func (n *node) connects(t *testing.T, address string) bool {
+	t.Helper()
+	var conn net.Conn
+	var err error
+	n.pod.Do(t, func() { conn, err = net.DialTimeout("tcp4", address, 700*time.Millisecond) })
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
+}
+
+func (n *node) want(t *testing.T, what string, first, second bool) {
+	t.Helper()
+	if !n.connects(t, "192.0.2.9:8081") {
+		t.Errorf("%s: what is not translated is kept", what)
+	}
+	if a, b := n.connects(t, "172.30.0.1:80"), n.connects(t, "172.30.0.2:80"); a != first || b != second {
+		t.Errorf("%s: reached are the first service: %t, the second: %t; want %t and %t", what, a, b, first, second)
+	}
+}
+
+func TestServicesLeadOutsideOnlyWhereTheFirewallAllows(t *testing.T) {
+	n := start(t)
+	ensure := func() []string {
+		t.Helper()
+		repairs, err := n.guard.Ensure(t.Context(), firewallguard.Config{Pods: netip.MustParsePrefix("10.128.0.0/23")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return repairs
+	}
+	set := func(w firewallguard.Wanted) {
+		t.Helper()
+		if err := n.guard.Set(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.want(t, "without a guard", true, true)
+	if repairs := ensure(); len(repairs) == 0 {
+		t.Error("the table is made without a word")
+	}
+	n.want(t, "a pod that is not known", false, false)
+	if packets, err := n.guard.Dropped(t.Context()); err != nil || packets == 0 {
+		t.Errorf("%d packets are counted, %v", packets, err)
+	}
+	set(firewallguard.Wanted{Free: []netip.Addr{pod}})
+	n.want(t, "a pod without firewall", true, true)
+	judged := firewallguard.Wanted{Judged: map[netip.Addr]uint32{pod: 0x80000001}, Allowed: map[uint32][]firewallguard.Endpoint{0x80000001: {endpoint}}}
+	set(judged)
+	n.want(t, "a firewall that allows one endpoint", true, false)
+	other := judged
+	other.Judged = map[netip.Addr]uint32{pod: 0x80000002}
+	set(other)
+	n.want(t, "another firewall, which does not", false, false)
+	set(judged)
+	if repairs := ensure(); len(repairs) > 0 {
+		t.Errorf("nothing differs, and repairs are %q", repairs)
+	}
+	for _, damage := range []string{
+		"flush chain ip damask_firewall forward", "delete table ip damask_firewall", "add element ip damask_firewall free { 10.128.0.2 }",
+		"flush set ip damask_firewall allowed", "insert rule ip damask_firewall forward accept",
+	} {
+		n.Run(t, "nft", damage)
+		if repairs := ensure(); len(repairs) == 0 {
+			t.Errorf("%s: nothing is repaired", damage)
+		}
+		n.want(t, "after "+damage, true, false)
+	}
+}

@@ -1,0 +1,159 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Red and blue have firewalls of their own and will be joined; green leaves by an egress
+// IP of node2; free has no firewall. There are two hosts outside.
+const firewallTopology = `
+nodes: [{name: node1}, {name: node2, egressIPs: [192.168.108.200]}]
+outside: [{name: outside, ip: 192.168.108.1}, {name: other, ip: 192.168.108.2}]
+dnsServers: ["192.168.108.1:5353"]
+namespaces: [{name: red}, {name: blue}, {name: green, egressIPs: [192.168.108.200]}, {name: free}]
+pods:
+- {namespace: red, name: a, node: node1}
+- {namespace: red, name: b, node: node2}
+- {namespace: blue, name: a, node: node1}
+- {namespace: green, name: a, node: node1}
+- {namespace: green, name: b, node: node2}
+- {namespace: free, name: a, node: node1}
+services:
+- {namespace: default, name: ext, clusterIP: 172.30.0.77, type: NodePort, ports: [{port: 80, nodePort: 30077}]}
+endpointSlices:
+- {namespace: default, name: ext-1, serviceName: ext, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.2]}]}
+egressFirewalls:
+- namespace: red
+  egress:
+  - {type: Allow, to: {cidrSelector: 192.168.108.1/32}, ports: [{port: 8080}]}
+  - {type: Deny, to: {cidrSelector: 0.0.0.0/0}}
+- namespace: blue
+  egress: [{type: Deny, to: {cidrSelector: 192.168.108.1/32}}]
+- namespace: green
+  egress: [{type: Deny, to: {cidrSelector: 192.168.108.2/32}}]
+`
+
+// way is a packet to an outside host, as probe check writes it.
+type way struct{ pod, check string }
+
+func (c *cluster) wantWays(t *testing.T, want map[way]bool) {
+	t.Helper()
+	byPod := map[string][]string{}
+	for w := range want {
+		byPod[w.pod] = append(byPod[w.pod], w.check)
+	}
+	for pod, checks := range byPod {
+		slices.Sort(checks)
+		for _, r := range c.check(inPod(pod), checks...) {
+			if w := (way{pod, r.Check}); r.OK != want[w] {
+				t.Errorf("%s, %s: passes: %t, want %t (%s)", pod, r.Check, r.OK, want[w], r.Error)
+			} else if strings.HasPrefix(pod, "green/") && r.OK && r.Source != "" && r.Source != "192.168.108.200" {
+				t.Errorf("%s, %s: seen as %s", pod, r.Check, r.Source)
+			}
+		}
+	}
+}
+
+const (
+	tcp1, udp1, icmp1 = "tcp 192.168.108.1:8080 100", "udp 192.168.108.1:8080 100", "icmp 192.168.108.1 56"
+	tcp2, udp2, icmp2 = "tcp 192.168.108.2:8080 100", "udp 192.168.108.2:8080 100", "icmp 192.168.108.2 56"
+)
+
+func (c *cluster) firewall(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "firewall.yaml")
+	if err := os.WriteFile(file, []byte("egressFirewalls:\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.ctl("egressfirewall", "apply", "-f", file)
+}
+
+func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
+	c := up(t, firewallTopology)
+	for _, host := range []string{"outside", "other"} {
+		c.start(onOutside(host), "serve", port, host)
+	}
+	for _, pod := range []string{"red/a", "red/b", "blue/a", "green/a", "free/a"} {
+		c.start(inPod(pod), "serve", port, pod)
+	}
+	want := map[way]bool{
+		{"red/a", tcp1}: true, {"red/a", udp1}: false, {"red/a", icmp1}: false, {"red/a", tcp2}: false, {"red/a", icmp2}: false,
+		{"red/b", tcp1}: true, {"red/b", udp1}: false, {"red/b", tcp2}: false,
+		{"blue/a", tcp1}: false, {"blue/a", udp1}: false, {"blue/a", icmp1}: false, {"blue/a", tcp2}: true, {"blue/a", udp2}: true, {"blue/a", icmp2}: true,
+		{"green/a", tcp1}: true, {"green/a", udp1}: true, {"green/a", tcp2}: false, {"green/a", icmp2}: false,
+		{"green/b", tcp1}: true, {"green/b", tcp2}: false, {"green/b", udp2}: false,
+		{"free/a", tcp1}: true, {"free/a", tcp2}: true, {"free/a", icmp1}: true,
+	}
+	c.eventually(t, "green has its egress IP", func() bool { return c.check(inPod("green/a"), tcp1)[0].OK })
+	t.Run("from the start", func(t *testing.T) { c.wantWays(t, want) })
+
+	t.Run("joined", func(t *testing.T) {
+		c.ctl("pod-network", "join-projects", "--to", "red", "blue", "free")
+		c.wantWays(t, want)
+		c.wantReach(t, "red/a", "blue/a")
+	})
+
+	t.Run("answers to connections from outside", func(t *testing.T) {
+		var lines []string
+		for _, pod := range []string{"red/a", "red/b", "blue/a", "green/a"} {
+			lines = append(lines, fmt.Sprintf("tcp %s:%s 1000", c.podIP(pod), port), fmt.Sprintf("udp %s:%s 100", c.podIP(pod), port), fmt.Sprintf("icmp %s 56", c.podIP(pod)))
+		}
+		for _, host := range []string{"outside", "other"} {
+			wantAll(t, onOutside(host), c.check(onOutside(host), lines...))
+		}
+	})
+
+	t.Run("an agent that is killed changes no flow", func(t *testing.T) {
+		before := c.flowLines("node1")
+		c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
+		c.wantWays(t, want)
+		c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
+		c.eventually(t, "the agent is ready", func() bool { return strings.Contains(c.ctl("get", "nodes"), "node1") })
+		c.ctl("audit", "node1")
+		if after := c.flowLines("node1"); !slices.Equal(before, after) {
+			t.Errorf("flows were\n%s\nand are\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+		}
+		c.wantWays(t, want)
+	})
+
+	t.Run("a service with an endpoint outside is no way round", func(t *testing.T) {
+		service, nodePort := "tcp 172.30.0.77:80 100", "tcp "+c.nodeIP("node1")+":30077 100"
+		c.wantWays(t, map[way]bool{
+			{"red/a", service}: false, {"red/b", service}: false, {"green/a", service}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
+			{"blue/a", service}: true, {"free/a", service}: true, {"free/a", nodePort}: true,
+		})
+	})
+
+	t.Run("several policies, in their order", func(t *testing.T) {
+		c.firewall(t, "- {namespace: blue, name: first, egress: [{type: Allow, to: {cidrSelector: 192.168.108.0/24}, ports: [{protocol: UDP, port: 8000, endPort: 8099}]}]}\n"+
+			"- {namespace: blue, order: 1, egress: [{type: Deny, to: {cidrSelector: 192.168.108.1/32}}]}\n")
+		c.wantWays(t, map[way]bool{{"blue/a", udp1}: true, {"blue/a", tcp1}: false, {"blue/a", tcp2}: true})
+	})
+
+	t.Run("names", func(t *testing.T) { c.wantNames(t) })
+
+	t.Run("none any more", func(t *testing.T) {
+		c.ctl("egressfirewall", "delete", "red/default", "blue/default", "blue/first", "green/default")
+		c.wantWays(t, map[way]bool{{"red/a", tcp2}: true, {"red/b", icmp1}: true, {"blue/a", tcp1}: true, {"green/a", tcp2}: true, {"green/b", tcp2}: true})
+	})
+}
+
+// wantNames has rules with a name that moves from one host to the other.
+func (c *cluster) wantNames(t *testing.T) {
+	server := c.start(onOutside("outside"), "dns", "5353", "0", "www.example.com=192.168.108.1")
+	c.firewall(t, "- {namespace: red, egress: [{type: Allow, to: {dnsName: www.example.com}}, {type: Deny, to: {cidrSelector: 0.0.0.0/0}}]}\n")
+	c.wantWays(t, map[way]bool{{"red/a", udp1}: true, {"red/b", tcp1}: true, {"red/a", tcp2}: false})
+	if out := c.ctl("get", "egressfirewalls", "-n", "red", "-o", "wide"); !strings.Contains(out, "192.168.108.1") || !strings.Contains(out, "node1,node2") {
+		t.Errorf("it is shown as\n%s", out)
+	}
+	server.end(t)
+	c.start(onOutside("outside"), "dns", "5353", "0", "www.example.com=192.168.108.2")
+	c.eventually(t, "the name's other address is allowed", func() bool { return c.check(inPod("red/a"), tcp2)[0].OK })
+	// What the name was before stays for a while, as it stays in pods' caches.
+	c.wantWays(t, map[way]bool{{"red/a", tcp1}: true, {"red/b", tcp2}: true})
+}

@@ -48,13 +48,14 @@ func TestAWrongPolicyIsRefusedWithAllThatIsWrong(t *testing.T) {
 			{Type: 1, CidrSelector: "192.0.2.0/24", Ports: []*egressv1.RulePort{
 				{Port: 80}, {Port: 70000}, {Port: 80, EndPort: 79}, {EndPort: 80}, {Protocol: 9}, {Protocol: egressv1.Protocol_PROTOCOL_UDP},
 			}},
+			{Type: 2, DnsName: "*.example.com"}, {Type: 2, DnsName: "www.example.com"},
 		},
 	}})
 	rule := func(i int, rest string) string { return fmt.Sprintf("egress_network_policy.rules[%d]%s", i, rest) }
 	want := []string{
 		"egress_network_policy.name", rule(1, ".type"), rule(2, ".type"), rule(2, ""), rule(3, ""), rule(4, ".cidr_selector"),
 		rule(5, ".dns_name"), rule(6, ".dns_name"), rule(7, ".dns_name"), rule(8, ".dns_name"), rule(9, ".dns_name"),
-		rule(12, ".ports[1].port"), rule(12, ".ports[2].end_port"), rule(12, ".ports[3].end_port"), rule(12, ".ports[4].protocol"),
+		rule(12, ".ports[1].port"), rule(12, ".ports[2].end_port"), rule(12, ".ports[3].end_port"), rule(12, ".ports[4].protocol"), rule(13, ".dns_name"),
 	}
 	if got := fields(err); status.Code(err) != codes.InvalidArgument || !slices.Equal(got, want) {
 		t.Errorf("violations of\n%v, want\n%v", got, want)

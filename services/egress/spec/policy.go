@@ -70,6 +70,9 @@ func checkRule(field string, r *egressv1.EgressRule, v *rpcerr.Violations) {
 		v.Addf(field, "cidr_selector and dns_name exclude each other")
 	case cidr != "":
 		add(v, field+".cidr_selector", network(cidr))
+	case r.GetType() == egressv1.RuleType_RULE_TYPE_DENY && strings.HasPrefix(name, "*."):
+		// Nobody may believe that it is closed: addresses come only after a pod's look-up.
+		v.Addf(field+".dns_name", "%q cannot be denied: the addresses of names below one are known only once a pod has looked them up; deny a range, and allow the names that may pass before it", name)
 	default:
 		add(v, field+".dns_name", dnsName(name))
 	}

@@ -151,8 +151,11 @@ func (rule *Rule) check(r *configfile.Report) {
 		if p, err := netip.ParsePrefix(cidr); err != nil || !p.Addr().Is4() || p != p.Masked() {
 			r.Addf("to.cidrSelector", "%q is not an IPv4 network in canonical form", cidr)
 		}
+	case strings.HasPrefix(name, "*."):
+		// The egress service takes them, but no agent tells it yet what pods look up.
+		r.Addf("to.dnsName", "%q: all names below one are not supported yet, name each", name)
 	case !isName(name):
-		r.Addf("to.dnsName", "%q is not a DNS name such as www.example.com or *.example.com: lower case, no dot at the end", name)
+		r.Addf("to.dnsName", "%q is not a DNS name such as www.example.com: lower case, no dot at the end", name)
 	}
 	if n := len(rule.Ports); n > maxPorts {
 		r.Addf("ports", "%d: at most %d", n, maxPorts)
@@ -183,8 +186,7 @@ func (p Port) check(r *configfile.Report) {
 
 // isName says whether the egress service takes a name.
 func isName(name string) bool {
-	rest, wildcard := strings.CutPrefix(name, "*.")
-	labels := strings.Split(rest, ".")
+	labels := strings.Split(name, ".")
 	for _, label := range labels {
 		if label == "" || len(label) > maxLabel || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" ||
 			label[0] == '-' || label[len(label)-1] == '-' {
@@ -192,7 +194,7 @@ func isName(name string) bool {
 		}
 	}
 	number := strings.Trim(labels[len(labels)-1], "0123456789") == ""
-	return len(name) <= maxName && !number && (!wildcard || len(labels) > 1)
+	return len(name) <= maxName && !number
 }
 
 // Message is the firewall as the egress service takes it.

@@ -26,7 +26,7 @@ egressFirewalls:
     order: 7
     egress:
       - {type: Allow, to: {cidrSelector: 192.0.2.0/24}, ports: [{port: 80, endPort: 90}, {protocol: UDP}]}
-      - {type: Deny, to: {dnsName: "*.example.com"}}
+      - {type: Deny, to: {dnsName: "www.example.com"}}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ egressFirewalls:
 	first, second := p.GetRules()[0], p.GetRules()[1]
 	if p.GetName() != "default" || p.GetOrder() != 7 || first.GetType() != egressv1.RuleType_RULE_TYPE_ALLOW || first.GetCidrSelector() != "192.0.2.0/24" ||
 		first.GetPorts()[0].GetProtocol() != egressv1.Protocol_PROTOCOL_TCP || first.GetPorts()[0].GetEndPort() != 90 ||
-		first.GetPorts()[1].GetProtocol() != egressv1.Protocol_PROTOCOL_UDP || second.GetDnsName() != "*.example.com" {
+		first.GetPorts()[1].GetProtocol() != egressv1.Protocol_PROTOCOL_UDP || second.GetDnsName() != "www.example.com" {
 		t.Errorf("read as %v", p)
 	}
 }
@@ -49,7 +49,7 @@ egressFirewalls:
       - {type: Permit, to: {cidrSelector: 192.0.2.1/24}}
       - {type: Allow, to: {cidrSelector: 192.0.2.0/24, dnsName: a.example}}
       - {type: Allow, to: {}}
-      - {type: Deny, to: {dnsName: "*.com"}}
+      - {type: Allow, to: {dnsName: "*.example.com"}}
       - {type: Deny, to: {dnsName: "10.0.0.1"}}
       - {type: Deny, to: {cidrSelector: 0.0.0.0/0}, ports: [{protocol: ICMP}, {port: 70000}, {endPort: 5}, {port: 6, endPort: 5}]}
   - {namespace: blue}

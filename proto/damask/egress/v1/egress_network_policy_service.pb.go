@@ -264,7 +264,9 @@ type EgressRule struct {
 	CidrSelector string `protobuf:"bytes,2,opt,name=cidr_selector,json=cidrSelector,proto3" json:"cidr_selector,omitempty"`
 	// To where: the addresses of a name ("www.example.com"), or of all names
 	// below one that pods of the cluster look up ("*.example.com", which does not
-	// mean example.com itself). Lower case, no dot at the end.
+	// mean example.com itself, and only with ALLOW: what nobody has looked up yet
+	// could not be denied). Lower case, no dot at the end. Until nodes report what
+	// pods look up (ReportNames), such a rule opens nothing.
 	DnsName string `protobuf:"bytes,3,opt,name=dns_name,json=dnsName,proto3" json:"dns_name,omitempty"`
 	// Which ports, at most 100. Empty: every protocol and port.
 	Ports         []*RulePort `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty"`

@@ -44,6 +44,7 @@ func TestThatANameHasNothingIsKnownAfterARestart(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	second.expect("shop=42")
 	expect(second, "shop", 1, true)
 	expect(second, "empty", 0, true)
 	expect(second, "new", 0, false)
@@ -55,6 +56,6 @@ func TestThatANameHasNothingIsKnownAfterARestart(t *testing.T) {
 	}
 	s.setAway(false)
 	s.delete("shop")
-	second.synced()
+	second.expect("shop gone")
 	expect(second, "shop", 0, true)
 }

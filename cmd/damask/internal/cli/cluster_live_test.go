@@ -3,12 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/proctest"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
@@ -87,7 +88,7 @@ func buildServices(t testing.TB) string {
 func (l *live) startService(binaries, name, nats string) string {
 	l.t.Helper()
 	binary, file := filepath.Join(binaries, "damask-"+name), filepath.Join(l.t.TempDir(), name+".yaml")
-	address := freeAddress(l.t)
+	address := freeAddress()
 	config := map[string]any{
 		"listen": address, "metrics": "127.0.0.1:0", "tls": l.ca.Files(l.t, identitytest.Service(l.t, name)),
 		"log": map[string]any{"level": "warn"}, "nats": map[string]any{"servers": []string{nats}},
@@ -127,16 +128,14 @@ func (l *live) run(part func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// freeAddress answers an address that nobody listens on now.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+// freeAddress answers an address that nobody listens on.
+func freeAddress() string {
+	return replicatest.Loopback(int(addressesGiven.Add(1))) + ":9440"
 }
+
+// addressesGiven counts: each address is another one of this machine, since a port that is
+// free now may be somebody else's a moment later.
+var addressesGiven atomic.Int32
 
 // dial connects to a service as somebody.
 func (l *live) dial(as identity.ID, addresses []string, role accessv1.Role) *grpc.ClientConn {

@@ -47,7 +47,7 @@ func (l *live) obey(node string) {
 
 func TestAClusterWithoutEgressSaysSo(t *testing.T) {
 	l := newLive(t)
-	nobody := []string{freeAddress(t)}
+	nobody := []string{freeAddress()}
 	l.cluster.IPAM, l.cluster.Tenancy, l.cluster.ServiceLB = nobody, nobody, nobody
 	_, err := runHere(labs{l.cluster}, "get", "egressips", "--lab", "blue")
 	if err == nil || err.Error() != errNoEgress.Error() {

@@ -49,7 +49,7 @@ func TestTheLabOfTheFlagIsMeant(t *testing.T) {
 
 func TestServicesThatAreAwayAreSaidSoInOneSentence(t *testing.T) {
 	l := newLive(t)
-	l.cluster.IPAM, l.cluster.Tenancy, l.cluster.ServiceLB, l.cluster.Egress = []string{freeAddress(t)}, []string{freeAddress(t)}, []string{freeAddress(t)}, []string{freeAddress(t)}
+	l.cluster.IPAM, l.cluster.Tenancy, l.cluster.ServiceLB, l.cluster.Egress = []string{freeAddress()}, []string{freeAddress()}, []string{freeAddress()}, []string{freeAddress()}
 	wantSilence := func(t *testing.T, err error, service string, address string) {
 		t.Helper()
 		var worded *refusal

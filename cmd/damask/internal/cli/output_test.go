@@ -115,6 +115,8 @@ func TestYAMLAndJSONSayTheSame(t *testing.T) {
       b: "123"
       c: ""
     egressIps: []
+    multicastEnabled: false
+    egressRouterSources: []
     revision: "0"
 `
 	if !strings.HasPrefix(yamlOut.String(), want) {

@@ -30,7 +30,7 @@ func readZone(ttl string, records []string) (zone, error) {
 		for text := range strings.SplitSeq(list, ",") {
 			addr, err := netip.ParseAddr(text)
 			if err != nil || !addr.Is4() {
-				return z, fmt.Errorf("%q is no NAME=IPv4,IPv4...", record)
+				return z, fmt.Errorf("%q is not NAME=IPv4, or NAME and several with commas between them", record)
 			}
 			z.names[name+"."] = append(z.names[name+"."], addr.As4())
 		}

@@ -182,7 +182,7 @@ func (s style) text(body, mask string) string {
 	n := number(body)
 	switch {
 	case mask != "":
-		return fmt.Sprintf("%s/%s", hexText(body), hexText(mask))
+		return fmt.Sprintf("0x%x/0x%x", n, number(mask)) // of ports; zero has a "0x" here
 	case s == port:
 		return portText(uint32(n))
 	case s == dscp:

@@ -29,7 +29,7 @@ var policyMeanings = []meaning{
 		"an answer: passes"},
 	{tableKnown, "priority=340,ct_state=+rel-rpl+trk,ip actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
 		"belongs to a connection that was let pass: passes"},
-	{tableKnown, "priority=330,ct_state=-est-rpl+trk,tcp,tp_src=0/0x8000,tp_dst=0x8000/0x8000,tcp_flags=-syn actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
+	{tableKnown, "priority=330,ct_state=-est-rpl+trk,tcp,tp_src=0x0/0x8000,tp_dst=0x8000/0x8000,tcp_flags=-syn actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
 		"from a server, in a TCP connection that is not known: passes"},
 	{tableKnown, "priority=320,ip,in_port=2,nw_src={services} actions=load:0x2->NXM_NX_REG4[],ct_clear,goto_table:30",
 		"a backend's answer from the service's address: passes"},

@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test test-unit test-lab test-kernel test-datapaths fuzz check fix bench generate packages clean \
+.PHONY: help build demo demo-down test test-unit test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -42,8 +42,14 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 	go test -race -timeout 5m ./test/traces/... ./test/repocheck/...
 	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
 
+# Suites of a minute and more each, that `make test` leaves to `make test-long`.
+LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls
+
+test-long: build ## The whole-cluster suites that take longest
+	@$(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'
+
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
-	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 # What of the lab suites run on both datapaths when RUN does not say.
 KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection|OverSCTP

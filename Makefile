@@ -38,7 +38,7 @@ demo-down: ## Stop the demo's cluster; nothing is left behind
 test: packages build test-unit test-lab ## Everything that must pass: unit, real OVS, real packets
 
 test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
-	go test -race -p 2 -timeout 15m $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
+	go test -race -p 2 -timeout 30m $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
 	go test -race -timeout 5m ./test/traces/... ./test/repocheck/...
 	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
 

@@ -57,6 +57,8 @@ func (w *world) tell(t testing.TB) {
 	w.revision++
 	for _, n := range w.nodes {
 		w.tellTo(t, n, n.program.Program)
+		// The switch looks at what it has cached once flows have changed, a little later.
+		n.sw.Appctl(t, "revalidator/wait")
 	}
 }
 

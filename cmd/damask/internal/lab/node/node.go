@@ -33,7 +33,7 @@ const (
 	// metricsPort is that of the agent's metrics.
 	metricsPort = 9545
 	// startTimeout bounds the wait for the agent to be ready.
-	startTimeout = 60 * time.Second
+	startTimeout = 3 * time.Minute
 	// agentName is what `kill` and `start` call the agent.
 	agentName = "nodeagent"
 )

@@ -103,17 +103,17 @@ func (g *serviceGuard) sync(ctx context.Context) error {
 	if !known {
 		return nil // the guard is closed, and so are pods
 	}
-	w := firewallguard.Wanted{Judged: map[netip.Addr]uint32{}, Allowed: map[uint32][]firewallguard.Endpoint{}}
+	w := firewallguard.Wanted{Judged: map[netip.Addr]string{}, Allowed: map[string][]firewallguard.Endpoint{}}
 	for _, j := range g.state.Judged() {
 		if j.Number == pipeline.NoFirewall {
 			w.Free = append(w.Free, j.Pods...)
 			continue
 		}
 		for _, pod := range j.Pods {
-			w.Judged[pod] = j.Number
+			w.Judged[pod] = j.Namespace
 		}
 		if j.Number != pipeline.UnknownFirewall {
-			w.Allowed[j.Number] = g.allowed(j, network.Node.ClusterNetworks)
+			w.Allowed[j.Namespace] = g.allowed(j, network.Node.ClusterNetworks)
 		}
 	}
 	return g.guard.Set(ctx, w)

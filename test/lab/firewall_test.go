@@ -12,6 +12,7 @@ import (
 // Red and blue have firewalls of their own and will be joined; green leaves by an egress
 // IP of node2; free has no firewall. There are two hosts outside.
 const firewallTopology = `
+serviceEngine: nftables
 nodes: [{name: node1}, {name: node2, egressIPs: [192.168.108.200]}]
 outside: [{name: outside, ip: 192.168.108.1}, {name: other, ip: 192.168.108.2}]
 dnsServers: ["192.168.108.1:5353"]
@@ -91,6 +92,13 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 	}
 	c.eventually(t, "green has its egress IP", func() bool { return c.check(inPod("green/a"), tcp1)[0].OK })
 	t.Run("from the start", func(t *testing.T) { c.wantWays(t, want) })
+	t.Run("nft prints all rules of a node that has all there are", func(t *testing.T) {
+		tables := []string{"ip damask_firewall", "ip damask_egress", "ip damask_proxy"}
+		if userspace() {
+			tables = append(tables, "netdev damask_quarantine")
+		}
+		c.wantNftPrints(t, "node2", tables...)
+	})
 
 	t.Run("joined", func(t *testing.T) {
 		c.ctl("pod-network", "join-projects", "--to", "red", "blue", "free")

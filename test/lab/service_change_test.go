@@ -186,6 +186,7 @@ func (c *cluster) wantEngineSwitch(t *testing.T) {
 	for _, engine := range []string{other(first), first} {
 		c.setEngine(t, "node1", engine)
 		c.eventually(t, "the rules of node1 are those of "+engine+" alone", func() bool { return c.engineOf("node1") == engine })
+		c.wantNftPrints(t, "node1", "damask_firewall")
 	}
 	end(t)
 	if events := watch.stop(); events != "" {
@@ -218,4 +219,19 @@ func (c *cluster) engineOf(node string) string {
 		found = append(found, "nftables")
 	}
 	return strings.Join(found, " ")
+}
+
+// wantNftPrints wants nft to list all rules of a node, among them those of tables, as whoever
+// looks for a fault does.
+func (c *cluster) wantNftPrints(t *testing.T, node string, tables ...string) {
+	t.Helper()
+	printed, err := c.command(onNode(node), "nft", "list", "ruleset").CombinedOutput()
+	if err != nil {
+		t.Errorf("nft does not list the rules of %s: %v\n%.2000s", node, err, printed)
+	}
+	for _, table := range tables {
+		if !strings.Contains(string(printed), table+" {") {
+			t.Errorf("the rules of %s have no table %s:\n%s", node, table, printed)
+		}
+	}
 }

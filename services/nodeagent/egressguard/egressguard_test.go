@@ -75,6 +75,9 @@ func TestDamageIsRepairedAndNothingElseChanges(t *testing.T) {
 					t.Errorf("no %q in\n%s", part, right)
 				}
 			}
+			if got := inOrder(ns.Printed(t)); !strings.Contains(got, "table ip damask_egress") {
+				t.Errorf("nft prints\n%s", got)
+			}
 			for _, damage := range []string{
 				"", "flush chain ip damask_egress leaving", "delete table ip damask_egress",
 				"add rule ip damask_egress entering accept", "delete element ip damask_egress open { 0x2a }",

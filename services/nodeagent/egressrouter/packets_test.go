@@ -219,6 +219,12 @@ func TestARouterIsComparedAndRepaired(t *testing.T) {
 func TestNothingOfARouterIsLeft(t *testing.T) {
 	w := newWorld(t)
 	w.ensure(t, spec(t, annotations(nil)))
+	printed := w.pod.Printed(t)
+	for _, part := range []string{"table ip damask_router", "dnat to " + outsideIP + ":9090", "dnat to " + otherIP, "snat to " + sourceIP} {
+		if !strings.Contains(printed, part) {
+			t.Errorf("nft does not print %q:\n%s", part, printed)
+		}
+	}
 	for range 2 { // Again, when all is gone.
 		if err := egressrouter.Remove(context.Background(), w.pod.Path()); err != nil {
 			t.Fatal(err)

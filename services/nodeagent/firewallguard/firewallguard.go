@@ -7,25 +7,33 @@
 //
 // It promises that such a packet from a pod of this node passes only if the pod has no
 // firewall, or one that allows the endpoint at its port; those of pods that are not
-// known yet end. Answers pass, and what other nodes' pods send here. A start changes nothing. It must not know what rules are: it is told what
-// is allowed.
+// known yet end. Answers pass, and what other nodes' pods send here. A start changes
+// nothing; a table that is not as it should be, damaged or of an older agent, is replaced in one
+// transaction. nft prints the table. It must not know what rules are: it is told what is
+// allowed.
 package firewallguard
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 )
 
-// defaultGateway is the device from the switch.
-const defaultGateway = "tun0"
+const (
+	// defaultGateway is the device from the switch.
+	defaultGateway = "tun0"
+	// sendBuffer holds the largest transaction: 100,000 elements are about 5 MiB. It is a
+	// limit, not memory that is used.
+	sendBuffer = 64 << 20
+	// receiveBuffer holds an answer to each message of such a transaction.
+	receiveBuffer = 8 << 20
+)
 
 // Endpoint is a backend of a service, outside of the cluster.
 type Endpoint struct {
@@ -39,10 +47,10 @@ type Endpoint struct {
 type Wanted struct {
 	// Free are pods without firewall.
 	Free []netip.Addr
-	// Judged are the numbers of the firewalls of all other pods that are known.
-	Judged map[netip.Addr]uint32
-	// Allowed are the endpoints that each firewall lets pods reach.
-	Allowed map[uint32][]Endpoint
+	// Judged are the names of the firewalls of all other pods that are known: DNS labels.
+	Judged map[netip.Addr]string
+	// Allowed are the endpoints that each firewall lets pods reach. None: nothing.
+	Allowed map[string][]Endpoint
 }
 
 // Guard writes the table of one node. Its methods can be called from any goroutine.
@@ -86,17 +94,21 @@ type Config struct {
 // Ensure makes the table right, all of it, and answers one line for each repair.
 func (g *Guard) Ensure(ctx context.Context, c Config) (repairs []string, err error) {
 	err = g.do(ctx, func(conn *nftables.Conn) error {
-		if repairs, err = ensureChain(conn, c); err != nil {
-			return err
-		}
-		has, err := read(conn)
+		has, wrong, err := read(conn, c)
 		if err != nil {
 			return err
 		}
-		g.has = &has
-		lines, err := g.become(conn)
-		repairs = append(repairs, lines...)
-		return err
+		if len(wrong) == 0 {
+			g.has = &has
+			repairs, err = g.become(conn)
+			return err
+		}
+		if err := anew(conn, c, g.want); err != nil {
+			return err
+		}
+		now := g.want.clone()
+		g.has, repairs = &now, append(wrong, fmt.Sprintf("nftables: table %s is made anew", tableName))
+		return nil
 	})
 	if err != nil {
 		return repairs, fmt.Errorf("ensure nftables table %s: %w", tableName, err)
@@ -130,21 +142,15 @@ func (g *Guard) Set(ctx context.Context, w Wanted) error {
 
 // become sends the difference in one transaction. The caller holds the lock.
 func (g *Guard) become(conn *nftables.Conn) (lines []string, err error) {
-	free, pods, allowed := sets()
-	var errs []error
-	lines = append(lines, difference(conn, free, g.has.free, g.want.free, &errs)...)
-	lines = append(lines, difference(conn, pods, g.has.pods, g.want.pods, &errs)...)
-	lines = append(lines, difference(conn, allowed, g.has.allowed, g.want.allowed, &errs)...)
-	if err := errors.Join(errs...); err != nil || len(lines) == 0 {
+	lines, err = difference(conn, *g.has, g.want)
+	if err != nil || len(lines) == 0 {
 		return nil, err
 	}
 	if err := conn.Flush(); err != nil {
-		g.has = nil
 		return nil, err
 	}
 	has := g.want.clone()
 	g.has = &has
-	slices.Sort(lines)
 	return lines, nil
 }
 
@@ -166,7 +172,9 @@ func (g *Guard) do(ctx context.Context, fn func(*nftables.Conn) error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conn == nil {
-		conn, err := nftables.New(nftables.WithNetNSFd(int(g.node.Fd())), nftables.AsLasting())
+		conn, err := nftables.New(nftables.WithNetNSFd(int(g.node.Fd())), nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+			return errors.Join(c.SetWriteBuffer(sendBuffer), c.SetReadBuffer(receiveBuffer))
+		}))
 		if err != nil {
 			return fmt.Errorf("open nftables socket: %w", err)
 		}
@@ -186,36 +194,4 @@ func (g *Guard) drop() error {
 	conn := g.conn
 	g.conn = nil
 	return conn.CloseLasting()
-}
-
-// contents is what the sets have, by the bytes of their elements; of pods, which is a
-// map, with the bytes of the firewall's number.
-type contents struct {
-	free    map[string]string
-	pods    map[string]string
-	allowed map[string]string
-}
-
-func newContents() contents {
-	return contents{free: map[string]string{}, pods: map[string]string{}, allowed: map[string]string{}}
-}
-
-func contentsOf(w Wanted) contents {
-	c := newContents()
-	for _, ip := range w.Free {
-		c.free[string(ip.AsSlice())] = ""
-	}
-	for ip, number := range w.Judged {
-		c.pods[string(ip.AsSlice())] = string(binary.NativeEndian.AppendUint32(nil, number))
-	}
-	for number, endpoints := range w.Allowed {
-		for _, e := range endpoints {
-			key := binary.NativeEndian.AppendUint32(nil, number)
-			key = append(key, e.Address.Addr().AsSlice()...)
-			key = append(key, e.Protocol, 0, 0, 0)
-			key = binary.BigEndian.AppendUint16(key, e.Address.Port())
-			c.allowed[string(append(key, 0, 0))] = ""
-		}
-	}
-	return c
 }

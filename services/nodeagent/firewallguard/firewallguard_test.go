@@ -16,8 +16,9 @@ import (
 // services to two ports of that host.
 type node struct {
 	*netnstest.Namespace
-	pod   *netnstest.Namespace
-	guard *firewallguard.Guard
+	pod     *netnstest.Namespace
+	outside *netnstest.Namespace
+	guard   *firewallguard.Guard
 }
 
 var (
@@ -28,8 +29,7 @@ var (
 func start(t *testing.T) *node {
 	t.Helper()
 	proctest.Need(t, "nft")
-	n := &node{Namespace: netnstest.New(t, "node"), pod: netnstest.New(t, "pod")}
-	outside := netnstest.New(t, "outside")
+	n := &node{Namespace: netnstest.New(t, "node"), pod: netnstest.New(t, "pod"), outside: netnstest.New(t, "outside")}
 	link := func(peer *netnstest.Namespace, device, address, peerAddress string) {
 		n.Connect(t, device, peer, "p"+device)
 		n.Run(t, "ip", "address", "add", address, "dev", device)
@@ -39,14 +39,15 @@ func start(t *testing.T) *node {
 		peer.Run(t, "ip", "route", "add", "default", "via", strings.Split(address, "/")[0])
 	}
 	link(n.pod, "tun0", "10.128.0.1/24", "10.128.0.2/24")
-	link(outside, "eth0", "192.0.2.1/24", "192.0.2.9/24")
+	link(n.outside, "eth0", "192.0.2.1/24", "192.0.2.9/24")
 	n.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	n.Run(t, "nft", "add table ip nat; add chain ip nat pre { type nat hook prerouting priority -100; }; "+
-		"add rule ip nat pre ip daddr 172.30.0.1 tcp dport 80 dnat to 192.0.2.9:8081; add rule ip nat pre ip daddr 172.30.0.2 tcp dport 80 dnat to 192.0.2.9:8082")
+		"add rule ip nat pre ip daddr 172.30.0.1 meta l4proto { tcp, udp } th dport 80 dnat to 192.0.2.9:8081; "+
+		"add rule ip nat pre ip daddr 172.30.0.2 meta l4proto { tcp, udp } th dport 80 dnat to 192.0.2.9:8082")
 	for _, port := range []string{"8081", "8082"} {
 		var listener net.Listener
 		var err error
-		outside.Do(t, func() { listener, err = net.Listen("tcp4", ":"+port) })
+		n.outside.Do(t, func() { listener, err = net.Listen("tcp4", ":"+port) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,20 +109,26 @@ func TestServicesLeadOutsideOnlyWhereTheFirewallAllows(t *testing.T) {
 	}
 	set(firewallguard.Wanted{Free: []netip.Addr{pod}})
 	n.want(t, "a pod without firewall", true, true)
-	judged := firewallguard.Wanted{Judged: map[netip.Addr]uint32{pod: 0x80000001}, Allowed: map[uint32][]firewallguard.Endpoint{0x80000001: {endpoint}}}
+	judged := firewallguard.Wanted{Judged: map[netip.Addr]string{pod: "red"}, Allowed: map[string][]firewallguard.Endpoint{"red": {endpoint}}}
 	set(judged)
 	n.want(t, "a firewall that allows one endpoint", true, false)
 	other := judged
-	other.Judged = map[netip.Addr]uint32{pod: 0x80000002}
+	other.Judged = map[netip.Addr]string{pod: "blue"}
 	set(other)
 	n.want(t, "another firewall, which does not", false, false)
+	if has := n.Run(t, "nft", "list table ip damask_firewall"); strings.Contains(has, "red") || !strings.Contains(has, "chain fw-blue") {
+		t.Errorf("of the firewall that is gone something is left, or the other is not there:\n%s", has)
+	}
 	set(judged)
 	if repairs := ensure(); len(repairs) > 0 {
 		t.Errorf("nothing differs, and repairs are %q", repairs)
 	}
 	for _, damage := range []string{
 		"flush chain ip damask_firewall forward", "delete table ip damask_firewall", "add element ip damask_firewall free { 10.128.0.2 }",
-		"flush set ip damask_firewall allowed", "insert rule ip damask_firewall forward accept",
+		"flush set ip damask_firewall allowed-red", "insert rule ip damask_firewall forward accept", "insert rule ip damask_firewall fw-red return",
+		"add chain ip damask_firewall fw-blue", "add set ip damask_firewall allowed-blue { type ipv4_addr; }", "add map ip damask_firewall more { type ipv4_addr : verdict; }",
+		"flush map ip damask_firewall pods", "flush map ip damask_firewall pods; add element ip damask_firewall pods { 10.128.0.2 : accept }",
+		"flush chain ip damask_firewall refuse",
 	} {
 		n.Run(t, "nft", damage)
 		if repairs := ensure(); len(repairs) == 0 {

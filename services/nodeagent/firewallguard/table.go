@@ -4,214 +4,152 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
-	"maps"
-	"slices"
+	"net"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
 
+// What the table has, as nft prints it. nft (1.0.6) ends in an assertion when what a map
+// gave is a part of another key; so the map leads to a chain for each firewall.
 const (
-	tableName  = "damask_firewall"
-	chainName  = "forward"
-	setFree    = "free"    // pods without firewall
-	setPods    = "pods"    // the number of each other pod's firewall
-	setAllowed = "allowed" // number, address, protocol and port of what may pass
-	// atOnce is how many elements are sent in one message.
-	atOnce = 500
+	tableName    = "damask_firewall"
+	chainForward = "forward"  // judges what is translated
+	chainRefuse  = "refuse"   // counts what ends
+	setFree      = "free"     // pods without firewall
+	setPods      = "pods"     // the chain of each other pod's firewall
+	chainPrefix  = "fw-"      // and a firewall's name: its chain
+	setPrefix    = "allowed-" // and a firewall's name: addresses, protocols and ports of what may pass
+)
+
+const (
 	// beforeFilter is the chain's priority: filter is 0, and where it accepts does not matter.
 	beforeFilter = -10
 	// destinationTranslated is IPS_DST_NAT of the kernel's nf_conntrack_common.h.
 	destinationTranslated = 1 << 5
-	// first, second, third and fourth are NFT_REG32_00 to _03, of which an element of
-	// setAllowed is made.
-	first, second, third, fourth = 8, 9, 10, 11
+	// first, second and third are NFT_REG32_00 to _02, of which an element of what is allowed
+	// is made.
+	first, second, third = unix.NFT_REG32_00, unix.NFT_REG32_01, unix.NFT_REG32_02
 )
 
 func table() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName}
 }
 
-func sets() (free, pods, allowed *nftables.Set) {
-	t := table()
-	free = &nftables.Set{Table: t, Name: setFree, KeyType: nftables.TypeIPAddr}
-	pods = &nftables.Set{Table: t, Name: setPods, IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeMark, KeyByteOrder: binaryutil.BigEndian}
-	allowed = &nftables.Set{
-		Table: t, Name: setAllowed, Concatenation: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeMark, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
-	}
-	return free, pods, allowed
+func freeSet() *nftables.Set {
+	return &nftables.Set{Table: table(), Name: setFree, KeyType: nftables.TypeIPAddr}
 }
 
-func read(conn *nftables.Conn) (contents, error) {
-	c := newContents()
-	free, pods, allowed := sets()
-	for _, s := range []struct {
-		set *nftables.Set
-		to  map[string]string
-	}{{free, c.free}, {pods, c.pods}, {allowed, c.allowed}} {
-		elements, err := conn.GetSetElements(s.set)
-		if err != nil {
-			return c, fmt.Errorf("read set %s: %w", s.set.Name, err)
-		}
-		for _, e := range elements {
-			s.to[string(e.Key)] = string(e.Val)
-		}
-	}
-	return c, nil
+func podsMap() *nftables.Set {
+	return &nftables.Set{Table: table(), Name: setPods, IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
 }
 
-func (c contents) clone() contents {
-	return contents{maps.Clone(c.free), maps.Clone(c.pods), maps.Clone(c.allowed)}
+func allowedSet(firewall string) *nftables.Set {
+	return &nftables.Set{
+		Table: table(), Name: setPrefix + firewall, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
+	}
 }
 
-// difference sends what differs, and answers a line for each element.
-func difference(conn *nftables.Conn, set *nftables.Set, has, want map[string]string, errs *[]error) (lines []string) {
-	element := func(key, value string) nftables.SetElement {
-		e := nftables.SetElement{Key: []byte(key)}
-		if set.IsMap {
-			e.Val = []byte(value)
-		}
-		return e
-	}
-	var gone, added []nftables.SetElement
-	for key, value := range has {
-		if is, wanted := want[key]; !wanted || is != value {
-			gone = append(gone, element(key, value))
-			lines = append(lines, fmt.Sprintf("nftables: table %s: set %s: %x should not be there", tableName, set.Name, key))
-		}
-	}
-	for key, value := range want {
-		if was, there := has[key]; !there || was != value {
-			added = append(added, element(key, value))
-			lines = append(lines, fmt.Sprintf("nftables: table %s: set %s: %x is missing", tableName, set.Name, key))
-		}
-	}
-	for some := range slices.Chunk(gone, atOnce) {
-		*errs = append(*errs, conn.SetDeleteElements(set, some))
-	}
-	for some := range slices.Chunk(added, atOnce) {
-		*errs = append(*errs, conn.SetAddElements(set, some))
-	}
-	return lines
+// chain is one with its rules. Only the one with hook sees packets by itself.
+type chain struct {
+	name  string
+	hook  bool
+	rules []rule
 }
 
-// rules are those of the chain, each passing what it knows; what is left ends.
-func rules(c Config) [][]expr.Any {
+// rule is known by its comment.
+type rule struct {
+	about string
+	exprs []expr.Any
+}
+
+// comment says what a rule is for, and what it does as a digest: nobody changes a rule and
+// keeps its comment by accident.
+func (r rule) comment() string {
+	digest := fnv.New32a()
+	for _, e := range r.exprs {
+		if bytes, err := expr.Marshal(byte(nftables.TableFamilyIPv4), e); err == nil { // what cannot be sent, sending refuses
+			_, _ = digest.Write(bytes)
+		}
+	}
+	return fmt.Sprintf("%s #%08x", r.about, digest.Sum32())
+}
+
+func (c chain) chain() *nftables.Chain {
+	made := &nftables.Chain{Table: table(), Name: c.name}
+	if c.hook {
+		accept, priority := nftables.ChainPolicyAccept, nftables.ChainPriority(beforeFilter)
+		made.Type, made.Hooknum, made.Priority, made.Policy = nftables.ChainTypeFilter, nftables.ChainHookForward, &priority, &accept
+	}
+	return made
+}
+
+// is says that a chain of the kernel is bound as this one.
+func (c chain) is(there *nftables.Chain) bool {
+	if !c.hook {
+		return there.Hooknum == nil
+	}
+	return there.Hooknum != nil && *there.Hooknum == *nftables.ChainHookForward && there.Priority != nil && *there.Priority == beforeFilter &&
+		there.Type == nftables.ChainTypeFilter && there.Policy != nil && *there.Policy == nftables.ChainPolicyAccept
+}
+
+// addRules sends the rules of a chain that has none.
+func (c chain) addRules(conn *nftables.Conn) {
+	for _, r := range c.rules {
+		conn.AddRule(&nftables.Rule{Table: table(), Chain: c.chain(), Exprs: r.exprs, UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment())})
+	}
+}
+
+// standing are the chains that are there without any firewall. Each rule passes what it
+// knows; what is left ends.
+func standing(c Config) []chain {
 	gateway := c.Gateway
 	if gateway == "" {
 		gateway = defaultGateway
 	}
-	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-c.Pods.Bits()))
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, gateway)
 	status := binary.NativeEndian.AppendUint32(nil, destinationTranslated)
-	source := &expr.Payload{DestRegister: first, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
+	source := payload(expr.PayloadBaseNetworkHeader, 12, net.IPv4len, first)
 	pass := &expr.Verdict{Kind: expr.VerdictReturn}
-	return [][]expr.Any{
-		{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: name}, pass},
-		{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name}, pass},
-		{
-			&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: status, Xor: make([]byte, 4)},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)}, pass,
-		},
-		{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}}, pass},
-		{
-			source, &expr.Bitwise{SourceRegister: first, DestRegister: first, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: first, Data: c.Pods.Masked().Addr().AsSlice()}, pass,
-		},
-		{
-			source, &expr.Lookup{SourceRegister: first, DestRegister: first, IsDestRegSet: true, SetName: setPods},
-			&expr.Payload{DestRegister: second, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: third},
-			&expr.Payload{DestRegister: fourth, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			&expr.Lookup{SourceRegister: first, SetName: setAllowed}, pass,
-		},
-		{source, &expr.Lookup{SourceRegister: first, SetName: setFree}, pass},
-		{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}},
+	return []chain{
+		{chainForward, true, []rule{
+			{"not from the switch", []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: name}, pass}},
+			{"to the switch", []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name}, pass}},
+			{"to no service", []expr.Any{
+				&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
+				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: status, Xor: make([]byte, 4)},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)}, pass,
+			}},
+			{"answers", []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}}, pass}},
+			{"not from a pod of this node", []expr.Any{
+				source, &expr.Bitwise{SourceRegister: first, DestRegister: first, Len: net.IPv4len, Mask: net.CIDRMask(c.Pods.Bits(), 32), Xor: make([]byte, 4)},
+				&expr.Cmp{Op: expr.CmpOpNeq, Register: first, Data: c.Pods.Masked().Addr().AsSlice()}, pass,
+			}},
+			{"by the pod's firewall", []expr.Any{source, &expr.Lookup{SourceRegister: first, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: setPods}}},
+			{"a pod without firewall", []expr.Any{source, &expr.Lookup{SourceRegister: first, SetName: setFree}, pass}},
+			{"a pod that is not known", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chainRefuse}}},
+		}},
+		{chainRefuse, false, []rule{{"all that ends", []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}}}},
 	}
 }
 
-// ensureChain makes table, sets and chain if they are not there, and the chain anew if its
-// rules are not these: each rule's comment has a digest of all of them.
-func ensureChain(conn *nftables.Conn, config Config) (repairs []string, err error) {
-	t := conn.AddTable(table())
-	free, pods, allowed := sets()
-	for _, set := range []*nftables.Set{free, pods, allowed} {
-		if err := conn.AddSet(set, nil); err != nil {
-			return nil, fmt.Errorf("set %s: %w", set.Name, err)
-		}
-	}
-	if err := conn.Flush(); err != nil {
-		return nil, fmt.Errorf("table and sets: %w", err)
-	}
-	all := rules(config)
-	digest := fnv.New32a()
-	for _, r := range all {
-		for _, e := range r {
-			if bytes, err := expr.Marshal(byte(nftables.TableFamilyIPv4), e); err == nil { // what cannot be sent, sending refuses
-				_, _ = digest.Write(bytes)
-			}
-		}
-	}
-	mark := fmt.Sprintf("damask %08x", digest.Sum32())
-	there, right, err := chainIs(conn, t, len(all), mark)
-	if err != nil || right {
-		return nil, err
-	}
-	accept, hook, priority := nftables.ChainPolicyAccept, *nftables.ChainHookForward, nftables.ChainPriority(beforeFilter)
-	c := &nftables.Chain{Table: t, Name: chainName, Type: nftables.ChainTypeFilter, Hooknum: &hook, Priority: &priority, Policy: &accept}
-	if there {
-		conn.FlushChain(c)
-	}
-	conn.AddChain(c)
-	for _, r := range all {
-		conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: r, UserData: userdata.AppendString(nil, userdata.TypeComment, mark)})
-	}
-	if err := conn.Flush(); err != nil {
-		return nil, fmt.Errorf("chain %s: %w", chainName, err)
-	}
-	return []string{fmt.Sprintf("nftables: table %s: chain %s made anew", tableName, chainName)}, nil
+// firewallChain is where the packets of a firewall's pods end, unless they are allowed.
+func firewallChain(firewall string) chain {
+	return chain{chainPrefix + firewall, false, []rule{
+		{"allowed", []expr.Any{
+			payload(expr.PayloadBaseNetworkHeader, 16, net.IPv4len, first), &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: second},
+			// The destination port is at byte 2 in TCP, UDP and SCTP.
+			payload(expr.PayloadBaseTransportHeader, 2, 2, third),
+			&expr.Lookup{SourceRegister: first, SetName: setPrefix + firewall}, &expr.Verdict{Kind: expr.VerdictReturn},
+		}},
+		{"not allowed", []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictGoto, Chain: chainRefuse}}},
+	}}
 }
 
-// chainIs says whether the chain is there, and whether it has so many rules of a mark.
-func chainIs(conn *nftables.Conn, t *nftables.Table, count int, mark string) (there, right bool, err error) {
-	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
-	if err != nil {
-		return false, false, fmt.Errorf("list chains: %w", err)
-	}
-	if !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == tableName && c.Name == chainName }) {
-		return false, false, nil
-	}
-	has, err := conn.GetRules(t, &nftables.Chain{Table: t, Name: chainName})
-	if err != nil {
-		return true, false, fmt.Errorf("list rules: %w", err)
-	}
-	right = len(has) == count
-	for _, r := range has {
-		text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-		right = right && text == mark
-	}
-	return true, right, nil
-}
-
-// dropped reads the counter of the last rule.
-func dropped(conn *nftables.Conn) (packets uint64, err error) {
-	t := table()
-	has, err := conn.GetRules(t, &nftables.Chain{Table: t, Name: chainName})
-	if err != nil {
-		return 0, fmt.Errorf("list rules: %w", err)
-	}
-	for _, r := range has {
-		for _, e := range r.Exprs {
-			if c, ok := e.(*expr.Counter); ok {
-				packets += c.Packets
-			}
-		}
-	}
-	return packets, nil
+func payload(base expr.PayloadBase, offset, length, to uint32) expr.Any {
+	return &expr.Payload{DestRegister: to, Base: base, Offset: offset, Len: length}
 }

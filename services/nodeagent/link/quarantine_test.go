@@ -21,7 +21,7 @@ func TestQuarantineOfOneDeviceDoesNotDisturbOthers(t *testing.T) {
 	if err := n.Release("b"); err != nil {
 		t.Errorf("second Release: %v", err)
 	}
-	ruleset := n.ns.Run(t, "nft", "list", "table", "netdev", quarantineTable)
+	ruleset := n.ns.Printed(t, "a", "b", "c")
 	for _, device := range []string{"a", "c"} {
 		want := fmt.Sprintf(`type filter hook ingress device "%s" priority filter; policy drop;`, device)
 		if !strings.Contains(ruleset, want) {

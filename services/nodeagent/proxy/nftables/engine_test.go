@@ -53,6 +53,39 @@ func stickyState() proxy.State {
 	return proxy.State{s.Key: s, u.Key: u}
 }
 
+// TestNftPrintsTheTable has a service of each kind. nft (1.0.6) cannot read back what it
+// prints here: it knows no masked address as a part of a key.
+func TestNftPrintsTheTable(t *testing.T) {
+	w := newWorkbench(t)
+	state := stickyState()
+	for i, change := range []func(*proxy.Service){
+		func(*proxy.Service) {},
+		func(s *proxy.Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} },
+		func(s *proxy.Service) { s.ExternalLocal, s.Affinity = true, time.Minute },
+		func(s *proxy.Service) {
+			s.ExternalLocal, s.SourceRanges = true, []netip.Prefix{netip.MustParsePrefix("203.0.113.9/32")}
+		},
+		func(s *proxy.Service) { s.ExternalLocal, s.ExternalBackends = true, nil },
+		func(s *proxy.Service) { s.ClusterBackends, s.ExternalBackends = nil, nil },
+		func(s *proxy.Service) { s.ClusterBackends, s.ExternalBackends, s.Held = nil, nil, true },
+	} {
+		s := testService()
+		s.Name, s.NodePort = fmt.Sprintf("more%d", i), uint16(30100+i)
+		s.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{172, 30, 1, byte(i)})}
+		s.ExternalIPs, s.LoadBalancerIPs = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})}, []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(100 + i)})}
+		s.ExternalBackends = s.ClusterBackends
+		change(&s)
+		state[s.Key] = s
+	}
+	w.sync(t, state)
+	printed := w.list(t)
+	for _, part := range []string{"172.30.1.0 . tcp . 80", "chain pick-cluster-2", "chain sticky-external-2-60"} {
+		if !strings.Contains(printed, part) {
+			t.Errorf("nft does not print %q:\n%s", part, printed)
+		}
+	}
+}
+
 func TestDamageIsRepairedByTheNextSync(t *testing.T) {
 	const table = " ip " + tableName + " "
 	for _, c := range []struct{ name, damage string }{

@@ -9,6 +9,7 @@ require github.com/damask-sdn/damask/internal v0.0.0
 require (
 	github.com/damask-sdn/damask/services/nodeagent v0.0.0
 	github.com/hashicorp/go-hclog v1.6.3
+	github.com/miekg/dns v1.1.73
 	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/net v0.60.0
 	golang.org/x/sync v0.24.0

@@ -34,6 +34,8 @@ probe eager DIR ADDR:PORT        send UDP packets from each network namespace th
 probe witness                    look at each packet that arrives on eth0 until standard input closes; print JSON: from
                                    which address and machine, for which port, from when until when; and who announced what
 probe dns PORT TTL NAME=ADDR,... answer for these names by UDP until standard input closes; others do not exist
+probe zone PORT FILE             answer what the zone file says, which may change, by UDP and TCP until standard input
+                                   closes; print JSON: how often each name was asked for
 probe lookup SERVER:PORT NAME    print the addresses of a name
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
@@ -103,6 +105,8 @@ func run(args []string) error {
 		return witness()
 	case len(args) >= 3 && args[0] == "dns":
 		return serveDNS(args[1], args[2], args[3:])
+	case len(args) == 3 && args[0] == "zone":
+		return serveZone(args[1], args[2])
 	case len(args) == 3 && args[0] == "lookup":
 		return lookUp(args[1], args[2])
 	case len(args) == 1 && args[0] == "heararp":

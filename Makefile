@@ -6,7 +6,7 @@
 SHELL       := /bin/bash
 MODULES     := proto internal cmd services/ipam services/tenancy services/servicelb services/egress services/nodeagent test
 TOOLS       := $(CURDIR)/.cache/tools
-BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni
+BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni damask-egress-router
 
 LDFLAGS     := -s -w
 # A test of the real thing is never skipped here: a missing part is a failure.
@@ -43,7 +43,7 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
-LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls
+LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies
 
 test-long: build ## The whole-cluster suites that take longest
 	@$(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'

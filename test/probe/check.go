@@ -57,7 +57,10 @@ func one(id int, line string) result {
 	if err == nil {
 		switch fields[0] {
 		case "tcp":
-			r.Server, r.Source, err = dialTCP(fields[1], size)
+			r.Server, r.Source, err = dialTCP(fields[1], "", size)
+		case "connect":
+			proxy, target, _ := strings.Cut(fields[1], "/")
+			r.Server, r.Source, err = dialTCP(proxy, target, size)
 		case "udp":
 			r.Server, r.Source, err = askUDP(fields[1], size)
 		case "http":
@@ -75,17 +78,23 @@ func one(id int, line string) result {
 	return r
 }
 
-// dialTCP connects, sends size bytes and wants them back.
-func dialTCP(addr string, size int) (server, source string, err error) {
+// dialTCP connects, sends size bytes and wants them back; if there is a target, addr is the
+// proxy for HTTP that leads to it.
+func dialTCP(addr, target string, size int) (server, source string, err error) {
 	conn, err := net.DialTimeout("tcp4", addr, answerWithin())
 	if err != nil {
 		return "", "", err
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(4 * answerWithin()))
+	r := bufio.NewReader(conn)
+	if target != "" {
+		if err := throughProxy(conn, r, target); err != nil {
+			return "", "", err
+		}
+	}
 	payload := bytes.Repeat([]byte("d"), size)
 	go conn.Write(payload)
-	r := bufio.NewReader(conn)
 	server, source, err = greeting(r)
 	if err != nil {
 		return "", "", err

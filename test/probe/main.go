@@ -13,7 +13,8 @@ import (
 
 const usage = `probe serve PORT NAME            answer TCP, UDP and SCTP on PORT until standard input closes
 probe check                      read checks from standard input, one a line, run all at once, print JSON:
-                                   tcp|udp ADDR:PORT SIZE, icmp ADDR SIZE, or http ADDR:PORT 0 (path /healthz)
+                                   tcp|udp ADDR:PORT SIZE, icmp ADDR SIZE, http ADDR:PORT 0 (path /healthz), or by a proxy
+                                   for HTTP: connect PROXY:PORT/HOST:PORT SIZE
 probe load PROTOCOL ADDR:PORT count|rate N
                                  ask "serve" by tcp, udp or sctp N times, or N times a second until standard input closes, each time from a
                                    new socket; print JSON: how often each server answered, and whom it saw

@@ -113,7 +113,7 @@ func routerLink(netns string, spec egressrouter.Spec, network Network) link.Rout
 	if parent == "" {
 		parent = network.Underlay
 	}
-	return link.Router{Netns: netns, Interface: egressrouter.Interface, Parent: parent, Address: spec.Source, Gateway: spec.Gateway}
+	return link.Router{Netns: netns, Interface: egressrouter.Interface, Parent: parent, Address: spec.Source, Gateway: spec.Gateway, LowPorts: spec.LowPorts}
 }
 
 // behindGateway are the networks behind the gateway of a pod that leaves by another

@@ -72,7 +72,7 @@ func spec(t *testing.T, annotations map[string]string) egressrouter.Spec {
 }
 
 func (w *world) router(s egressrouter.Spec) link.Router {
-	return link.Router{Netns: w.pod.Path(), Interface: egressrouter.Interface, Parent: "under0", Address: s.Source, Gateway: s.Gateway}
+	return link.Router{Netns: w.pod.Path(), Interface: egressrouter.Interface, Parent: "under0", Address: s.Source, Gateway: s.Gateway, LowPorts: s.LowPorts}
 }
 
 // ensure makes the pod a router, and answers what differed.
@@ -213,6 +213,22 @@ func TestARouterIsComparedAndRepaired(t *testing.T) {
 				t.Errorf("after the repair it answers %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+func TestAProxyForNamesMayHaveLowPorts(t *testing.T) {
+	for mode, want := range map[string]string{"http-proxy": "1024", "dns-proxy": "0"} {
+		w := newWorld(t)
+		all := annotations(map[string]string{"egress-router.damask/EGRESS_ROUTER_MODE": mode})
+		delete(all, "egress-router.damask/EGRESS_DESTINATION")
+		s := spec(t, all)
+		w.ensure(t, s)
+		if got := strings.TrimSpace(w.pod.Run(t, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start")); got != want {
+			t.Errorf("%s: anybody may have ports from %s on, want %s", mode, got, want)
+		}
+		if again := w.ensure(t, s); len(again) > 0 {
+			t.Errorf("%s: a second time %q differs", mode, again)
+		}
 	}
 }
 

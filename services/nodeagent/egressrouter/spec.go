@@ -1,6 +1,7 @@
 package egressrouter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,12 +11,15 @@ import (
 	"strings"
 
 	"github.com/damask-sdn/damask/services/nodeagent/egressrouter/annotation"
+	"github.com/damask-sdn/damask/services/nodeagent/egressrouter/destination"
 )
 
 const (
 	annotationSource      = annotation.Prefix + "EGRESS_SOURCE"
 	annotationGateway     = annotation.Prefix + "EGRESS_GATEWAY"
 	annotationDestination = annotation.Prefix + "EGRESS_DESTINATION"
+	annotationHTTP        = annotation.Prefix + "EGRESS_HTTP_PROXY_DESTINATION"
+	annotationDNS         = annotation.Prefix + "EGRESS_DNS_PROXY_DESTINATION"
 	annotationMode        = annotation.Prefix + "EGRESS_ROUTER_MODE"
 )
 
@@ -43,6 +47,9 @@ type Spec struct {
 	Redirects []Redirect
 	// Fallback gets what no redirect names; not valid: nobody does.
 	Fallback netip.Addr
+	// LowPorts says that a process in the pod needs no privilege to listen on ports below
+	// 1024: a proxy has those of its destinations.
+	LowPorts bool
 }
 
 // Redirect leads one port of the pod to a destination.
@@ -106,7 +113,7 @@ func (p *problems) unknown(annotations map[string]string) (others bool) {
 		switch {
 		case !strings.HasPrefix(key, annotation.Prefix):
 			continue
-		case !slices.Contains([]string{annotationSource, annotationGateway, annotationDestination, annotationMode}, key):
+		case !slices.Contains([]string{annotationSource, annotationGateway, annotationDestination, annotationHTTP, annotationDNS, annotationMode}, key):
 			p.addf("%s: is not known", key)
 		}
 		others = true
@@ -127,16 +134,37 @@ func (p *problems) configuration(annotations map[string]string, spec *Spec) {
 			p.addf("%s: %s is not in the network of %s", annotationGateway, gateway, spec.Source)
 		}
 	}
-	destination, given := annotations[annotationDestination]
-	switch mode := annotations[annotationMode]; mode {
-	case modeInit, "":
-		p.destinations(destination, spec)
-	case modeHTTPProxy, modeDNSProxy:
-		if given {
-			p.addf("%s: belongs to mode %s; in mode %s the proxy in the pod decides", annotationDestination, modeInit, mode)
+	mode := cmp.Or(annotations[annotationMode], modeInit)
+	for _, d := range []struct{ annotation, mode string }{{annotationDestination, modeInit}, {annotationHTTP, modeHTTPProxy}, {annotationDNS, modeDNSProxy}} {
+		if _, given := annotations[d.annotation]; given && mode != d.mode {
+			p.addf("%s: belongs to mode %s, not to mode %s", d.annotation, d.mode, mode)
 		}
+	}
+	switch mode {
+	case modeInit:
+		p.destinations(annotations[annotationDestination], spec)
+	case modeHTTPProxy, modeDNSProxy:
+		spec.LowPorts = mode == modeDNSProxy
+		p.proxied(annotations)
 	default:
 		p.addf("%s: %q is none of %s, %s, %s", annotationMode, mode, modeInit, modeHTTPProxy, modeDNSProxy)
+	}
+}
+
+// proxied checks what the proxy in the pod will be told, if the annotations say it: then it
+// is refused before the pod is there.
+func (p *problems) proxied(annotations map[string]string) {
+	if text, given := annotations[annotationHTTP]; given {
+		_, found := destination.ParseHTTP(text)
+		for _, problem := range found {
+			p.addf("%s: %s", annotationHTTP, problem)
+		}
+	}
+	if text, given := annotations[annotationDNS]; given {
+		_, found := destination.ParseDNS(text)
+		for _, problem := range found {
+			p.addf("%s: %s", annotationDNS, problem)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package egressrouter
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ func TestWhoIsARouter(t *testing.T) {
 	proxy := map[string]string{
 		annotation.Assign: "eth1", annotationSource: "192.168.12.99", annotationGateway: "192.168.12.1", annotationMode: "http-proxy",
 	}
+	withRules := maps.Clone(proxy)
+	withRules[annotationHTTP] = "!10.0.0.0/8\n*"
 	for _, c := range []struct {
 		name               string
 		annotations        map[string]string
@@ -43,6 +46,7 @@ func TestWhoIsARouter(t *testing.T) {
 		{"nobody who says no", map[string]string{annotation.Assign: "false"}, false, false, ""},
 		{"one that configures itself", map[string]string{annotation.Assign: "true"}, true, false, ""},
 		{"a proxy on another interface", proxy, true, true, "eth1"},
+		{"a proxy with its rules", withRules, true, true, "eth1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			spec, wanted, err := Parse(c.annotations)
@@ -77,6 +81,12 @@ func TestEveryProblemIsNamed(t *testing.T) {
 		"a gateway elsewhere":   {with(map[string]string{annotationSource: "192.168.12.99/28"}), []string{"192.168.12.1 is not in the network of 192.168.12.99/28"}},
 		"a gateway to itself":   {with(map[string]string{annotationGateway: "192.168.12.99"}), []string{"is the router's own address"}},
 		"a proxy's destination": {with(map[string]string{annotationMode: "dns-proxy"}), []string{"EGRESS_DESTINATION: belongs to mode init"}},
+		"a proxy's in mode init": {with(map[string]string{annotationHTTP: "*", annotationDNS: "80 example.com"}),
+			[]string{"EGRESS_HTTP_PROXY_DESTINATION: belongs to mode http-proxy, not to mode init", "EGRESS_DNS_PROXY_DESTINATION: belongs to mode dns-proxy, not to mode init"}},
+		"wrong lines of a proxy for HTTP": {with(map[string]string{annotationMode: "http-proxy", annotationHTTP: "!*\n10.0.0.1/8\n*"}),
+			[]string{`EGRESS_HTTP_PROXY_DESTINATION: line 1: "!*"`, `EGRESS_HTTP_PROXY_DESTINATION: line 2: "10.0.0.1/8"`}},
+		"wrong lines of a proxy for names": {with(map[string]string{annotationMode: "dns-proxy", annotationDNS: "80\n81 a..b"}),
+			[]string{`EGRESS_DNS_PROXY_DESTINATION: line 1: "80"`, `EGRESS_DNS_PROXY_DESTINATION: line 2: "a..b"`}},
 		"wrong lines": {with(map[string]string{annotationDestination: "0 tcp 1.2.3.4\n80 icmp 1.2.3.4\n80 tcp host 70000\n80 tcp\n80 tcp 1.2.3.4 5 6\n80 tcp 1.2.3.4\n80 tcp 1.2.3.5\n1.2.3.4\n81 tcp 1.2.3.4"}),
 			[]string{`line 1: "0" is not a port`, `line 2: "icmp" is none of`, `line 3: "host" is not`, `line 3: "70000" is not a port`, "line 4: is not PORT", "line 5: is not PORT",
 				"line 7: port 80 of tcp has a destination already", "line 9: comes after"}},

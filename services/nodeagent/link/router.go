@@ -29,6 +29,8 @@ type Router struct {
 	// Networks are those that the parent must have an address of, one at least, when
 	// there is no Address that says so. Nil: any parent will do.
 	Networks []netip.Prefix
+	// LowPorts lets processes without privilege listen on ports below 1024.
+	LowPorts bool
 }
 
 func (r Router) validate() error {
@@ -250,11 +252,14 @@ func (v *podView) compareRouter(r Router, inside, parent netlink.Link, found *di
 	if !r.Address.IsValid() {
 		return nil
 	}
-	err := compareSettings(v.namespace, []setting{
+	settings := []setting{
 		{"net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward", "1"},
 		{"net.ipv4.conf." + r.Interface + ".arp_notify", "/proc/sys/net/ipv4/conf/" + r.Interface + "/arp_notify", "1"},
-	}, found)
-	if err != nil {
+	}
+	if r.LowPorts {
+		settings = append(settings, setting{"net.ipv4.ip_unprivileged_port_start", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"})
+	}
+	if err := compareSettings(v.namespace, settings, found); err != nil {
 		return err
 	}
 	if err := compareAddress(v.pod, inside, r.Address, 0, false, found); err != nil {

@@ -123,10 +123,10 @@ func FuzzHTTP(f *testing.F) {
 		if problems != nil || !ok || !addr.Is4() {
 			return
 		}
-		if rules.Denies(name) && hostName(name) != "" && rules.Allows(name, addr) {
+		if rules.Denies(name) && HostName(name) != "" && rules.Allows(name, addr) {
 			t.Errorf("%q denies %q and allows it with %s", text, name, addr)
 		}
-		if rules.Allows(name, addr) != rules.Allows(strings.ToUpper(name)+".", addr) && hostName(name) != "" && hostName(strings.ToUpper(name)+".") == hostName(name) {
+		if rules.Allows(name, addr) != rules.Allows(strings.ToUpper(name)+".", addr) && HostName(name) != "" && HostName(strings.ToUpper(name)+".") == HostName(name) {
 			t.Errorf("%q: how %q is written decides", text, name)
 		}
 	})

@@ -33,7 +33,7 @@ func ParseDNS(text string) ([]Forward, Problems) {
 		f := Forward{Port: p.port(l, fields[0])}
 		if addr, err := netip.ParseAddr(fields[1]); err == nil && addr.Is4() && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() {
 			f.Addr = addr
-		} else if f.Name = hostName(fields[1]); f.Name == "" {
+		} else if f.Name = HostName(fields[1]); f.Name == "" {
 			p.addf("%v: %q is no name and no IPv4 address of a host", l, fields[1])
 		}
 		if f.ToPort = f.Port; len(fields) == 3 {

@@ -48,9 +48,9 @@ func lines(text string, p *Problems) []line {
 	return all
 }
 
-// hostName reads a DNS name as it is compared: small, without the dot at its end. It is "" if
+// HostName reads a DNS name as it is compared: small, without the dot at its end. It is "" if
 // it is none. What looks like an address is none: a name's last label is not a number.
-func hostName(text string) string {
+func HostName(text string) string {
 	const maxName, maxLabel = 253, 63
 	name := strings.ToLower(strings.TrimSuffix(text, "."))
 	if name == "" || len(name) > maxName {

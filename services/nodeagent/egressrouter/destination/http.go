@@ -74,7 +74,7 @@ func httpPattern(text string) (rule httpRule, problem string) {
 		return httpRule{network: network}, ""
 	}
 	name, below := strings.CutPrefix(text, "*.")
-	if name = hostName(name); name == "" {
+	if name = HostName(name); name == "" {
 		return rule, what
 	}
 	return httpRule{name: name, below: below}, ""
@@ -83,7 +83,7 @@ func httpPattern(text string) (rule httpRule, problem string) {
 // Allows judges an address, which the client gave as such if name is "", and else found by
 // that name.
 func (r HTTPRules) Allows(name string, addr netip.Addr) bool {
-	name = hostName(name)
+	name = HostName(name)
 	for _, rule := range r.rules {
 		if rule.network.IsValid() && rule.network.Contains(addr) || !rule.network.IsValid() && rule.has(name) {
 			return rule.allow
@@ -94,7 +94,7 @@ func (r HTTPRules) Allows(name string, addr netip.Addr) bool {
 
 // Denies says that a name is denied whatever addresses it has: nobody needs to look it up.
 func (r HTTPRules) Denies(name string) bool {
-	if name = hostName(name); name == "" {
+	if name = HostName(name); name == "" {
 		return true
 	}
 	for _, rule := range r.rules {

@@ -229,7 +229,7 @@ func (a *agent) compareAfterConnecting(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.flows.Connected():
-			a.plumbing.Wake()
+			a.plumbing.Connected()
 		}
 	}
 }

@@ -3,7 +3,6 @@ package nodeagent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -55,6 +54,9 @@ type plumbing struct {
 	wake    chan struct{}
 	repairs atomic.Uint64
 
+	// forwards tells that the switch that is connected does not wait for flows.
+	forwards atomic.Bool
+
 	passing  sync.Mutex // one pass at a time: Audit may be asked for any time
 	restored bool       // under passing: the pods that live here are in the state
 	resolved bool       // under passing: so are the services that the agent began with
@@ -73,6 +75,13 @@ func (p *plumbing) Wake() {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Connected asks for a pass because a switch is there, or there again: what it holds
+// is not known, nor whether it waits.
+func (p *plumbing) Connected() {
+	p.forwards.Store(false)
+	p.Wake()
 }
 
 // Run passes when woken, and every so often. It returns when ctx ends.
@@ -127,10 +136,7 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 		return audit{}, nil
 	}
 	var a audit
-	err := p.node(ctx, network, &a)
-	if err == nil {
-		err = p.flows(ctx, network, &a)
-	}
+	err := p.compare(ctx, network, &a)
 	if err == nil {
 		err = p.hosted(ctx, &a)
 	}
@@ -143,141 +149,6 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	p.ready = p.ready || len(p.missing) == 0
 	p.mu.Unlock()
 	return a, nil
-}
-
-// node makes bridge, tun0 and iptables right.
-func (p *plumbing) node(ctx context.Context, network intent.Network, a *audit) error {
-	if network.Node.HostIP != p.hostIP {
-		return fmt.Errorf("the node is registered with address %s, and configured with %s", network.Node.HostIP, p.hostIP)
-	}
-	underlay, err := p.links.FindUnderlay(ctx, p.hostIP)
-	if err != nil {
-		return fmt.Errorf("find the underlay: %w", err)
-	}
-	tunnel := bridge.Tunnel{Type: bridge.TunnelType(network.Tunnel), Port: network.Node.TunnelPort}
-	mtu := network.MTU
-	if mtu == 0 {
-		mtu = underlay.MTU - tunnel.Overhead()
-	}
-	if mtu > underlay.MTU-tunnel.Overhead() {
-		p.log.Warn("pods' packets will not fit into the tunnel", "mtu", mtu, "underlay_mtu", underlay.MTU, "overhead", tunnel.Overhead())
-	}
-	p.mu.Lock()
-	p.mtu, p.underlay = mtu, underlay
-	p.mu.Unlock()
-
-	steps := []func() ([]string, error){
-		func() ([]string, error) {
-			return p.bridge.EnsureBridge(ctx, bridge.Spec{
-				DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu, GatewayMAC: network.Node.GatewayMAC(),
-			})
-		},
-		func() ([]string, error) {
-			return p.links.EnsureGateway(ctx, link.Gateway{
-				Device: bridge.GatewayPort, Bridge: p.bridge.Name(),
-				Address:         netip.PrefixFrom(network.Node.Gateway, network.Node.Subnet.Bits()),
-				ClusterNetworks: network.Node.ClusterNetworks, ServiceNetworks: network.Node.ServiceNetworks, MTU: mtu,
-			})
-		},
-		func() ([]string, error) {
-			repairs, err := p.rules.Ensure(ctx, masquerade.Config{
-				ClusterNetworks: network.Node.ClusterNetworks, ServiceNetworks: network.Node.ServiceNetworks,
-				TunnelPort: network.Node.TunnelPort, MasqueradeBit: p.maskBit,
-				Userspace: p.datapath == datapathNetdev,
-			})
-			a.rules = len(repairs) > 0
-			return repairs, err
-		},
-		func() ([]string, error) {
-			if p.egress == nil {
-				return nil, nil
-			}
-			return p.egress.ensure(ctx, network, p.maskBit, p.datapath == datapathNetdev)
-		},
-		func() ([]string, error) { return p.links.EnsureQuarantine(ctx, p.pods.devices()) },
-	}
-	var errs []error
-	for _, step := range steps {
-		repairs, err := step()
-		a.repairs = append(a.repairs, repairs...)
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// flows compares the switch's flows, once it is known what all of them should be.
-// The rules of host ports come before: pods are added when the pass is through.
-func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) error {
-	if !p.restored {
-		if err := p.pods.restore(ctx); err != nil {
-			return err
-		}
-		p.restored = true
-	}
-	if missing := append(p.state.Missing(), p.pods.unresolved()...); len(missing) > 0 {
-		p.notReady(missing...)
-		return nil
-	}
-	repairs, err := p.hostPorts.ensure(ctx, network)
-	a.repairs = append(a.repairs, repairs...)
-	if err != nil {
-		return err
-	}
-	if !p.resolved && p.services != nil {
-		p.services.resolve(ctx)
-	}
-	if !p.resolved && p.egress != nil {
-		p.egress.resolve(ctx)
-		p.firewalls.resolve(ctx)
-	}
-	if !p.resolved && p.state.PoliciesDecide() {
-		if err := p.policies.resolve(ctx); err != nil {
-			return err
-		}
-	}
-	p.resolved = true
-	if p.firewalls != nil {
-		repairs, err := p.firewalls.ensure(ctx)
-		a.repairs = append(a.repairs, repairs...)
-		if err != nil {
-			return err
-		}
-	}
-	diff, err := p.programmer.Reconcile(ctx)
-	if err != nil {
-		return err
-	}
-	a.flows = diff
-	if _, err := p.bridge.ClearFlowRestoreWait(ctx); err != nil {
-		return err
-	}
-	p.askFor(ctx, p.state.Remotes())
-	p.notReady()
-	return nil
-}
-
-// hosted compares the egress IPs of this node, once flows were. What they lack is told
-// as theirs, and does not keep pods from being added.
-func (p *plumbing) hosted(ctx context.Context, a *audit) error {
-	if p.egress == nil {
-		if p.cleared || !p.resolved {
-			return nil
-		}
-		repairs, err := clearEgress(ctx, "", p.hostIP, p.rules, p.log)
-		a.repairs = append(a.repairs, repairs...)
-		p.cleared = err == nil
-		return err
-	}
-	repairs, err := p.egress.host.Audit(ctx)
-	a.repairs = append(a.repairs, repairs...)
-	p.egress.host.Wake()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		p.log.Debug("egress IPs are not all in force", "error", err)
-	}
-	return nil
 }
 
 // askFor makes neighbours known to a switch that does not ask by itself. What it

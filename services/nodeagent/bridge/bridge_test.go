@@ -466,20 +466,3 @@ func TestNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 		}
 	}
 }
-
-func TestFlowRestoreWaitIsCleared(t *testing.T) {
-	n := newNode(t)
-	n.ensure(t, vxlanSpec())
-	if cleared, err := n.ClearFlowRestoreWait(within(t)); cleared || err != nil {
-		t.Errorf("nothing to clear: %v, %v", cleared, err)
-	}
-	n.sw.Vsctl(t, "set", "Open_vSwitch", ".", "other_config:flow-restore-wait=true", "other_config:mine=1")
-	n.sw.KillVswitchd()
-	n.sw.StartVswitchd(t)
-	if cleared, err := n.ClearFlowRestoreWait(within(t)); !cleared || err != nil {
-		t.Errorf("ClearFlowRestoreWait: %v, %v", cleared, err)
-	}
-	if got := n.get(t, "Open_vSwitch", ".", "other_config"); got != `{mine="1"}` {
-		t.Errorf("other_config: %s", got)
-	}
-}

@@ -102,36 +102,6 @@ func (b *Bridge) verify(s *session, spec Spec) error {
 	return nil
 }
 
-// ClearFlowRestoreWait lets ovs-vswitchd forward packets, when the database told it
-// (Open_vSwitch other_config:flow-restore-wait) to wait for flows after its start. It
-// returns when ovs-vswitchd has acted on it, and answers whether there was anything
-// to clear.
-func (b *Bridge) ClearFlowRestoreWait(ctx context.Context) (cleared bool, err error) {
-	const key = "flow-restore-wait"
-	err = b.retried(ctx, func(s *session) error {
-		if err := s.refresh(ctx); err != nil {
-			return err
-		}
-		root, err := s.root()
-		if err != nil {
-			return err
-		}
-		if _, there := root.OtherConfig[key]; !there {
-			return nil
-		}
-		number, err := s.configure(ctx, removeKey(tableRoot, root.UUID, "other_config", key))
-		if err != nil {
-			return err
-		}
-		cleared = true
-		return b.settled(ctx, s, number, func() bool { return true })
-	})
-	if err != nil {
-		return cleared, fmt.Errorf("clear flow-restore-wait: %w", err)
-	}
-	return cleared, nil
-}
-
 // Ports answers the pod ports of the bridge, by name: all but the bridge's own
 // device, the tunnel and tun0. With the external ids that AddPort gave them they are
 // the node's second memory of what is attached.

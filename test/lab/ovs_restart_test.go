@@ -3,6 +3,8 @@ package lab
 import (
 	"encoding/json"
 	"maps"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -38,6 +40,66 @@ func TestConnectionsAndPortNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 		}
 	}
 	c.wantFlowsFromScratch(t, "node1")
+}
+
+// TestWhatTheKernelHasCachedGoesOnWithoutSwitchAndAgent takes the agent away, and then
+// restarts ovs-vswitchd, which knows no flow. What is under way must go on all the time:
+// first nobody is there who could hinder it, and then one who has been told to wait.
+func TestWhatTheKernelHasCachedGoesOnWithoutSwitchAndAgent(t *testing.T) {
+	if userspace() {
+		t.Skip("only on the kernel's datapath: that in userspace ends with ovs-vswitchd")
+	}
+	c := up(t, oneTenantOnTwoNodes)
+	targets := []string{"red/near", "red/far"}
+	loads := map[string]*background{}
+	for _, target := range targets {
+		c.start(inPod(target), "reply", port)
+		loads[target] = c.start(inPod("red/client"), "stream", c.podIP(target)+":"+port, pace())
+	}
+	goesOn := func(when string) {
+		t.Helper()
+		for _, target := range targets {
+			before := c.heardBy(t, target)
+			c.eventually(t, target+" hears the client "+when, func() bool { return c.heardBy(t, target) >= before+window/10 })
+		}
+	}
+	goesOn("at first")
+	c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
+	for _, signal := range []string{"KILL", "TERM"} {
+		c.run("lab", "kill", "--name", c.name, "node1", "ovs-vswitchd", "--signal", signal)
+		goesOn("without ovs-vswitchd, ended by " + signal)
+		c.run("lab", "start", "--name", c.name, "node1", "ovs-vswitchd")
+		goesOn("with an ovs-vswitchd that waits, started after " + signal)
+	}
+	c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
+	goesOn("with everything back")
+	for target, load := range loads {
+		var seen traffic
+		if err := json.Unmarshal(load.end(t), &seen); err != nil {
+			t.Fatal(err)
+		}
+		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
+			t.Errorf("the TCP connection to %s did not survive: %+v", target, seen)
+		}
+	}
+	c.wantFlowsFromScratch(t, "node1")
+}
+
+// heardBy is how many packets a pod has received.
+func (c *cluster) heardBy(t *testing.T, pod string) int {
+	t.Helper()
+	for line := range strings.Lines(c.exec(inPod(pod), "cat", "/proc/net/dev")) {
+		// INTERFACE: BYTES PACKETS …, first of what came (proc_net(5)).
+		if numbers, found := strings.CutPrefix(strings.TrimSpace(line), "eth0:"); found {
+			n, err := strconv.Atoi(strings.Fields(numbers)[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("%s has no eth0", pod)
+	return 0
 }
 
 // ofports answers the OpenFlow port of each pod of a node.

@@ -52,7 +52,7 @@ test-lab: build ## Whole clusters in network namespaces, driven through bin/dama
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 # What of the lab suites run on both datapaths when RUN does not say.
-KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|RestartOfTheSwitch|ServicesAreReached|KillingTheAgent|PassTheSwitchWhole|ZoneThatTheKernelHas|AMarkReaches|ALongConnection|HasCachedGoesOn|OverSCTP
+KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|ServicesAreReached|KillingTheAgent|WhatDiffers|OverSCTP|HostPortsLead|MulticastReaches|OutsideSeesExactly
 VM            := $(CURDIR)/.cache/kernel/test
 # What a lab starts or opens again and again: the virtual machine gets copies.
 EMPTY         :=

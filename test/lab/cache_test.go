@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// TestALongConnectionStaysInTheDatapathsCache watches one connection. Its first packets
+// wantCached watches one connection. Its first packets
 // make ovs-vswitchd decide; after that the datapath forwards by itself, and nothing
 // but other people's packets is handed up.
-func TestALongConnectionStaysInTheDatapathsCache(t *testing.T) {
-	c := up(t, oneTenantOnTwoNodes)
+func (c *cluster) wantCached(t *testing.T) {
 	for _, target := range []string{"red/near", "red/far"} {
 		t.Run(target, func(t *testing.T) {
+			c := c.in(t)
 			c.start(inPod(target), "reply", port)
 			line := fmt.Sprintf("table=20,in_port=%d,ip", c.ofports("node1")["red/client"])
 			before := c.flowPackets(t, "node1", line)

@@ -110,6 +110,13 @@ func upAs(t *testing.T, name, topology string) *cluster {
 	return c
 }
 
+// in answers the same lab for a part of a test: what is started in it ends with it.
+func (c *cluster) in(t *testing.T) *cluster {
+	part := *c
+	part.t = t
+	return &part
+}
+
 // labName makes a name that no other test has: labs of an earlier run that was
 // cut off must not be in the way.
 func labName(t *testing.T) string {
@@ -181,13 +188,14 @@ type background struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	output *bytes.Buffer
-	done   chan error
+	done   chan struct{} // closed when it has ended, with err
+	err    error
 }
 
 // start runs a probe at a place and waits for it to say that it is ready.
 func (c *cluster) start(at place, args ...string) *background {
 	c.t.Helper()
-	b := &background{cmd: c.command(at, append([]string{probeBinary}, args...)...), output: &bytes.Buffer{}, done: make(chan error, 1)}
+	b := &background{cmd: c.command(at, append([]string{probeBinary}, args...)...), output: &bytes.Buffer{}, done: make(chan struct{})}
 	var err error
 	if b.stdin, err = b.cmd.StdinPipe(); err != nil {
 		c.t.Fatal(err)
@@ -201,16 +209,26 @@ func (c *cluster) start(at place, args ...string) *background {
 	if err := b.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { b.stdin.Close() })
 	ready := make([]byte, len("ready\n"))
 	if _, err := io.ReadFull(stdout, ready); err != nil {
+		b.stdin.Close()
 		b.cmd.Wait()
 		c.t.Fatalf("%s: probe %s did not start: %v\n%s", at, strings.Join(args, " "), err, &stderr)
 	}
 	go func() {
 		io.Copy(b.output, stdout)
-		b.done <- b.cmd.Wait()
+		b.err = b.cmd.Wait()
+		close(b.done)
 	}()
+	// The next part of a test may want its port.
+	c.t.Cleanup(func() {
+		b.stdin.Close()
+		select {
+		case <-b.done:
+		case <-time.After(time.Minute):
+			b.cmd.Process.Kill()
+		}
+	})
 	return b
 }
 
@@ -219,9 +237,9 @@ func (b *background) end(t *testing.T) []byte {
 	t.Helper()
 	b.stdin.Close()
 	select {
-	case err := <-b.done:
-		if err != nil {
-			t.Fatalf("probe ended with %v: %s", err, b.output)
+	case <-b.done:
+		if b.err != nil {
+			t.Fatalf("probe ended with %v: %s", b.err, b.output)
 		}
 	case <-time.After(time.Minute):
 		b.cmd.Process.Kill()

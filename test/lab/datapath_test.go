@@ -8,8 +8,26 @@ import (
 	"testing"
 )
 
-// The tests of this file are of what differs between the two datapaths. Each runs on
-// both, says what holds on this one, and fails if it worked as on the other.
+// The parts of this test are of what differs between the two datapaths. Each runs on
+// both, says what holds on this one, and fails if it worked as on the other. They share
+// a lab: to start one takes most of a minute where the processor is emulated.
+func TestWhatDiffersBetweenTheDatapaths(t *testing.T) {
+	c := up(t, oneService)
+	for _, part := range []struct {
+		name string
+		want func(*cluster, *testing.T)
+	}{
+		{"the node's address and its ports' frames are where they belong", (*cluster).wantOwnFrames},
+		{"segments of a connection pass the switch whole", (*cluster).wantWholeSegments},
+		{"a service's reply gets its address in the zone that the kernel has", (*cluster).wantRepliesInTheKernelsZone},
+		{"a mark reaches the kernel as the datapath can", (*cluster).wantMarks},
+		{"a long connection stays in the datapath's cache", (*cluster).wantCached},
+		{"connections and port numbers survive a restart of the switch", (*cluster).wantRestartsSurvived},
+		{"what the kernel has cached goes on without switch and agent", (*cluster).wantCacheAlone},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.want(c.in(t), t) })
+	}
+}
 
 // oneService is a service whose backends the test chooses.
 const oneService = oneTenantOnTwoNodes + `
@@ -17,12 +35,35 @@ services:
 - {namespace: red, name: web, clusterIP: 172.30.0.10, ports: [{name: tcp, port: 80, targetPort: 8080}]}
 `
 
-// TestSegmentsOfAConnectionPassTheSwitchWhole sends a lot of data through the switch.
+// wantOwnFrames looks where the node IP is, and that only the switch gets what arrives
+// on its ports. A switch in userspace needs the node IP on a bridge of its own, and
+// reads copies of frames: the node's kernel must be kept from answering them too.
+func (c *cluster) wantOwnFrames(t *testing.T) {
+	holder := ""
+	for line := range strings.Lines(c.exec(onNode("node1"), "ip", "-4", "-o", "address", "show")) {
+		if fields := strings.Fields(line); strings.HasPrefix(fields[3], c.nodeIP("node1")+"/") {
+			holder = fields[1]
+		}
+	}
+	if onBridge := holder == "br-phy"; holder == "" || onBridge != userspace() {
+		t.Errorf("the node IP is on %q; on a bridge of its own: %t, want %t", holder, onBridge, userspace())
+	}
+	hidden := strings.Contains(c.exec(onNode("node1"), "nft", "list", "tables"), "table netdev ")
+	if hidden != userspace() {
+		t.Errorf("frames are hidden from the node's kernel: %t, want %t", hidden, userspace())
+	}
+	const requests = 3
+	out := c.exec(inPod("red/client"), "arping", "-c", fmt.Sprint(requests), "-I", "eth0", c.gateway("node1"))
+	if want := fmt.Sprintf("Received %d response", requests); !strings.Contains(out, want) {
+		t.Errorf("%d questions for the gateway's MAC, and other than one answer each:\n%s", requests, out)
+	}
+}
+
+// wantWholeSegments sends a lot of data through the switch.
 // The kernel's datapath passes frames on whose checksums are still to be filled in, so
 // TCP hands over many segments as one frame. A userspace switch must get every frame
 // complete.
-func TestSegmentsOfAConnectionPassTheSwitchWhole(t *testing.T) {
-	c := up(t, oneTenantOnTwoNodes)
+func (c *cluster) wantWholeSegments(t *testing.T) {
 	setting := "on"
 	if userspace() {
 		setting = "off"
@@ -73,12 +114,11 @@ func (c *cluster) received(t *testing.T, node, pod string) counted {
 	return counted{packets, bytes}
 }
 
-// TestAServicesReplyGetsItsAddressInTheZoneThatTheKernelHas looks at what the datapath
+// wantRepliesInTheKernelsZone looks at what the datapath
 // does with replies of services. The kernel's datapath shares conntrack zone 0 with
 // iptables and gives them the service's address itself; userspace has a zone of its
 // own, and sends them to the kernel.
-func TestAServicesReplyGetsItsAddressInTheZoneThatTheKernelHas(t *testing.T) {
-	c := up(t, oneService)
+func (c *cluster) wantRepliesInTheKernelsZone(t *testing.T) {
 	c.start(inPod("red/near"), "serve", port, "near")
 	c.start(inPod("red/far"), "serve", port, "far")
 	for pod, server := range map[string]string{"red/near": "near", "red/far": "far"} {
@@ -106,24 +146,29 @@ func matches(text, pattern string) bool {
 	return regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(pattern), "%", `\d+`)).MatchString(text)
 }
 
-// TestAMarkReachesTheKernelAsTheDatapathCan marks packets that leave by tun0, in both
+// wantMarks marks packets that leave by tun0, in both
 // ways. The kernel's datapath hands over the mark itself. A mark does not cross the
 // tap of a userspace switch; what iptables can match there is the source MAC.
-func TestAMarkReachesTheKernelAsTheDatapathCan(t *testing.T) {
-	c := up(t, oneTenantOnTwoNodes)
+func (c *cluster) wantMarks(t *testing.T) {
 	const mark, mac = "0x2a", "0a:59:00:00:00:2a"
 	outside := c.outsideIP("outside")
-	// The guard of egress IPs ends what has a mark that no egress IP has. It is mended by
-	// the next audit, and the test is over by then.
+	// The guard of egress IPs ends what has a mark that no egress IP has.
 	for _, chain := range []string{"entering", "leaving"} {
 		c.exec(onNode("node1"), "nft", "flush", "chain", "ip", "damask_egress", chain)
 	}
+	t.Cleanup(func() { c.ctl("audit", "node1") })
+	flow := fmt.Sprintf("table=101,priority=500,ip,nw_src=%s,nw_dst=%s", c.podIP("red/client"), outside)
+	t.Cleanup(func() { c.exec(onNode("node1"), "ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", "br0", flow) })
 	rules := map[string][]string{
 		"mark": {"-m", "mark", "--mark", mark},
 		"mac":  {"-m", "mac", "--mac-source", mac},
 	}
 	for _, rule := range rules {
-		c.exec(onNode("node1"), append([]string{"iptables", "-w", "-t", "mangle", "-A", "PREROUTING", "-i", "tun0"}, append(rule, "-j", "ACCEPT")...)...)
+		change := func(verb string) {
+			c.exec(onNode("node1"), append([]string{"iptables", "-w", "-t", "mangle", verb, "PREROUTING", "-i", "tun0"}, append(rule, "-j", "ACCEPT")...)...)
+		}
+		change("-A")
+		t.Cleanup(func() { change("-D") })
 	}
 	for _, way := range []struct {
 		name, action string
@@ -132,7 +177,6 @@ func TestAMarkReachesTheKernelAsTheDatapathCan(t *testing.T) {
 		{"mark", "set_field:" + mark + "->pkt_mark", !userspace()},
 		{"mac", "set_field:" + mac + "->eth_src", true},
 	} {
-		flow := fmt.Sprintf("table=101,priority=500,ip,nw_src=%s,nw_dst=%s", c.podIP("red/client"), outside)
 		c.exec(onNode("node1"), "ovs-ofctl", "-O", "OpenFlow13", "add-flow", "br0", flow+",actions="+way.action+",output:2")
 		before := c.matched(t, way.name, mark, mac)
 		wantAll(t, inPod("red/client"), c.check(inPod("red/client"), "icmp "+outside+" 56"))

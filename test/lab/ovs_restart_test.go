@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-func TestConnectionsAndPortNumbersSurviveARestartOfTheSwitch(t *testing.T) {
-	c := up(t, oneTenantOnTwoNodes)
+// wantRestartsSurvived kills and ends the switch's processes while packets flow.
+func (c *cluster) wantRestartsSurvived(t *testing.T) {
 	for _, target := range []string{"red/near", "red/far"} {
 		c.start(inPod(target), "reply", port)
 	}
@@ -42,14 +42,13 @@ func TestConnectionsAndPortNumbersSurviveARestartOfTheSwitch(t *testing.T) {
 	c.wantFlowsFromScratch(t, "node1")
 }
 
-// TestWhatTheKernelHasCachedGoesOnWithoutSwitchAndAgent takes the agent away, and then
-// restarts ovs-vswitchd, which knows no flow. What is under way must go on all the time:
-// first nobody is there who could hinder it, and then one who has been told to wait.
-func TestWhatTheKernelHasCachedGoesOnWithoutSwitchAndAgent(t *testing.T) {
+// wantCacheAlone takes the agent away, and then restarts ovs-vswitchd, which knows no
+// flow. What is under way must go on all the time: first nobody is there who could
+// hinder it, and then one who has been told to wait.
+func (c *cluster) wantCacheAlone(t *testing.T) {
 	if userspace() {
 		t.Skip("only on the kernel's datapath: that in userspace ends with ovs-vswitchd")
 	}
-	c := up(t, oneTenantOnTwoNodes)
 	targets := []string{"red/near", "red/far"}
 	loads := map[string]*background{}
 	for _, target := range targets {

@@ -94,7 +94,6 @@ func TestEveryPairOfPodsReachesEachOtherAsTheirTenantsSay(t *testing.T) {
 
 // wantPairs tries every pair of pods with three protocols, also at full MTU.
 func (c *cluster) wantPairs(t *testing.T, vnid map[string]int) {
-	t.Helper()
 	for _, from := range tenants {
 		var lines []string
 		var to []tenant
@@ -117,16 +116,18 @@ func (c *cluster) wantPairs(t *testing.T, vnid map[string]int) {
 				lines, to = append(lines, line), append(to, other)
 			}
 		}
-		for i, r := range c.check(inPod(from.pod), lines...) {
-			want := mayTalk(vnid, from.namespace, to[i].namespace)
-			if r.OK != want {
-				t.Errorf("%s (%s) to %s (%s), %s: reached %t, want %t (%s)",
-					from.pod, from.node, to[i].pod, to[i].node, r.Check, r.OK, want, r.Error)
+		t.Run("from "+from.pod, func(t *testing.T) {
+			for i, r := range c.check(inPod(from.pod), lines...) {
+				want := mayTalk(vnid, from.namespace, to[i].namespace)
+				if r.OK != want {
+					t.Errorf("%s (%s) to %s (%s), %s: reached %t, want %t (%s)",
+						from.pod, from.node, to[i].pod, to[i].node, r.Check, r.OK, want, r.Error)
+				}
+				if r.OK && r.Server != "" && (r.Server != to[i].pod || r.Source != c.podIP(from.pod)) {
+					t.Errorf("%s to %s, %s: answered by %s, which saw %s", from.pod, to[i].pod, r.Check, r.Server, r.Source)
+				}
 			}
-			if r.OK && r.Server != "" && (r.Server != to[i].pod || r.Source != c.podIP(from.pod)) {
-				t.Errorf("%s to %s, %s: answered by %s, which saw %s", from.pod, to[i].pod, r.Check, r.Server, r.Source)
-			}
-		}
+		})
 	}
 }
 

@@ -139,7 +139,9 @@ func (c *cluster) table(t *testing.T, engine, protocol string) {
 	fmt.Fprintln(w, "BY\tPROTOCOL\tPOLICY\tAFFINITY\tCLIENT\tANSWERS, AND WHOM THE BACKEND SAW")
 	for _, s := range sorts {
 		for _, q := range c.questions(s) {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.ask(t, s, q, protocol))
+			t.Run(fmt.Sprintf("%s, policy %s, affinity %s, from %s", q.way, s.policy, s.affinity, q.from), func(t *testing.T) {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.ask(t, s, q, protocol))
+			})
 		}
 	}
 	_ = w.Flush()

@@ -60,6 +60,7 @@ func (c *cluster) wantCacheAlone(t *testing.T) {
 		for _, target := range targets {
 			before := c.heardBy(t, target)
 			c.eventually(t, target+" hears the client "+when, func() bool { return c.heardBy(t, target) >= before+window/10 })
+			t.Logf("%s hears the client %s", target, when)
 		}
 	}
 	goesOn("at first")

@@ -11,12 +11,13 @@ import (
 // Book is a node's pods, the policies that they list, the groups that those
 // name, and the flows that follow.
 type Book struct {
-	layout   Layout
-	groups   policy.Groups
-	policies map[policy.Key]*compiled
-	waiting  map[policy.Key]policy.Policy // Newer than what is in force, and not complete.
-	pods     map[string]*pod
-	ids      *identities
+	layout    Layout
+	groups    policy.Groups
+	policies  map[policy.Key]*compiled
+	waiting   map[policy.Key]policy.Policy // Newer than what is in force, and not complete.
+	pods      map[string]*pod
+	unsettled map[string]*pod // Those of which what is wanted is not in force.
+	ids       *identities
 
 	conjunctions map[string]*conjunction                // By name.
 	users        map[policy.GroupID]map[string]struct{} // Names of conjunctions.
@@ -48,7 +49,7 @@ func New(l Layout) (*Book, error) {
 	}
 	return &Book{
 		layout: l, groups: policy.Groups{}, policies: map[policy.Key]*compiled{}, waiting: map[policy.Key]policy.Policy{},
-		pods: map[string]*pod{}, ids: newIdentities(), conjunctions: map[string]*conjunction{},
+		pods: map[string]*pod{}, unsettled: map[string]*pod{}, ids: newIdentities(), conjunctions: map[string]*conjunction{},
 		users: map[policy.GroupID]map[string]struct{}{}, targets: map[policy.Key]map[string]*pod{}, ranks: map[policy.Key]int{},
 		terms: map[term]map[clause]int{}, owners: map[string]map[term]struct{}{}, dirty: map[string]struct{}{},
 	}, nil
@@ -146,6 +147,7 @@ func (b *Book) SetPod(p policy.Pod) {
 		b.pods[name] = &pod{}
 	}
 	b.pods[name].wanted = p
+	b.unsettled[name] = b.pods[name]
 	if !b.pods[name].open {
 		b.dirty[closure(b.pods[name])] = struct{}{}
 	}
@@ -160,6 +162,7 @@ func (b *Book) DeletePod(namespace, name string) {
 	}
 	b.aim(p, policy.Pod{Namespace: namespace, Name: name})
 	delete(b.pods, namespace+"/"+name)
+	delete(b.unsettled, namespace+"/"+name)
 	b.dirty[closure(p)] = struct{}{}
 }
 
@@ -199,8 +202,12 @@ func (b *Book) settle() {
 	if ranked {
 		b.rank()
 	}
-	for _, p := range b.pods {
-		if p.open && samePod(p.wanted, p.inForce) || slices.ContainsFunc(p.wanted.Policies, func(k policy.Key) bool { return b.policies[k] == nil }) {
+	for name, p := range b.unsettled {
+		if p.open && samePod(p.wanted, p.inForce) {
+			delete(b.unsettled, name)
+			continue
+		}
+		if slices.ContainsFunc(p.wanted.Policies, func(k policy.Key) bool { return b.policies[k] == nil }) {
 			continue
 		}
 		if !p.open {
@@ -208,6 +215,7 @@ func (b *Book) settle() {
 		}
 		b.aim(p, p.wanted)
 		p.open = true
+		delete(b.unsettled, name)
 	}
 }
 

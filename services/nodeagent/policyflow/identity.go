@@ -12,11 +12,12 @@ import (
 type identities struct {
 	hash  func(name string, try int) uint32
 	names map[uint32]string
-	tries map[string]int // How far each name came in its sequence.
+	tries map[string]int      // How far each name came in its sequence.
+	late  map[string]struct{} // Names that did not get their first number: few.
 }
 
 func newIdentities() *identities {
-	return &identities{hash: hashOf, names: map[uint32]string{}, tries: map[string]int{}}
+	return &identities{hash: hashOf, names: map[uint32]string{}, tries: map[string]int{}, late: map[string]struct{}{}}
 }
 
 func hashOf(name string, try int) uint32 {
@@ -43,12 +44,20 @@ func (x *identities) claim(name string) (moved []string) {
 			try++
 			continue
 		case !held:
-			x.names[id], x.tries[name] = name, try
+			x.give(id, name, try)
 			return moved
 		}
-		x.names[id], x.tries[name] = name, try
+		x.give(id, name, try)
 		name, try = holder, x.tries[holder]+1
 		moved = append(moved, holder)
+	}
+}
+
+func (x *identities) give(id uint32, name string, try int) {
+	x.names[id], x.tries[name] = name, try
+	delete(x.late, name)
+	if try > 0 {
+		x.late[name] = struct{}{}
 	}
 }
 
@@ -60,12 +69,12 @@ func (x *identities) release(name string) (moved []string) {
 	}
 	delete(x.names, x.of(name))
 	delete(x.tries, name)
+	delete(x.late, name)
 	// Whoever did not get its first number asks anew.
-	for other, try := range x.tries {
-		if try > 0 {
-			moved = append(moved, other)
-		}
+	for other := range x.late {
+		moved = append(moved, other)
 	}
+	clear(x.late)
 	for _, other := range moved {
 		delete(x.names, x.of(other))
 	}

@@ -7,35 +7,35 @@ import (
 	"github.com/damask-sdn/damask/internal/policy"
 )
 
-// install puts a complete policy into force. Rules that stay as they were are
+// install puts a complete policy into force. What of its rules stays as it was is
 // not touched. It answers whether the order of rules may be another.
 func (b *Book) install(p policy.Policy) (ordered bool) {
 	old := b.policies[p.Key]
 	next := &compiled{policy: p, rules: make([][]*conjunction, len(p.Rules))}
 	b.policies[p.Key] = next
-	same := func(i int) bool {
-		return old != nil && old.policy.Tier == p.Tier && i < len(old.rules) && i < len(p.Rules) &&
-			reflect.DeepEqual(old.policy.Rules[i], p.Rules[i])
-	}
+	var was [][]*conjunction
 	if old != nil {
-		for i := range old.rules {
-			if !same(i) {
-				b.uninstall(old.rules[i])
-			}
-		}
+		was = old.rules
 	}
 	for i := range p.Rules {
-		if same(i) {
-			next.rules[i] = old.rules[i]
-			continue
+		var before []*conjunction
+		if i < len(was) {
+			before = was[i]
+			if old.policy.Tier == p.Tier && reflect.DeepEqual(old.policy.Rules[i], p.Rules[i]) {
+				next.rules[i] = before
+				continue
+			}
 		}
 		next.rules[i] = conjunctions(p.Key, i, &next.policy.Rules[i])
 		for _, c := range next.rules[i] {
 			stage := b.layout.stage(c.rule.Direction)
 			c.table, c.priority = stage.table(p.Tier), b.priority(p, i)
 			c.result = stage.outcome(p.Tier, c.rule.Action)
-			b.add(c)
 		}
+		b.exchange(before, next.rules[i])
+	}
+	for i := len(p.Rules); i < len(was); i++ {
+		b.uninstall(was[i])
 	}
 	for _, t := range b.targets[p.Key] {
 		b.dirty[isolation(t)] = struct{}{}
@@ -47,10 +47,7 @@ func (b *Book) install(p policy.Policy) (ordered bool) {
 func (b *Book) add(c *conjunction) {
 	b.conjunctions[c.name] = c
 	for _, id := range c.groups() {
-		if b.users[id] == nil {
-			b.users[id] = map[string]struct{}{}
-		}
-		b.users[id][c.name] = struct{}{}
+		b.use(id, c.name)
 	}
 	b.renumber(b.ids.claim(c.name))
 	c.id = b.ids.of(c.name)
@@ -65,12 +62,24 @@ func (b *Book) uninstall(all []*conjunction) {
 		b.dirty[c.name] = struct{}{}
 		delete(b.conjunctions, c.name)
 		for _, id := range c.groups() {
-			delete(b.users[id], c.name)
-			if len(b.users[id]) == 0 {
-				delete(b.users, id)
-			}
+			b.disuse(id, c.name)
 		}
 		b.renumber(b.ids.release(c.name))
+	}
+}
+
+// use notes that a conjunction names a group, disuse that it does not.
+func (b *Book) use(id policy.GroupID, name string) {
+	if b.users[id] == nil {
+		b.users[id] = map[string]struct{}{}
+	}
+	b.users[id][name] = struct{}{}
+}
+
+func (b *Book) disuse(id policy.GroupID, name string) {
+	delete(b.users[id], name)
+	if len(b.users[id]) == 0 {
+		delete(b.users, id)
 	}
 }
 
@@ -93,14 +102,24 @@ func (b *Book) change(c *conjunction, change func()) {
 
 // each visits all terms of a conjunction.
 func (b *Book) each(c *conjunction, visit func(term, uint8)) {
+	b.eachOwn(c, visit)
+	for _, id := range c.groups() {
+		b.eachMember(c, id, visit)
+	}
+}
+
+// eachOwn visits the terms that no group brings.
+func (b *Book) eachOwn(c *conjunction, visit func(term, uint8)) {
 	c.eachFixed(visit)
 	for _, p := range b.targets[c.key] {
 		c.eachOfPod(&p.inForce, visit)
 	}
-	for _, id := range c.groups() {
-		for m := range b.groups[id] {
-			c.eachOfMember(id, m, visit)
-		}
+}
+
+// eachMember visits the terms of a group's members.
+func (b *Book) eachMember(c *conjunction, id policy.GroupID, visit func(term, uint8)) {
+	for m := range b.groups[id] {
+		c.eachOfMember(id, m, visit)
 	}
 }
 

@@ -43,7 +43,7 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
-LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies
+LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|ManyRandomPolicies
 
 test-long: build ## The whole-cluster suites that take longest
 	@$(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'
@@ -64,9 +64,9 @@ NEAR          := bash cat conntrack ethtool ip ip6tables iptables iptables-legac
                  modprobe nft ovs-appctl ovs-dpctl ovs-ofctl ovs-vsctl ovs-vswitchd ovsdb-client ovsdb-server ovsdb-tool ping sleep true \
                  /etc/ld.so.cache /etc/nsswitch.conf /etc/passwd /etc/protocols /etc/services \
                  /usr/lib/x86_64-linux-gnu/xtables /usr/share/openvswitch/vswitch.ovsschema \
-                 $(addprefix $(CURDIR)/bin/,$(BINARIES)) $(VM)/probe $(VM)/lab.test
+                 $(addprefix $(CURDIR)/bin/,$(BINARIES)) $(VM)/probe $(VM)/judge $(VM)/lab.test
 # A machine without the kernel's module runs the tests on it in a virtual machine.
-IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_CONNECTIONS,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
+IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_ORACLE,DAMASK_SEED,DAMASK_SETS,DAMASK_CONNECTIONS,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
 LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run "$$suites"
 EACH_SUITES    = for suites in $(foreach suites,$(or $(RUN),$(KERNEL_SUITES)),'$(suites)')
 # An emulated processor has less to give.
@@ -76,16 +76,17 @@ BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 $(VM)/lab.test: FORCE
 	@tools/install-packages.sh kernel
 	@mkdir -p $(VM)
+	@cd test/policyoracle && GOWORK=off go build -o $(VM)/judge ./judge
 	@go build -o $(VM)/run ./test/kernel && CGO_ENABLED=0 go build -o $(VM)/probe ./test/probe && go test -c -o $@ ./test/lab
 
 test-kernel: build $(VM)/lab.test ## Whole clusters on the kernel's datapath, in virtual machines (RUN=regexp picks some)
-	@cd test/lab && export DAMASK_DATAPATH=system $(PATIENTLY) DAMASK_PROBE=$(VM)/probe && : >$(VM)/system.log && code=0 && \
+	@cd test/lab && export DAMASK_DATAPATH=system $(PATIENTLY) DAMASK_PROBE=$(VM)/probe DAMASK_ORACLE=$(VM)/judge && : >$(VM)/system.log && code=0 && \
 	  $(EACH_SUITES); do \
 	    $(IN_VM) $(LAB_TEST) 2>&1 | tee -a $(VM)/system.log | $(BRIEFLY); ended=$${PIPESTATUS[0]}; test $$code -ne 0 || code=$$ended; \
 	  done; exit $$code
 
 test-datapaths: build $(VM)/lab.test ## The same on both datapaths, and one table of the results
-	@cd test/lab && export DAMASK_PROBE=$(VM)/probe && : >$(VM)/netdev.log && : >$(VM)/system.log && \
+	@cd test/lab && export DAMASK_PROBE=$(VM)/probe DAMASK_ORACLE=$(VM)/judge && : >$(VM)/netdev.log && : >$(VM)/system.log && \
 	  $(EACH_SUITES); do { \
 	    DAMASK_DATAPATH=netdev $(LAB_TEST) 2>&1 | tee -a $(VM)/netdev.log; \
 	    DAMASK_DATAPATH=system $(PATIENTLY) $(IN_VM) $(LAB_TEST) 2>&1 | tee -a $(VM)/system.log; } | $(BRIEFLY); \

@@ -31,15 +31,13 @@ type world struct {
 func (w *world) engine() (*Engine, error) {
 	var objects []runtime.Object
 	for _, n := range w.spaces {
-		n = n.DeepCopy()
-		n.Labels["kubernetes.io/metadata.name"] = n.Name
-		objects = append(objects, n)
+		objects = append(objects, stored(n))
 	}
 	for _, p := range w.pods {
 		objects = append(objects, p)
 	}
 	for _, p := range w.policies {
-		objects = append(objects, defaulted(p))
+		objects = append(objects, stored(p))
 	}
 	for _, p := range w.admin {
 		objects = append(objects, p)
@@ -48,39 +46,6 @@ func (w *world) engine() (*Engine, error) {
 		objects = append(objects, w.baseline)
 	}
 	return NewEngine(objects...)
-}
-
-// defaulted is what the API server stores: policyTypes and protocols by its
-// rules, and no lists that are there but empty.
-func defaulted(p *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
-	p = p.DeepCopy()
-	if len(p.Spec.PolicyTypes) == 0 {
-		p.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
-		if len(p.Spec.Egress) > 0 {
-			p.Spec.PolicyTypes = append(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
-		}
-	}
-	tcp := v1.ProtocolTCP
-	fill := func(ports []networkingv1.NetworkPolicyPort) {
-		for i := range ports {
-			if ports[i].Protocol == nil {
-				ports[i].Protocol = &tcp
-			}
-		}
-	}
-	if len(p.Spec.Ingress) == 0 {
-		p.Spec.Ingress = nil
-	}
-	if len(p.Spec.Egress) == 0 {
-		p.Spec.Egress = nil
-	}
-	for _, r := range p.Spec.Ingress {
-		fill(r.Ports)
-	}
-	for _, r := range p.Spec.Egress {
-		fill(r.Ports)
-	}
-	return p
 }
 
 // ours is our side: a resolver, and a follower of what it hands out.

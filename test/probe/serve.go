@@ -15,6 +15,16 @@ import (
 // where the kernel has SCTP, with a line that names the server and the source address
 // that it sees, followed by what it got. It prints "ready" when its sockets listen.
 func serve(port, name string) error {
+	if err := open(port, name); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// open makes the sockets of a port, which answer until the process ends.
+func open(port, name string) error {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return err
@@ -35,12 +45,7 @@ func serve(port, name string) error {
 		go answerStreams(l, name)
 	}
 	go answerUDP(udp, name)
-	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin)
-	for _, l := range sctp {
-		err = errors.Join(err, l.Close())
-	}
-	return errors.Join(err, tcp.Close(), udp.Close())
+	return nil
 }
 
 func answerStreams(l net.Listener, name string) {

@@ -52,7 +52,7 @@ func podName(text string) (namespace, name string, err error) {
 
 func (c *commands) podAddCommand() *cobra.Command {
 	request := &labv1.AddPodRequest{}
-	var labels, annotations, hostPorts []string
+	var labels, annotations, ports, hostPorts []string
 	command := &cobra.Command{
 		Use:   "add NAMESPACE/NAME --node NODE",
 		Short: "Attach a pod; its NetNamespace is created if there is none",
@@ -67,6 +67,9 @@ func (c *commands) podAddCommand() *cobra.Command {
 				return err
 			}
 			if request.Annotations, err = parsePairs("annotations", annotations); err != nil {
+				return err
+			}
+			if request.Ports, err = parsePorts(ports); err != nil {
 				return err
 			}
 			if request.HostPorts, err = parseHostPorts(hostPorts); err != nil {
@@ -91,6 +94,7 @@ func (c *commands) podAddCommand() *cobra.Command {
 	flags.StringVar(&request.Ip, "ip", "", "the address that it shall have, one of its node's")
 	flags.Uint32Var(&request.Ofport, "ofport", 0, "the OpenFlow port that it shall have, 3 to 65279")
 	flags.StringArrayVar(&labels, "label", nil, "a label, KEY=VALUE; may be given several times")
+	flags.StringArrayVar(&ports, "port", nil, "a port that its container declares, NAME=PORT[/PROTOCOL]; may be given several times")
 	flags.StringArrayVar(&hostPorts, "host-port", nil, "a port of the node that leads to it, [ADDRESS:]HOSTPORT:PORT[/PROTOCOL]; may be given several times")
 	flags.StringArrayVar(&annotations, "annotation", nil, "an annotation, KEY=VALUE; may be given several times")
 	_ = command.MarkFlagRequired("node") // the flag was added above
@@ -111,6 +115,26 @@ func parsePairs(what string, given []string) (map[string]string, error) {
 		return nil, fmt.Errorf("%s are KEY=VALUE, each key once: %s", what, strings.Join(wrong, ", "))
 	}
 	return pairs, nil
+}
+
+// parsePorts reads "http=8080", "dns=5353/UDP". Whether a name is one the plugin decides.
+func parsePorts(given []string) ([]*labv1.ContainerPort, error) {
+	var all []*labv1.ContainerPort
+	var wrong []string
+	for _, text := range given {
+		name, rest, found := strings.Cut(text, "=")
+		number, protocol, _ := strings.Cut(rest, "/")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if !found || err != nil || port == 0 {
+			wrong = append(wrong, text)
+			continue
+		}
+		all = append(all, &labv1.ContainerPort{Name: name, ContainerPort: uint32(port), Protocol: protocol})
+	}
+	if len(wrong) > 0 {
+		return nil, fmt.Errorf("ports are NAME=PORT[/PROTOCOL], ports from 1 to 65535: %s", strings.Join(wrong, ", "))
+	}
+	return all, nil
 }
 
 // parseHostPorts reads "8080:80", "192.0.2.1:53:5353/UDP". What the numbers may be the

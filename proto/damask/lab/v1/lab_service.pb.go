@@ -836,7 +836,9 @@ type AddPodRequest struct {
 	// Ports of the node that shall lead to it.
 	HostPorts []*HostPort `protobuf:"bytes,7,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
 	// Its annotations, as container runtimes pass them on.
-	Annotations   map[string]string `protobuf:"bytes,8,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Annotations map[string]string `protobuf:"bytes,8,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What its containers declare: what policies and services call by name.
+	Ports         []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -927,6 +929,77 @@ func (x *AddPodRequest) GetAnnotations() map[string]string {
 	return nil
 }
 
+func (x *AddPodRequest) GetPorts() []*ContainerPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// ContainerPort is a port that a pod's container declares.
+type ContainerPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; empty: it has none.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The port, 1 to 65535. Required.
+	ContainerPort uint32 `protobuf:"varint,2,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// TCP, UDP or SCTP; empty: TCP.
+	Protocol      string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerPort) Reset() {
+	*x = ContainerPort{}
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerPort) ProtoMessage() {}
+
+func (x *ContainerPort) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerPort.ProtoReflect.Descriptor instead.
+func (*ContainerPort) Descriptor() ([]byte, []int) {
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ContainerPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContainerPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *ContainerPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
 // HostPort is a port of a node that leads to a pod.
 type HostPort struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -944,7 +1017,7 @@ type HostPort struct {
 
 func (x *HostPort) Reset() {
 	*x = HostPort{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1029,7 @@ func (x *HostPort) String() string {
 func (*HostPort) ProtoMessage() {}
 
 func (x *HostPort) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[9]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1042,7 @@ func (x *HostPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostPort.ProtoReflect.Descriptor instead.
 func (*HostPort) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{9}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HostPort) GetHostPort() uint32 {
@@ -1015,7 +1088,7 @@ type AddPodResponse struct {
 
 func (x *AddPodResponse) Reset() {
 	*x = AddPodResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1100,7 @@ func (x *AddPodResponse) String() string {
 func (*AddPodResponse) ProtoMessage() {}
 
 func (x *AddPodResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[10]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1113,7 @@ func (x *AddPodResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddPodResponse.ProtoReflect.Descriptor instead.
 func (*AddPodResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddPodResponse) GetPod() *Pod {
@@ -1077,7 +1150,7 @@ type DeletePodRequest struct {
 
 func (x *DeletePodRequest) Reset() {
 	*x = DeletePodRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1162,7 @@ func (x *DeletePodRequest) String() string {
 func (*DeletePodRequest) ProtoMessage() {}
 
 func (x *DeletePodRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[11]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1175,7 @@ func (x *DeletePodRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePodRequest.ProtoReflect.Descriptor instead.
 func (*DeletePodRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeletePodRequest) GetNamespace() string {
@@ -1128,7 +1201,7 @@ type DeletePodResponse struct {
 
 func (x *DeletePodResponse) Reset() {
 	*x = DeletePodResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1213,7 @@ func (x *DeletePodResponse) String() string {
 func (*DeletePodResponse) ProtoMessage() {}
 
 func (x *DeletePodResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[12]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1226,7 @@ func (x *DeletePodResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePodResponse.ProtoReflect.Descriptor instead.
 func (*DeletePodResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{13}
 }
 
 // KillRequest names what to kill.
@@ -1171,7 +1244,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1256,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[13]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1269,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{13}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KillRequest) GetTarget() string {
@@ -1231,7 +1304,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1316,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[14]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1329,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{14}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KillResponse) GetDone() []string {
@@ -1279,7 +1352,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1364,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[15]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1377,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{15}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartRequest) GetTarget() string {
@@ -1332,7 +1405,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1417,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[16]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1430,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{16}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartResponse) GetDone() []string {
@@ -1378,7 +1451,7 @@ type UnplugRequest struct {
 
 func (x *UnplugRequest) Reset() {
 	*x = UnplugRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1463,7 @@ func (x *UnplugRequest) String() string {
 func (*UnplugRequest) ProtoMessage() {}
 
 func (x *UnplugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[17]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1476,7 @@ func (x *UnplugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnplugRequest.ProtoReflect.Descriptor instead.
 func (*UnplugRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{17}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UnplugRequest) GetNode() string {
@@ -1422,7 +1495,7 @@ type UnplugResponse struct {
 
 func (x *UnplugResponse) Reset() {
 	*x = UnplugResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1507,7 @@ func (x *UnplugResponse) String() string {
 func (*UnplugResponse) ProtoMessage() {}
 
 func (x *UnplugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[18]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1520,7 @@ func (x *UnplugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnplugResponse.ProtoReflect.Descriptor instead.
 func (*UnplugResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{18}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{19}
 }
 
 // PlugRequest names a node.
@@ -1461,7 +1534,7 @@ type PlugRequest struct {
 
 func (x *PlugRequest) Reset() {
 	*x = PlugRequest{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1546,7 @@ func (x *PlugRequest) String() string {
 func (*PlugRequest) ProtoMessage() {}
 
 func (x *PlugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[19]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1559,7 @@ func (x *PlugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
 func (*PlugRequest) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{19}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PlugRequest) GetNode() string {
@@ -1505,7 +1578,7 @@ type PlugResponse struct {
 
 func (x *PlugResponse) Reset() {
 	*x = PlugResponse{}
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[20]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1590,7 @@ func (x *PlugResponse) String() string {
 func (*PlugResponse) ProtoMessage() {}
 
 func (x *PlugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[20]
+	mi := &file_damask_lab_v1_lab_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1603,7 @@ func (x *PlugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlugResponse.ProtoReflect.Descriptor instead.
 func (*PlugResponse) Descriptor() ([]byte, []int) {
-	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{20}
+	return file_damask_lab_v1_lab_service_proto_rawDescGZIP(), []int{21}
 }
 
 var File_damask_lab_v1_lab_service_proto protoreflect.FileDescriptor
@@ -1601,7 +1674,7 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\ftrust_domain\x18\r \x01(\tR\vtrustDomain\"\x0f\n" +
 	"\rGetLabRequest\"6\n" +
 	"\x0eGetLabResponse\x12$\n" +
-	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xc3\x03\n" +
+	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xf7\x03\n" +
 	"\rAddPodRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1611,13 +1684,18 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\x06labels\x18\x06 \x03(\v2(.damask.lab.v1.AddPodRequest.LabelsEntryR\x06labels\x126\n" +
 	"\n" +
 	"host_ports\x18\a \x03(\v2\x17.damask.lab.v1.HostPortR\thostPorts\x12O\n" +
-	"\vannotations\x18\b \x03(\v2-.damask.lab.v1.AddPodRequest.AnnotationsEntryR\vannotations\x1a9\n" +
+	"\vannotations\x18\b \x03(\v2-.damask.lab.v1.AddPodRequest.AnnotationsEntryR\vannotations\x122\n" +
+	"\x05ports\x18\t \x03(\v2\x1c.damask.lab.v1.ContainerPortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
+	"\rContainerPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\"\x83\x01\n" +
 	"\bHostPort\x12\x1b\n" +
 	"\thost_port\x18\x01 \x01(\rR\bhostPort\x12%\n" +
 	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x12\x1a\n" +
@@ -1677,7 +1755,7 @@ func file_damask_lab_v1_lab_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_lab_v1_lab_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_damask_lab_v1_lab_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(ProcessState)(0),             // 0: damask.lab.v1.ProcessState
 	(*Process)(nil),               // 1: damask.lab.v1.Process
@@ -1689,59 +1767,61 @@ var file_damask_lab_v1_lab_service_proto_goTypes = []any{
 	(*GetLabRequest)(nil),         // 7: damask.lab.v1.GetLabRequest
 	(*GetLabResponse)(nil),        // 8: damask.lab.v1.GetLabResponse
 	(*AddPodRequest)(nil),         // 9: damask.lab.v1.AddPodRequest
-	(*HostPort)(nil),              // 10: damask.lab.v1.HostPort
-	(*AddPodResponse)(nil),        // 11: damask.lab.v1.AddPodResponse
-	(*DeletePodRequest)(nil),      // 12: damask.lab.v1.DeletePodRequest
-	(*DeletePodResponse)(nil),     // 13: damask.lab.v1.DeletePodResponse
-	(*KillRequest)(nil),           // 14: damask.lab.v1.KillRequest
-	(*KillResponse)(nil),          // 15: damask.lab.v1.KillResponse
-	(*StartRequest)(nil),          // 16: damask.lab.v1.StartRequest
-	(*StartResponse)(nil),         // 17: damask.lab.v1.StartResponse
-	(*UnplugRequest)(nil),         // 18: damask.lab.v1.UnplugRequest
-	(*UnplugResponse)(nil),        // 19: damask.lab.v1.UnplugResponse
-	(*PlugRequest)(nil),           // 20: damask.lab.v1.PlugRequest
-	(*PlugResponse)(nil),          // 21: damask.lab.v1.PlugResponse
-	nil,                           // 22: damask.lab.v1.Pod.LabelsEntry
-	nil,                           // 23: damask.lab.v1.AddPodRequest.LabelsEntry
-	nil,                           // 24: damask.lab.v1.AddPodRequest.AnnotationsEntry
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*ContainerPort)(nil),         // 10: damask.lab.v1.ContainerPort
+	(*HostPort)(nil),              // 11: damask.lab.v1.HostPort
+	(*AddPodResponse)(nil),        // 12: damask.lab.v1.AddPodResponse
+	(*DeletePodRequest)(nil),      // 13: damask.lab.v1.DeletePodRequest
+	(*DeletePodResponse)(nil),     // 14: damask.lab.v1.DeletePodResponse
+	(*KillRequest)(nil),           // 15: damask.lab.v1.KillRequest
+	(*KillResponse)(nil),          // 16: damask.lab.v1.KillResponse
+	(*StartRequest)(nil),          // 17: damask.lab.v1.StartRequest
+	(*StartResponse)(nil),         // 18: damask.lab.v1.StartResponse
+	(*UnplugRequest)(nil),         // 19: damask.lab.v1.UnplugRequest
+	(*UnplugResponse)(nil),        // 20: damask.lab.v1.UnplugResponse
+	(*PlugRequest)(nil),           // 21: damask.lab.v1.PlugRequest
+	(*PlugResponse)(nil),          // 22: damask.lab.v1.PlugResponse
+	nil,                           // 23: damask.lab.v1.Pod.LabelsEntry
+	nil,                           // 24: damask.lab.v1.AddPodRequest.LabelsEntry
+	nil,                           // 25: damask.lab.v1.AddPodRequest.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_damask_lab_v1_lab_service_proto_depIdxs = []int32{
 	0,  // 0: damask.lab.v1.Process.state:type_name -> damask.lab.v1.ProcessState
-	25, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	26, // 1: damask.lab.v1.Process.start_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: damask.lab.v1.Node.processes:type_name -> damask.lab.v1.Process
 	1,  // 3: damask.lab.v1.Service.processes:type_name -> damask.lab.v1.Process
-	22, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
-	25, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
+	23, // 4: damask.lab.v1.Pod.labels:type_name -> damask.lab.v1.Pod.LabelsEntry
+	26, // 5: damask.lab.v1.Lab.start_time:type_name -> google.protobuf.Timestamp
 	5,  // 6: damask.lab.v1.Lab.control:type_name -> damask.lab.v1.Host
 	5,  // 7: damask.lab.v1.Lab.outside:type_name -> damask.lab.v1.Host
 	3,  // 8: damask.lab.v1.Lab.services:type_name -> damask.lab.v1.Service
 	2,  // 9: damask.lab.v1.Lab.nodes:type_name -> damask.lab.v1.Node
 	4,  // 10: damask.lab.v1.Lab.pods:type_name -> damask.lab.v1.Pod
 	6,  // 11: damask.lab.v1.GetLabResponse.lab:type_name -> damask.lab.v1.Lab
-	23, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
-	10, // 13: damask.lab.v1.AddPodRequest.host_ports:type_name -> damask.lab.v1.HostPort
-	24, // 14: damask.lab.v1.AddPodRequest.annotations:type_name -> damask.lab.v1.AddPodRequest.AnnotationsEntry
-	4,  // 15: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
-	7,  // 16: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
-	9,  // 17: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
-	12, // 18: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
-	14, // 19: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
-	16, // 20: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
-	18, // 21: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
-	20, // 22: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
-	8,  // 23: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
-	11, // 24: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
-	13, // 25: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
-	15, // 26: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
-	17, // 27: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
-	19, // 28: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
-	21, // 29: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
-	23, // [23:30] is the sub-list for method output_type
-	16, // [16:23] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	24, // 12: damask.lab.v1.AddPodRequest.labels:type_name -> damask.lab.v1.AddPodRequest.LabelsEntry
+	11, // 13: damask.lab.v1.AddPodRequest.host_ports:type_name -> damask.lab.v1.HostPort
+	25, // 14: damask.lab.v1.AddPodRequest.annotations:type_name -> damask.lab.v1.AddPodRequest.AnnotationsEntry
+	10, // 15: damask.lab.v1.AddPodRequest.ports:type_name -> damask.lab.v1.ContainerPort
+	4,  // 16: damask.lab.v1.AddPodResponse.pod:type_name -> damask.lab.v1.Pod
+	7,  // 17: damask.lab.v1.LabService.GetLab:input_type -> damask.lab.v1.GetLabRequest
+	9,  // 18: damask.lab.v1.LabService.AddPod:input_type -> damask.lab.v1.AddPodRequest
+	13, // 19: damask.lab.v1.LabService.DeletePod:input_type -> damask.lab.v1.DeletePodRequest
+	15, // 20: damask.lab.v1.LabService.Kill:input_type -> damask.lab.v1.KillRequest
+	17, // 21: damask.lab.v1.LabService.Start:input_type -> damask.lab.v1.StartRequest
+	19, // 22: damask.lab.v1.LabService.Unplug:input_type -> damask.lab.v1.UnplugRequest
+	21, // 23: damask.lab.v1.LabService.Plug:input_type -> damask.lab.v1.PlugRequest
+	8,  // 24: damask.lab.v1.LabService.GetLab:output_type -> damask.lab.v1.GetLabResponse
+	12, // 25: damask.lab.v1.LabService.AddPod:output_type -> damask.lab.v1.AddPodResponse
+	14, // 26: damask.lab.v1.LabService.DeletePod:output_type -> damask.lab.v1.DeletePodResponse
+	16, // 27: damask.lab.v1.LabService.Kill:output_type -> damask.lab.v1.KillResponse
+	18, // 28: damask.lab.v1.LabService.Start:output_type -> damask.lab.v1.StartResponse
+	20, // 29: damask.lab.v1.LabService.Unplug:output_type -> damask.lab.v1.UnplugResponse
+	22, // 30: damask.lab.v1.LabService.Plug:output_type -> damask.lab.v1.PlugResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_damask_lab_v1_lab_service_proto_init() }
@@ -1755,7 +1835,7 @@ func file_damask_lab_v1_lab_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_lab_v1_lab_service_proto_rawDesc), len(file_damask_lab_v1_lab_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

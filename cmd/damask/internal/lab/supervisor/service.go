@@ -70,6 +70,9 @@ func (s *service) AddPod(ctx context.Context, r *labv1.AddPodRequest) (*labv1.Ad
 		Namespace: r.GetNamespace(), Name: r.GetName(), IP: r.GetIp(), OFPort: r.GetOfport(), Labels: r.GetLabels(),
 		Annotations: r.GetAnnotations(),
 	}
+	for _, p := range r.GetPorts() {
+		wish.Ports = append(wish.Ports, node.ContainerPort{Name: p.GetName(), ContainerPort: p.GetContainerPort(), Protocol: p.GetProtocol()})
+	}
 	for _, p := range r.GetHostPorts() {
 		wish.HostPorts = append(wish.HostPorts, node.HostPort{
 			HostPort: p.GetHostPort(), ContainerPort: p.GetContainerPort(), Protocol: strings.ToLower(cmp.Or(p.GetProtocol(), "TCP")), HostIP: p.GetHostIp(),

@@ -47,7 +47,11 @@ func (s *Syncer) Reconcile(ctx context.Context, want map[string][]openflow.Flow)
 	if err != nil {
 		return Diff{}, err
 	}
-	if err := s.compare(ctx, conn); err != nil {
+	unbound, err := s.meters(ctx, conn)
+	if err != nil {
+		return Diff{}, err
+	}
+	if err := s.compare(ctx, conn, unbound); err != nil {
 		return Diff{}, err
 	}
 	return s.repair(ctx, conn)
@@ -96,8 +100,32 @@ func (s *Syncer) replace(ctx context.Context, want map[string][]openflow.Flow) e
 	return nil
 }
 
-// compare reads all flows of the switch and notes how each stands to what is wanted.
-func (s *Syncer) compare(ctx context.Context, conn *openflow.Conn) error {
+// meters brings the switch's meters to what they should be, and says whether one was missing: flows that name it are not
+// bound to it then.
+func (s *Syncer) meters(ctx context.Context, conn *openflow.Conn) (unbound bool, err error) {
+	unbound, err = conn.KeepMeters(ctx, s.cfg.Meters)
+	switch {
+	case errors.Is(err, openflow.ErrNoMeters):
+		return false, nil // HasMeters tells whoever would want flows that need them.
+	case errors.Is(err, openflow.ErrClosed):
+		return false, s.unavailable(err)
+	}
+	return unbound, err
+}
+
+// HasMeters says whether the switch can have meters. Flows that send copies of packets must not be wanted where there are
+// none: nothing would bound the copies. It waits for the connection as Reconcile does.
+func (s *Syncer) HasMeters(ctx context.Context) (bool, error) {
+	conn, err := s.connection(ctx)
+	if err != nil {
+		return false, err
+	}
+	return conn.HasMeters(ctx)
+}
+
+// compare reads all flows of the switch and notes how each stands to what is wanted. Flows that send copies differ if they
+// are not bound to their meters.
+func (s *Syncer) compare(ctx context.Context, conn *openflow.Conn, unbound bool) error {
 	s.mutex.Lock()
 	t := &s.table
 	for !s.synced && s.inFlight > 0 { // They are of an older connection, and would speak of an older switch.
@@ -118,7 +146,7 @@ func (s *Syncer) compare(ctx context.Context, conn *openflow.Conn) error {
 	err := conn.EachFlow(ctx, func(f openflow.InstalledFlow) {
 		s.mutex.Lock()
 		defer s.mutex.Unlock()
-		t.observe(f)
+		t.observe(f, unbound && f.Copies())
 	})
 
 	s.mutex.Lock()
@@ -142,8 +170,8 @@ func (s *Syncer) compare(ctx context.Context, conn *openflow.Conn) error {
 	return nil
 }
 
-// observe notes one flow of a dump. What an Apply has changed since the dump began is known better than the dump knows it.
-func (t *table) observe(f openflow.InstalledFlow) {
+// observe notes one flow of a dump, which differs in any case if it is spoilt. What an Apply has changed since the dump began is known better than the dump knows it.
+func (t *table) observe(f openflow.InstalledFlow, spoilt bool) {
 	r := t.records[f.Key()]
 	if r == nil {
 		r = &record{}
@@ -153,7 +181,7 @@ func (t *table) observe(f openflow.InstalledFlow) {
 	if r.busy || r.touched == t.audit {
 		return
 	}
-	if r.owner != nil && r.owner.cookie == f.Cookie && f.Permanent() && slices.Equal(r.actions, f.Actions) {
+	if !spoilt && r.owner != nil && r.owner.cookie == f.Cookie && f.Permanent() && slices.Equal(r.actions, f.Actions) {
 		t.set(r, current)
 	} else {
 		t.set(r, differs)

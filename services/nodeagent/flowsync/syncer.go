@@ -31,6 +31,12 @@ type Config struct {
 	// Fragments is set at each connection, since ovs-vswitchd forgets it when it restarts. The zero value leaves the
 	// switch as it is.
 	Fragments openflow.Fragments
+	// Meters are kept in the switch, from before flows that name them: they are compared whenever flows are. A meter
+	// that is not among them is left alone.
+	Meters []openflow.Meter
+	// Copied is called with each copy of a packet that a flow sends, by one goroutine. Copies that come while it is
+	// busy are lost beyond a bounded number. Nil: the switch sends none.
+	Copied func(openflow.PacketIn)
 }
 
 // A Syncer keeps the flows of one bridge. Its methods can be called at the same time.
@@ -82,6 +88,7 @@ func (s *Syncer) Run(ctx context.Context) error {
 		}
 		complained = false
 		s.log.Info("switch connected", "socket", s.cfg.Socket)
+		copies := s.takeCopies(conn)
 		select {
 		case <-ctx.Done():
 		case <-conn.Done():
@@ -89,6 +96,7 @@ func (s *Syncer) Run(ctx context.Context) error {
 		}
 		s.attach(nil, conn.Err())
 		_ = conn.Close()
+		copies.Wait()
 	}
 	return nil
 }
@@ -115,14 +123,33 @@ func (s *Syncer) dial(ctx context.Context) (*openflow.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	conn, err := openflow.Dial(ctx, s.cfg.Socket)
-	if err != nil || s.cfg.Fragments == openflow.FragmentsNormal {
-		return conn, err
+	if err != nil {
+		return nil, err
 	}
-	if err := conn.SetFragments(ctx, s.cfg.Fragments); err != nil {
+	switch {
+	case s.cfg.Copied != nil:
+		err = conn.Listen(ctx, s.cfg.Fragments)
+	case s.cfg.Fragments != openflow.FragmentsNormal:
+		err = conn.SetFragments(ctx, s.cfg.Fragments)
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return conn, nil
+}
+
+// takeCopies hands over the copies that come by a connection, until it ends.
+func (s *Syncer) takeCopies(conn *openflow.Conn) *sync.WaitGroup {
+	var taking sync.WaitGroup
+	if s.cfg.Copied != nil {
+		taking.Go(func() {
+			for copied := range conn.Copies() {
+				s.cfg.Copied(copied)
+			}
+		})
+	}
+	return &taking
 }
 
 // attach makes the outcome of an attempt, or the end of a connection, known.

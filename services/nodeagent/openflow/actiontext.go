@@ -128,6 +128,8 @@ func niciraText(wire string) string {
 		return prefixed("output:", partText(oxm(number(body[2:6])), number(body[:2])))
 	case nxConjunction:
 		return fmt.Sprintf("conjunction(%d,%d/%d)", number(body[2:6]), body[0]+1, body[1])
+	case nxController:
+		return controllerText(body)
 	case nxMultipath:
 		return multipathText(body)
 	case nxCT:

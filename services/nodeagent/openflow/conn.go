@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,9 @@ type Conn struct {
 	exchanges []*exchange // Requests under way. They are few, so a list will do.
 	cause     error       // Why the connection ended.
 
+	copies chan PacketIn // From the reader.
+	lost   atomic.Uint64 // Copies that nobody took.
+
 	ended chan struct{} // Closed when cause is set.
 	done  chan struct{} // Closed when the reader and what it started have returned.
 }
@@ -52,7 +56,7 @@ func Dial(ctx context.Context, socket string) (*Conn, error) {
 	}
 	c := &Conn{
 		stream: stream, writer: make(chan struct{}, 1), nextXID: 1,
-		ended: make(chan struct{}), done: make(chan struct{}),
+		copies: make(chan PacketIn, copiesWaiting), ended: make(chan struct{}), done: make(chan struct{}),
 	}
 	c.writer <- struct{}{}
 	reader := bufio.NewReaderSize(stream, readBuffer)
@@ -133,6 +137,7 @@ func (c *Conn) read(reader io.Reader) {
 	var echoes sync.WaitGroup
 	defer func() {
 		echoes.Wait()
+		close(c.copies)
 		close(c.done)
 	}()
 	for {
@@ -146,7 +151,11 @@ func (c *Conn) read(reader io.Reader) {
 			echoes.Go(func() { c.echo(m) })
 			continue
 		}
-		// What nobody asked for (port status, say) is not for us.
+		if m.kind == typePacketIn && m.xid == 0 {
+			c.copied(m.body)
+			continue
+		}
+		// What else nobody asked for (port status, say) is not for us.
 		if e := c.exchangeOf(m.xid); e != nil {
 			e.put(m)
 		}

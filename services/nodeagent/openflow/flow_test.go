@@ -15,8 +15,11 @@ func samples() map[string]Flow {
 	net14, host := netip.MustParsePrefix("10.128.0.0/14"), netip.MustParsePrefix("10.130.0.5/32")
 	ip := netip.MustParseAddr
 	return map[string]Flow{
-		"table=0, priority=100,ip actions=goto_table:20": {Priority: 100, Match: IP(), Actions: []Action{Goto(20)}},
-		"table=10, priority=0 actions=drop":              {Table: 10},
+		"table=70, priority=150,udp,nw_src=10.130.0.5,tp_src=53 actions=controller(meter_id=1),load:0x3->NXM_NX_REG2[],goto_table:80": {Table: 70, Priority: 150,
+			Match: UDP().IPSrc(host).SrcPort(53), Actions: []Action{Copy(1), LoadReg(2, 3), Goto(80)}},
+		"table=71, priority=150,udp actions=controller(meter_id=2)": {Table: 71, Priority: 150, Match: UDP(), Actions: []Action{Copy(2)}},
+		"table=0, priority=100,ip actions=goto_table:20":            {Priority: 100, Match: IP(), Actions: []Action{Goto(20)}},
+		"table=10, priority=0 actions=drop":                         {Table: 10},
 		"table=30, priority=200,ip,nw_dst=10.130.0.0/23 actions=goto_table:70": {Table: 30, Priority: 200,
 			Match: Any().IPDst(netip.MustParsePrefix("10.130.0.5/23")), Actions: []Action{Goto(70)}},
 		"table=20, priority=100,ip,in_port=4,nw_src=10.130.0.5 actions=load:0x82f8b2->NXM_NX_REG0[],goto_table:21": {Table: 20, Priority: 100,

@@ -32,16 +32,21 @@ type FlowCount struct {
 
 var errTruncated = errors.New("message is cut short")
 
-// appendFlowRequest asks for all flows of all tables, or for their sum.
-func appendFlowRequest(b []byte, xid uint32, multipart uint16) []byte {
+// appendMultipart asks a question that can have an answer in parts.
+func appendMultipart(b []byte, xid uint32, multipart uint16, question []byte) []byte {
 	start := len(b)
 	b = binary.BigEndian.AppendUint16(begin(b, typeMultipartRequest, xid), multipart)
 	b = append(b, 0, 0, 0, 0, 0, 0) // No flags, padding.
-	b = append(b, 0xff, 0, 0, 0)    // All tables, padding.
+	return finish(append(b, question...), start)
+}
+
+// flowRequest asks for all flows of all tables, or for their sum.
+func flowRequest() []byte {
+	b := []byte{0xff, 0, 0, 0} // All tables, padding.
 	b = binary.BigEndian.AppendUint32(b, portAny)
 	b = binary.BigEndian.AppendUint32(b, portAny)
 	b = append(b, make([]byte, 4+8+8)...) // Padding, any cookie, no mask.
-	return finish(appendMatch(b, Any()), start)
+	return appendMatch(b, Any())
 }
 
 // splitMultipart checks what every part of a multipart reply starts with.

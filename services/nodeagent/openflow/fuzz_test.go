@@ -192,7 +192,7 @@ func drawActions(t *rapid.T, tracked bool) []Action {
 	one := rapid.Custom(func(t *rapid.T) Action {
 		return rapid.SampledFrom([]Action{
 			LoadReg(reg.Draw(t, "reg"), u32.Draw(t, "v")), MoveRegToTunID(reg.Draw(t, "reg")), MoveTunIDToReg(reg.Draw(t, "reg")),
-			MoveReg(reg.Draw(t, "from"), reg.Draw(t, "to")), OutputReg(reg.Draw(t, "reg")), Output(rapid.Uint32Range(1, 0xfeff).Draw(t, "port")),
+			MoveReg(reg.Draw(t, "from"), reg.Draw(t, "to")), OutputReg(reg.Draw(t, "reg")), Copy(rapid.Uint32Range(1, 9).Draw(t, "meter")), Output(rapid.Uint32Range(1, 0xfeff).Draw(t, "port")),
 			SetPktMark(u32.Draw(t, "mark")), SetEthDst(net.HardwareAddr{2, 0, 0, 0, 0, rapid.Byte().Draw(t, "mac")}),
 			SetTunDst(netip.AddrFrom4([4]byte{10, 0, 0, rapid.Byte().Draw(t, "addr")})), Resubmit(rapid.Uint8().Draw(t, "table")),
 			Multipath(rapid.IntRange(1, 65536).Draw(t, "links"), reg.Draw(t, "reg")),

@@ -119,11 +119,12 @@ const (
 	FragmentsNXMatch Fragments = 3
 )
 
-// appendSetConfig sets the fragment mode, and that no packet is sent to us.
-func appendSetConfig(b []byte, xid uint32, mode Fragments) []byte {
+// appendSetConfig sets the fragment mode, and how long the packets are that the switch sends us where no flow says so.
+// Open vSwitch sends none at all to a management connection whose length is 0.
+func appendSetConfig(b []byte, xid uint32, mode Fragments, length uint16) []byte {
 	start := len(b)
 	b = binary.BigEndian.AppendUint16(begin(b, typeSetConfig, xid), uint16(mode))
-	return finish(binary.BigEndian.AppendUint16(b, 0), start)
+	return finish(binary.BigEndian.AppendUint16(b, length), start)
 }
 
 // A Command is what a Mod does.

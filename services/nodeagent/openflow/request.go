@@ -50,23 +50,27 @@ func (c *Conn) expect(ctx context.Context, e *exchange, want uint8) (message, er
 }
 
 // SetFragments says what the switch does with IP fragments. It holds for the bridge until it is set again or
-// ovs-vswitchd restarts.
+// ovs-vswitchd restarts. No copies of packets come by this connection, unless Listen is called after it.
 func (c *Conn) SetFragments(ctx context.Context, mode Fragments) error {
+	if err := c.configure(ctx, mode, 0); err != nil {
+		return fmt.Errorf("set fragment mode: %w", err)
+	}
+	return nil
+}
+
+func (c *Conn) configure(ctx context.Context, mode Fragments, length uint16) error {
 	e, err := c.open(2)
 	if err != nil {
-		return fmt.Errorf("set fragment mode: %w", err)
+		return err
 	}
 	defer c.forget(e)
 	err = c.write(ctx, func(b []byte) []byte {
-		return appendSimple(appendSetConfig(b, e.first, mode), typeBarrierRequest, e.last)
+		return appendSimple(appendSetConfig(b, e.first, mode, length), typeBarrierRequest, e.last)
 	})
 	if err == nil {
 		_, err = c.expect(ctx, e, typeBarrierReply)
 	}
-	if err != nil {
-		return fmt.Errorf("set fragment mode: %w", err)
-	}
-	return nil
+	return err
 }
 
 // EachFlow visits every flow of every table, in the switch's order. A visited flow's Actions are valid only until the
@@ -98,12 +102,17 @@ func (c *Conn) Aggregate(ctx context.Context) (FlowCount, error) {
 
 // multipart asks about all flows and hands over each part of the reply.
 func (c *Conn) multipart(ctx context.Context, kind uint16, take func(part string) error) error {
+	return c.askMultipart(ctx, kind, flowRequest(), take)
+}
+
+// askMultipart asks a question that can have an answer in parts, and hands over each.
+func (c *Conn) askMultipart(ctx context.Context, kind uint16, question []byte, take func(part string) error) error {
 	e, err := c.open(1)
 	if err != nil {
 		return err
 	}
 	defer c.forget(e)
-	if err := c.write(ctx, func(b []byte) []byte { return appendFlowRequest(b, e.first, kind) }); err != nil {
+	if err := c.write(ctx, func(b []byte) []byte { return appendMultipart(b, e.first, kind, question) }); err != nil {
 		return err
 	}
 	for more := true; more; {

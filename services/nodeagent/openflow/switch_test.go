@@ -111,6 +111,9 @@ func TestWhatWeSendOvsOfctlPrintsAndTheSwitchDumpsBack(t *testing.T) {
 		f.Cookie = cookie
 		want[f.Key()] = f
 	}
+	if _, err := c.KeepMeters(t.Context(), []Meter{{1, 100, 100}, {2, 100, 100}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Bundle(t.Context(), adds(slices.Collect(maps.Values(want))...)); err != nil {
 		t.Fatal(err)
 	}

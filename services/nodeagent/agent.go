@@ -211,7 +211,7 @@ func (a *agent) run(ctx context.Context) error {
 		parts = append(parts, a.services.Run, a.services.needs.Run, a.followed.services.Run, a.followed.slices.Run)
 	}
 	if a.egress != nil {
-		parts = append(parts, a.egress.run, a.firewalls.run)
+		parts = append(parts, a.egress.run, a.firewalls.run, a.firewalls.lookups.Run)
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })

@@ -23,6 +23,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
 	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
 
@@ -72,7 +73,7 @@ func (a *agent) open(ctx context.Context, cfg Config, br *bridge.Bridge) (m mach
 func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Source, m machine, c cluster, log hclog.Logger) error {
 	state := intent.NewState(cfg.Node, m.datapath == datapathNetdev)
 	a.flows = flowsync.New(flowsync.Config{
-		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch,
+		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch, Meters: pipeline.Meters(), Copied: a.copied,
 	}, log.Named("flowsync"))
 	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
 	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
@@ -111,7 +112,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}
 	if a.egress != nil {
-		if a.firewalls, err = a.newFirewalls(ctx, state, c); err != nil {
+		if a.firewalls, err = a.newFirewalls(ctx, cfg, state, c); err != nil {
 			return err
 		}
 		to.guard, p.guard = a.firewalls.guard, a.firewalls.guard

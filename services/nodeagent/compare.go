@@ -130,6 +130,9 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 		p.services.resolve(ctx)
 	}
 	if !p.resolved && p.egress != nil {
+		if err := p.firewalls.followLookups(ctx); err != nil {
+			return err
+		}
 		p.egress.resolve(ctx)
 		p.firewalls.resolve(ctx)
 	}

@@ -30,6 +30,7 @@ type Config struct {
 	Tenancy          Servers        `yaml:"tenancy"`
 	ServiceLB        Servers        `yaml:"servicelb"`
 	Egress           Servers        `yaml:"egress"`
+	DNS              DNS            `yaml:"dns"`
 	NATS             Servers        `yaml:"nats"`
 	OVS              OVS            `yaml:"ovs"`
 	CNISocket        string         `yaml:"cniSocket"`
@@ -43,6 +44,11 @@ type Config struct {
 // Servers names the replicas of a service.
 type Servers struct {
 	Servers []string `yaml:"servers"`
+}
+
+// DNS says whom the pods of this node ask.
+type DNS struct {
+	Servers []netip.AddrPort `yaml:"servers"`
 }
 
 // OVS says where Open vSwitch is.
@@ -147,6 +153,11 @@ func (c *Config) check(r *configfile.Report) {
 	c.Tenancy.check(r.In("tenancy"))
 	c.ServiceLB.checkEach(r.In("servicelb"))
 	c.Egress.checkEach(r.In("egress"))
+	for i, server := range c.DNS.Servers {
+		if addr := server.Addr(); !addr.Is4() || addr.IsUnspecified() || addr.IsLoopback() || server.Port() == 0 {
+			r.Addf(fmt.Sprintf("dns.servers[%d]", i), "%s is not the IPv4 address and port of a server that pods reach", server)
+		}
+	}
 	if len(c.NATS.Servers) == 0 {
 		r.Addf("nats.servers", "at least one is required: an agent has no store of its own")
 	}

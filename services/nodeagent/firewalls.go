@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/lookups"
 )
 
 // firewalls is the agent's part for egress firewalls: those of the namespaces of its pods,
@@ -27,6 +29,9 @@ type firewalls struct {
 	guard    *serviceGuard
 	client   egressv1.EgressNetworkPolicyServiceClient
 	services *services // nil: somebody else's
+	lookups  *lookups.Reporter
+	servers  []netip.AddrPort                    // whom pods ask for names
+	metered  func(context.Context) (bool, error) // whether copies of answers can be bounded here
 	log      hclog.Logger
 
 	// mu is held while followers are looked at and the state is told, so that what was
@@ -39,7 +44,11 @@ type firewalls struct {
 }
 
 // newFirewalls makes the part; the configuration names egress servers.
-func (a *agent) newFirewalls(ctx context.Context, state *intent.State, c cluster) (*firewalls, error) {
+func (a *agent) newFirewalls(ctx context.Context, cfg Config, state *intent.State, c cluster) (*firewalls, error) {
+	servers, err := dnsServers(cfg.DNS.Servers, resolvConf)
+	if err != nil {
+		return nil, err
+	}
 	guard, err := firewallguard.Open("")
 	if err != nil {
 		return nil, err
@@ -48,6 +57,7 @@ func (a *agent) newFirewalls(ctx context.Context, state *intent.State, c cluster
 	state.FollowFirewalls()
 	return &firewalls{
 		client: egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), guard: newServiceGuard(state, guard), services: a.services,
+		lookups: lookups.New(c.egress.any, cfg.Node, a.log), servers: servers, metered: a.flows.HasMeters,
 		state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("firewall"),
 		own: map[string]bool{}, hosting: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
 	}, nil
@@ -223,6 +233,7 @@ func (f *firewalls) wantNames() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	wanted := f.state.FirewallNames()
+	f.lookups.Follow(f.state.Wildcards())
 	for _, name := range wanted {
 		if !f.names[name] {
 			f.names[name] = true

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -88,21 +89,53 @@ func (z zone) answer(question []byte) ([]byte, error) {
 
 // lookUp asks a server for a name, and prints the addresses, one a line.
 func lookUp(server, name string) error {
-	conn, err := net.Dial("udp4", server)
+	addresses, err := addressesOf(server, name)
+	for _, a := range addresses {
+		fmt.Println(a)
+	}
+	return err
+}
+
+// visitTime bounds a connection of visit: the kernel repeats its first packet after 1, 3 and
+// 7 s.
+const visitTime = 10 * time.Second
+
+// visit looks a name up and connects to its first address at once, as clients do. It
+// prints how many milliseconds the connection took.
+func visit(server, name, port string) error {
+	addresses, err := addressesOf(server, name)
+	if err != nil {
+		return err
+	}
+	if len(addresses) == 0 {
+		return fmt.Errorf("%s has no address", name)
+	}
+	began := time.Now()
+	conn, err := net.DialTimeout("tcp4", net.JoinHostPort(addresses[0].String(), port), visitTime)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	fmt.Println(time.Since(began).Milliseconds())
+	return nil
+}
+
+func addressesOf(server, name string) ([]netip.Addr, error) {
+	conn, err := net.Dial("udp4", server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
 	asked, err := dnsmessage.NewName(name + ".")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	question := dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true}, Questions: []dnsmessage.Question{{
 		Name: asked, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
 	}}}
 	packed, err := question.Pack()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	packet, n := make([]byte, 4096), 0
 	err = repeatedly(conn, func() error {
@@ -113,16 +146,17 @@ func lookUp(server, name string) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var answer dnsmessage.Message
 	if err := answer.Unpack(packet[:n]); err != nil {
-		return err
+		return nil, err
 	}
+	var addresses []netip.Addr
 	for _, r := range answer.Answers {
 		if a, ok := r.Body.(*dnsmessage.AResource); ok {
-			fmt.Println(netip.AddrFrom4(a.A))
+			addresses = append(addresses, netip.AddrFrom4(a.A))
 		}
 	}
-	return nil
+	return addresses, nil
 }

@@ -40,6 +40,7 @@ probe dns PORT TTL NAME=ADDR,... answer for these names by UDP until standard in
 probe zone PORT FILE             answer what the zone file says, which may change, by UDP and TCP until standard input
                                    closes; print JSON: how often each name was asked for
 probe lookup SERVER:PORT NAME    print the addresses of a name
+probe visit SERVER:PORT NAME PORT look a name up and connect to its first address at once; print the milliseconds that took
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
 
@@ -114,6 +115,8 @@ func run(args []string) error {
 		return serveZone(args[1], args[2])
 	case len(args) == 3 && args[0] == "lookup":
 		return lookUp(args[1], args[2])
+	case len(args) == 4 && args[0] == "visit":
+		return visit(args[1], args[2], args[3])
 	case len(args) == 1 && args[0] == "heararp":
 		return hearARP()
 	}

@@ -33,6 +33,7 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 		compiled := pipelinePod(pod, vnid)
 		compiled.Inside = s.inside(pod)
 		compiled.Firewall = s.firewall(pod.Namespace)
+		compiled.Resolvers = s.resolvers(pod.Namespace)
 		return pipeline.PodFragment(node, compiled).Flows
 	}
 	if name, ok := strings.CutPrefix(owner, hostSubnetOwner("")); ok {

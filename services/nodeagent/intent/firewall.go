@@ -1,13 +1,11 @@
 package intent
 
 import (
-	"cmp"
 	"fmt"
 	"hash/fnv"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
@@ -39,6 +37,7 @@ type firewalls struct {
 	namespaces map[string]*firewall
 	names      map[string][]netip.Prefix // what names resolve to, perhaps nothing yet
 	numbers    map[string]uint32         // of the namespaces that have rules in force
+	resolvers  []netip.AddrPort          // whose answers tell which names there are below a wildcard
 	changed    chan struct{}             // holds one when FirewallNames may answer something else
 }
 
@@ -167,7 +166,7 @@ func (s *State) SetDNSName(name *egressv1.DNSName) (Change, error) {
 
 // lookingUp says whether a name's first look-up has not ended yet.
 func lookingUp(name *egressv1.DNSName) bool {
-	return name.GetState() == egressv1.NameState_NAME_STATE_UNRESOLVED && name.GetError() == "" && !strings.HasPrefix(name.GetName(), "*.")
+	return name.GetState() == egressv1.NameState_NAME_STATE_UNRESOLVED && name.GetError() == "" && !isWildcard(name.GetName())
 }
 
 // ForgetDNSName forgets a name that no rule has any more. Whoever has it in
@@ -261,13 +260,13 @@ func (s *State) enforce(namespace string, f *firewall) Change {
 		}
 	}
 	object := Object{KindFirewall, namespace}
-	was := s.firewall(namespace)
+	was, asked := s.firewall(namespace), s.resolvers(namespace)
 	f.inForce, f.known, f.revision, f.waiting = f.waiting, true, f.until, nil
 	s.revisions[object] = f.revision
 	s.firewalls.tell()
 	change := Change{Owners: union([]string{firewallOwner(namespace)}, s.renumber()), Objects: []Object{object}}
 	s.compileFirewall(namespace, f)
-	if s.firewall(namespace) != was {
+	if s.firewall(namespace) != was || len(s.resolvers(namespace)) != len(asked) {
 		change.Owners = union(change.Owners, s.judgedBy(namespace))
 	}
 	return change
@@ -352,57 +351,6 @@ func (s *State) judgedBy(namespace string) []string {
 
 func mentions(rules []firewallRule, name string) bool {
 	return slices.ContainsFunc(rules, func(r firewallRule) bool { return r.name == name })
-}
-
-// parsePolicies answers the rules of all policies of a namespace as one list.
-func parsePolicies(policies []*egressv1.EgressNetworkPolicy) ([]firewallRule, error) {
-	ordered := slices.SortedFunc(slices.Values(policies), func(a, b *egressv1.EgressNetworkPolicy) int {
-		return cmp.Or(cmp.Compare(a.GetOrder(), b.GetOrder()), cmp.Compare(a.GetName(), b.GetName()))
-	})
-	all := []firewallRule{}
-	for _, p := range ordered {
-		for i, r := range p.GetRules() {
-			rule, err := parseRule(r)
-			if err != nil {
-				return nil, fmt.Errorf("rule %d of policy %s: %w", i, p.GetName(), err)
-			}
-			all = append(all, rule)
-		}
-	}
-	return all, nil
-}
-
-func parseRule(r *egressv1.EgressRule) (rule firewallRule, err error) {
-	switch r.GetType() {
-	case egressv1.RuleType_RULE_TYPE_ALLOW:
-		rule.allow = true
-	case egressv1.RuleType_RULE_TYPE_DENY:
-	default:
-		return rule, fmt.Errorf("type %s is not known to this agent", r.GetType())
-	}
-	if rule.name = r.GetDnsName(); rule.name == "" {
-		if rule.to, err = netip.ParsePrefix(r.GetCidrSelector()); err != nil {
-			return rule, err
-		}
-		if !rule.to.Addr().Is4() {
-			return rule, fmt.Errorf("%s is not IPv4", rule.to)
-		}
-	}
-	protocols := map[egressv1.Protocol]pipeline.Protocol{
-		egressv1.Protocol_PROTOCOL_TCP: pipeline.TCP, egressv1.Protocol_PROTOCOL_UDP: pipeline.UDP, egressv1.Protocol_PROTOCOL_SCTP: pipeline.SCTP,
-	}
-	for _, p := range r.GetPorts() {
-		protocol, known := protocols[p.GetProtocol()]
-		if !known {
-			return rule, fmt.Errorf("protocol %s is not known to this agent", p.GetProtocol())
-		}
-		ports := pipeline.FirewallPorts{Protocol: protocol, First: uint16(p.GetPort()), Last: uint16(max(p.GetPort(), p.GetEndPort()))} //nolint:gosec // the next line
-		if p.GetPort() > 65535 || p.GetEndPort() > 65535 || ports.First == 0 && ports.Last > 0 {
-			return rule, fmt.Errorf("ports %d to %d do not exist", p.GetPort(), p.GetEndPort())
-		}
-		rule.ports = append(rule.ports, ports)
-	}
-	return rule, nil
 }
 
 // Judged is the pods of a namespace that is here, and whose firewall judges them.

@@ -216,6 +216,8 @@ func TestFirewallHistories(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		s, m := following(t), &firewallModel{inForce: map[string][]*egressv1.EgressRule{}, waiting: map[string][]*egressv1.EgressRule{}, names: map[string][]string{}}
 		s.FollowEgress(egressmark.Reserved{})
+		servers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("172.30.0.10:53"), netip.MustParseAddrPort("192.0.2.53:53")}
+		s.FollowLookups(servers)
 		vnids := map[string]uint32{}
 		for i, ns := range namespaces {
 			vnids[ns] = uint32(40 + i)
@@ -272,6 +274,9 @@ func TestFirewallHistories(t *testing.T) {
 			}
 			flows := everything(s)
 			for i, ns := range namespaces {
+				if got, want := copiesTo(flows, podNumber(i+1, ns).IP), m.copies(ns); got != want {
+					t.Fatalf("seed %d, step %d: answers of %d servers to a pod of %s are copied, want %d", seed, step, got, ns, want)
+				}
 				for _, to := range targets {
 					addr := netip.MustParseAddr(to)
 					want := m.passes(ns, addr)
@@ -285,6 +290,25 @@ func TestFirewallHistories(t *testing.T) {
 			}
 		}
 	}
+}
+
+// copiesTo counts the servers whose answers to a pod are copied.
+func copiesTo(flows []openflow.Flow, pod netip.Addr) int {
+	n := 0
+	for _, f := range flows {
+		if f.Copies() && f.Table == 70 && strings.Contains(f.String(), "nw_dst="+pod.String()+",") {
+			n++
+		}
+	}
+	return n
+}
+
+// copies is what copiesTo should count: both servers, for a wildcard that is in force.
+func (m *firewallModel) copies(ns string) int {
+	if slices.ContainsFunc(m.inForce[ns], func(r *egressv1.EgressRule) bool { return strings.HasPrefix(r.GetDnsName(), "*.") }) {
+		return 2
+	}
+	return 0
 }
 
 // firewallModel is what should pass: rules that are in force, those that wait, and names.

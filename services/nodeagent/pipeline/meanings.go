@@ -121,6 +121,8 @@ var walkMeanings = []meaning{
 
 	{tableLocal, "priority=200,ct_state=+rpl+trk,ip,nw_dst={pod} actions=load:{vnid}->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:{mac}->eth_dst,goto_table:80",
 		"a backend's answer to pod {pod} of VNID {vnid}: if it may enter, by way of tun0, where the kernel gives it the service's address"},
+	{tableLocal, "priority=150,udp,nw_src={server},nw_dst={pod},tp_src={from} actions=controller(meter_id=1),load:{vnid}->NXM_NX_REG1[],load:{port}->NXM_NX_REG2[],goto_table:80",
+		"DNS server {server} answers pod {pod} of VNID {vnid} at port {port}: may it enter? a copy tells the agent which name it is about"},
 	{tableLocal, "priority=100,ip,nw_dst={pod} actions=load:{vnid}->NXM_NX_REG1[],load:{port}->NXM_NX_REG2[],goto_table:80",
 		"to pod {pod} of VNID {vnid} at port {port}: may it enter?"},
 	{tableLocal, "priority=0 actions=drop", "to an address of this node that no pod has: dropped"},

@@ -22,6 +22,9 @@ type Pod struct {
 	Inside bool
 	// Firewall is the number of the firewall of its namespace.
 	Firewall uint32
+	// Resolvers are DNS servers whose answers to the pod are copied to the agent: IPv4,
+	// each once.
+	Resolvers []netip.AddrPort
 }
 
 // protoGRE is GRE's IP protocol number (RFC 2784).
@@ -39,7 +42,7 @@ func (p Pod) safe(n Node) bool {
 
 // PodFragment is the flows of a pod: pin its addresses to its port (table 20), know it
 // again when the kernel sends its packets to services back (25), and deliver ARP (40)
-// and IP (70) to it, perhaps keep it from leaving (100), and say whose firewall judges it
+// and IP (70) to it, perhaps with a copy of what DNS servers answer, perhaps keep it from leaving (100), and say whose firewall judges it
 // (101). A pod with the gateway's address, a port below FirstPodPort or a VNID above
 // MaxVNID has no flows, so nothing passes.
 func PodFragment(n Node, p Pod) Fragment {
@@ -50,6 +53,7 @@ func PodFragment(n Node, p Pod) Fragment {
 	vnid := n.vnid(p.VNID)
 	address := host(p.IP)
 	mac, mask := senderMAC(p.IP)
+	deliver := []openflow.Action{openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, p.Port), openflow.Goto(tableAdmission)}
 	flows := []openflow.Flow{
 		flow(tablePod, 100, openflow.ARP().InPort(p.Port).ARPSender(address).ARPSenderMAC(mac, mask),
 			openflow.LoadReg(regSource, vnid), openflow.Goto(tableRoute)),
@@ -57,9 +61,9 @@ func PodFragment(n Node, p Pod) Fragment {
 			openflow.LoadReg(regSource, vnid), openflow.Goto(tablePassage)),
 		returned(n, address, vnid),
 		flow(tableARPLocal, 100, openflow.ARP().ARPTarget(address), openflow.Output(p.Port)),
-		flow(tableLocal, 100, openflow.IP().IPDst(address),
-			openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, p.Port), openflow.Goto(tableAdmission)),
+		flow(tableLocal, 100, openflow.IP().IPDst(address), deliver...),
 	}
+	flows = append(flows, lookups(p, deliver...)...)
 	if n.Userspace {
 		flows = append(flows, replyToKernel(n, address, vnid))
 	}

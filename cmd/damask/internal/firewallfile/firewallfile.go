@@ -151,11 +151,10 @@ func (rule *Rule) check(r *configfile.Report) {
 		if p, err := netip.ParsePrefix(cidr); err != nil || !p.Addr().Is4() || p != p.Masked() {
 			r.Addf("to.cidrSelector", "%q is not an IPv4 network in canonical form", cidr)
 		}
-	case strings.HasPrefix(name, "*."):
-		// The egress service takes them, but no agent tells it yet what pods look up.
-		r.Addf("to.dnsName", "%q: all names below one are not supported yet, name each", name)
 	case !isName(name):
-		r.Addf("to.dnsName", "%q is not a DNS name such as www.example.com: lower case, no dot at the end", name)
+		r.Addf("to.dnsName", "%q is not a DNS name such as www.example.com or *.example.com: lower case, no dot at the end", name)
+	case strings.HasPrefix(name, "*.") && rule.Type != "Allow":
+		r.Addf("to.dnsName", "%q can only be allowed: which names there are below one is known only once a pod has looked them up; deny a range, and allow the names that may pass before it", name)
 	}
 	if n := len(rule.Ports); n > maxPorts {
 		r.Addf("ports", "%d: at most %d", n, maxPorts)
@@ -186,7 +185,8 @@ func (p Port) check(r *configfile.Report) {
 
 // isName says whether the egress service takes a name.
 func isName(name string) bool {
-	labels := strings.Split(name, ".")
+	rest, wildcard := strings.CutPrefix(name, "*.")
+	labels := strings.Split(rest, ".")
 	for _, label := range labels {
 		if label == "" || len(label) > maxLabel || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" ||
 			label[0] == '-' || label[len(label)-1] == '-' {
@@ -194,7 +194,7 @@ func isName(name string) bool {
 		}
 	}
 	number := strings.Trim(labels[len(labels)-1], "0123456789") == ""
-	return len(name) <= maxName && !number
+	return len(name) <= maxName && !number && (!wildcard || len(labels) > 1)
 }
 
 // Message is the firewall as the egress service takes it.

@@ -26,7 +26,7 @@ egressFirewalls:
     order: 7
     egress:
       - {type: Allow, to: {cidrSelector: 192.0.2.0/24}, ports: [{port: 80, endPort: 90}, {protocol: UDP}]}
-      - {type: Deny, to: {dnsName: "www.example.com"}}
+      - {type: Allow, to: {dnsName: "*.example.com"}}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ egressFirewalls:
 	first, second := p.GetRules()[0], p.GetRules()[1]
 	if p.GetName() != "default" || p.GetOrder() != 7 || first.GetType() != egressv1.RuleType_RULE_TYPE_ALLOW || first.GetCidrSelector() != "192.0.2.0/24" ||
 		first.GetPorts()[0].GetProtocol() != egressv1.Protocol_PROTOCOL_TCP || first.GetPorts()[0].GetEndPort() != 90 ||
-		first.GetPorts()[1].GetProtocol() != egressv1.Protocol_PROTOCOL_UDP || second.GetDnsName() != "www.example.com" {
+		first.GetPorts()[1].GetProtocol() != egressv1.Protocol_PROTOCOL_UDP || second.GetDnsName() != "*.example.com" {
 		t.Errorf("read as %v", p)
 	}
 }
@@ -49,9 +49,11 @@ egressFirewalls:
       - {type: Permit, to: {cidrSelector: 192.0.2.1/24}}
       - {type: Allow, to: {cidrSelector: 192.0.2.0/24, dnsName: a.example}}
       - {type: Allow, to: {}}
-      - {type: Allow, to: {dnsName: "*.example.com"}}
+      - {type: Deny, to: {dnsName: "*.example.com"}}
       - {type: Deny, to: {dnsName: "10.0.0.1"}}
       - {type: Deny, to: {cidrSelector: 0.0.0.0/0}, ports: [{protocol: ICMP}, {port: 70000}, {endPort: 5}, {port: 6, endPort: 5}]}
+      - {type: Allow, to: {dnsName: "*.com"}}
+      - {type: Allow, to: {dnsName: "www.*.com"}}
   - {namespace: blue}
   - {namespace: blue, name: default}
 `)
@@ -61,7 +63,7 @@ egressFirewalls:
 	for _, want := range []string{
 		"egressFirewalls[0].namespace", "egressFirewalls[0].name", "egress[0].type", "egress[0].to.cidrSelector", "egress[1].to", "egress[2].to",
 		"egress[3].to.dnsName", "egress[4].to.dnsName", "egress[5].ports[0].protocol", "egress[5].ports[1].port", "egress[5].ports[2].endPort",
-		"egress[5].ports[3].endPort", "egressFirewalls[2].name",
+		"egress[5].ports[3].endPort", "egress[6].to.dnsName", "egress[7].to.dnsName", "egressFirewalls[2].name",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named:\n%v", want, err)

@@ -265,8 +265,8 @@ type EgressRule struct {
 	// To where: the addresses of a name ("www.example.com"), or of all names
 	// below one that pods of the cluster look up ("*.example.com", which does not
 	// mean example.com itself, and only with ALLOW: what nobody has looked up yet
-	// could not be denied). Lower case, no dot at the end. Until nodes report what
-	// pods look up (ReportNames), such a rule opens nothing.
+	// could not be denied). Lower case, no dot at the end. A name below counts when
+	// a node has reported that a pod looked it up (ReportNames).
 	DnsName string `protobuf:"bytes,3,opt,name=dns_name,json=dnsName,proto3" json:"dns_name,omitempty"`
 	// Which ports, at most 100. Empty: every protocol and port.
 	Ports         []*RulePort `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty"`

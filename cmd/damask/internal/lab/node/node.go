@@ -48,6 +48,8 @@ type Config struct {
 	Subnet netip.Prefix
 	// ServiceEngine programs services: "iptables" or "nftables".
 	ServiceEngine string
+	// DNSServers are whom pods ask for names.
+	DNSServers []netip.AddrPort
 	// Zone is where the node is; empty: nowhere in particular.
 	Zone string
 	// Datapath is that of br0, as the agent calls it.
@@ -94,6 +96,7 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\nservicelb: {servers: %s}\negress: {servers: %s}\nnats: {servers: %s}\n",
 			controlplane.List(plane.Service("ipam").Addresses), controlplane.List(plane.Service("tenancy").Addresses),
 			controlplane.List(plane.Service("servicelb").Addresses), controlplane.List(plane.Service("egress").Addresses), controlplane.List(plane.NATSURLs())) +
+		fmt.Sprintf("dns: {servers: %s}\n", controlplane.List(texts(config.DNSServers))) +
 		fmt.Sprintf("services: {engine: %s, zone: %q}\n", config.ServiceEngine, config.Zone) +
 		"ovs: {database: \"unix:/run/openvswitch/db.sock\", runDir: /run/openvswitch}\ncniSocket: " + cniSocket + "\n" +
 		fmt.Sprintf("stateDir: %s\n", m.Disk("damask"))
@@ -101,6 +104,14 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 		return nil, err
 	}
 	return n, write(n.networkConfig(), networkConfig)
+}
+
+func texts(servers []netip.AddrPort) []string {
+	var all []string
+	for _, server := range servers {
+		all = append(all, server.String())
+	}
+	return all
 }
 
 // Name of the node.

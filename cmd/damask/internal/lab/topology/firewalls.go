@@ -2,15 +2,21 @@ package topology
 
 import (
 	"fmt"
+	"net/netip"
 )
 
 // firewalls checks each firewall by itself, and that its namespace is one of the lab, which
 // nobody would notice otherwise: the name of a namespace that does not exist judges nobody.
 func (c *checker) firewalls() {
-	for i, server := range c.t.DNSServers {
-		if !server.Addr().Is4() || server.Port() == 0 {
-			c.Addf(fmt.Sprintf("dnsServers[%d]", i), "%s is not IPv4:PORT", server)
+	for field, servers := range map[string][]netip.AddrPort{"dnsServers": c.t.DNSServers, "podDNSServers": c.t.PodDNSServers} {
+		for i, server := range servers {
+			if !server.Addr().Is4() || server.Port() == 0 {
+				c.Addf(fmt.Sprintf("%s[%d]", field, i), "%s is not IPv4:PORT", server)
+			}
 		}
+	}
+	if len(c.t.PodDNSServers) == 0 {
+		c.t.PodDNSServers = c.t.DNSServers
 	}
 	c.t.Firewalls.Check(c.Report)
 	there := map[string]bool{}

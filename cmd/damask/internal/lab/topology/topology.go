@@ -60,6 +60,9 @@ type Topology struct {
 	// DNSServers are whom egress asks for the names in egressFirewalls, "IP:PORT". Default:
 	// none, and names stay unresolved.
 	DNSServers []netip.AddrPort `yaml:"dnsServers"`
+	// PodDNSServers are whom pods ask, "IP:PORT": their answers tell which names there are
+	// below a wildcard. Default: DNSServers.
+	PodDNSServers []netip.AddrPort `yaml:"podDNSServers"`
 	// Firewalls has egressFirewalls.
 	Firewalls `yaml:",inline"`
 	// Outside are hosts of the underlay that are not part of the cluster; the first

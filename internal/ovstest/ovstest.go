@@ -34,7 +34,7 @@ const (
 
 const (
 	schema = "/usr/share/openvswitch/vswitch.ovsschema"
-	// waitSeconds bounds each ovs-vsctl and ovs-appctl call. It only matters when a
+	// waitSeconds bounds each question to a daemon. It only matters when a
 	// daemon hangs: a daemon that ends is noticed at once.
 	waitSeconds = "30"
 	// logTail is how many bytes of each log are shown when a test fails.
@@ -127,14 +127,6 @@ func (s *Switch) Vsctl(t testing.TB, args ...string) string {
 func (s *Switch) Ofctl(t testing.TB, args ...string) string {
 	t.Helper()
 	return s.run(t, s.Command("ovs-ofctl", append([]string{"--timeout=" + waitSeconds, "-O", "OpenFlow13"}, args...)...))
-}
-
-// Appctl asks ovs-vswitchd and returns its output without the last newline. It
-// fails the test on an error.
-func (s *Switch) Appctl(t testing.TB, args ...string) string {
-	t.Helper()
-	fixed := []string{"--timeout=" + waitSeconds, "--target=" + s.path("ovs-vswitchd.ctl")}
-	return s.run(t, s.Command("ovs-appctl", append(fixed, args...)...))
 }
 
 // AddBridge adds a bridge as Damask uses them: fail mode secure and OpenFlow 1.3.

@@ -18,7 +18,7 @@ import (
 
 // fabric is the overlay between agents: who answers, and who holds what.
 type fabric struct {
-	t  *testing.T
+	t  testing.TB
 	mu sync.Mutex
 
 	dead    map[string]bool            // nodes without power
@@ -27,7 +27,7 @@ type fabric struct {
 	changed chan struct{}              // closed and replaced at each change of held
 }
 
-func newFabric(t *testing.T) *fabric {
+func newFabric(t testing.TB) *fabric {
 	f := &fabric{t: t, dead: map[string]bool{}, held: map[string]map[string]bool{}, changed: make(chan struct{})}
 	t.Cleanup(func() {
 		for _, problem := range f.twice {

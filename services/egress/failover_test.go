@@ -10,13 +10,13 @@ import (
 )
 
 // cluster starts replicas and agents n1, n2, …; kill takes a node's power.
-func cluster(t *testing.T, replicas, nodes int) (sys *system, f *fabric, kill map[string]func()) {
+func cluster(t testing.TB, replicas, nodes int) (sys *system, f *fabric, kill map[string]func()) {
 	t.Helper()
 	sys, f, kill = start(t, replicas), newFabric(t), map[string]func(){}
 	sys.ipam.register(nodes)
 	for n := 1; n <= nodes; n++ {
 		name := fmt.Sprintf("n%d", n)
-		kill[name] = sys.startAgent(f, name, fmt.Sprintf("192.0.2.%d/24", 100+n))
+		kill[name] = sys.startAgent(f, name, fmt.Sprintf("192.0.2.%d/16", 100+n))
 	}
 	return sys, f, kill
 }

@@ -24,7 +24,7 @@ import (
 
 // system is a store, a CA, an ipam and a tenancy, and replicas of the service.
 type system struct {
-	t       *testing.T
+	t       testing.TB
 	ca      *identitytest.CA
 	store   *natsd.Server
 	ipam    *ipam
@@ -35,7 +35,7 @@ type system struct {
 
 // start starts a number of replicas over mutual TLS, on a NATS server of their
 // own.
-func start(t *testing.T, replicas int) *system {
+func start(t testing.TB, replicas int) *system {
 	t.Helper()
 	sys := newSystem(t)
 	for range replicas {
@@ -45,7 +45,7 @@ func start(t *testing.T, replicas int) *system {
 }
 
 // newSystem starts everything but replicas.
-func newSystem(t *testing.T) *system {
+func newSystem(t testing.TB) *system {
 	t.Helper()
 	sys := &system{t: t, ca: identitytest.New(t)}
 	server, err := natsd.Start(natsd.ServerConfig{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic},
@@ -80,7 +80,7 @@ func (s *system) startReplica() (stop func()) {
 }
 
 // background runs a part until it is stopped, or the test ends.
-func background(t *testing.T, part func(context.Context) error) (stop func()) {
+func background(t testing.TB, part func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -131,7 +131,7 @@ func (s *system) as(id identity.ID, addresses ...string) client {
 func (s *system) operator() client { return s.as(identity.Operator("ann")) }
 
 // want sets what a namespace wants.
-func (c client) want(t *testing.T, namespace string, ips ...string) *egressv1.NetNamespaceEgress {
+func (c client) want(t testing.TB, namespace string, ips ...string) *egressv1.NetNamespaceEgress {
 	t.Helper()
 	answer, err := c.SetNetNamespaceEgress(soon(t), &egressv1.SetNetNamespaceEgressRequest{
 		NetNamespaceEgress: &egressv1.NetNamespaceEgress{Namespace: namespace, EgressIps: ips},
@@ -143,7 +143,7 @@ func (c client) want(t *testing.T, namespace string, ips ...string) *egressv1.Ne
 }
 
 // offer sets what a node may host.
-func (c client) offer(t *testing.T, h *egressv1.HostSubnetEgress) {
+func (c client) offer(t testing.TB, h *egressv1.HostSubnetEgress) {
 	t.Helper()
 	if _, err := c.SetHostSubnetEgress(soon(t), &egressv1.SetHostSubnetEgressRequest{HostSubnetEgress: h}); err != nil {
 		t.Fatalf("node %s: %v", h.GetNode(), err)

@@ -24,7 +24,7 @@ import (
 // neighbour is another service: a real bucket, which changes on the real bus,
 // and a server over it.
 type neighbour struct {
-	t       *testing.T
+	t       testing.TB
 	bucket  *bucket.Bucket
 	conn    grpc.ClientConnInterface
 	address string

@@ -36,7 +36,6 @@ const (
 	flowsync = "services/nodeagent/flowsync"
 	attach   = "services/nodeagent/attach"
 	follow   = "internal/follow"
-	placing  = "services/egress/assign"
 	proxies  = "services/nodeagent/proxy/proxybench"
 )
 
@@ -51,26 +50,12 @@ func rows() []row {
 		{"VNID change to the last of 100 followers", "a bare NATS publish", follow, "BenchmarkChangeToLastFollower", "300x", "µs/change", "µs/publish", "µs", 0},
 	}
 	all = append(all, egressIPs()...)
+	all = append(all, failovers()...)
+	all = append(all, firewalls()...)
 	for _, n := range []int{1000, 5000, 10000} {
 		all = append(all, services(n)...)
 	}
 	return all
-}
-
-// egressIPs are the rows of where egress IPs are placed.
-func egressIPs() []row {
-	of := func(what, baseline, ours, theirs string, goal float64) row {
-		return row{"1,000 egress IPs on 100 nodes: " + what, baseline, placing, "BenchmarkPlacement", "5x", ours, theirs, "µs", goal}
-	}
-	flat := of("a node dies, each address that moves", "the same of 1,000", "move-of-many-µs", "move-of-few-µs", 0)
-	flat.what = "10,000 egress IPs on 100 nodes: a node dies, each address that moves"
-	return []row{
-		of("all placed at once", "one after the other", "all-µs", "one-by-one-µs", 1),
-		of("one wish changes", "all placed anew", "change-µs", "all-µs", 20),
-		of("a node joins and is filled", "all placed anew", "join-µs", "all-µs", 1),
-		of("a node dies, each address that moves", "all placed anew", "move-of-few-µs", "all-µs", 20),
-		flat,
-	}
 }
 
 // services are the rows of the service engines on a node with n services.

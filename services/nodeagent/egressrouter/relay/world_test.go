@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -235,6 +236,13 @@ func (z *zone) set(name string, addrs ...[4]byte) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.names[name] = addrs
+}
+
+// questions are the names that were asked for, in order.
+func (z *zone) questions() []string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return slices.Clone(z.asked)
 }
 
 func (z *zone) answer(question []byte) ([]byte, error) {

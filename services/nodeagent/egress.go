@@ -139,13 +139,23 @@ func (e *egress) podsWant(namespace string) {
 	go e.when(e.followed.assignments.Known, namespace, func() { e.assignmentChanged(namespace + "/") })
 }
 
+// tell hands a change over: first to what judges services with endpoints outside, which a pod
+// with egress IPs must not reach by its node's address.
+func (e *egress) tell(change intent.Change) {
+	if e.firewalls != nil {
+		e.firewalls.tell(change)
+		return
+	}
+	e.queue(change)
+}
+
 // podsDrop ends that.
 func (e *egress) podsDrop(namespace string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.own, namespace)
 	e.followed.assignments.Drop(namespace)
-	e.queue(e.state.ForgetEgress(namespace))
+	e.tell(e.state.ForgetEgress(namespace))
 	e.forget(intent.Object{Kind: intent.KindEgress, Name: namespace})
 	e.dropPods(namespace)
 }
@@ -160,7 +170,7 @@ func (e *egress) dropPods(namespace string) {
 	e.followed.pods.Drop(namespace)
 	for name := range lists {
 		_, selection, _ := strings.Cut(name, "/")
-		e.queue(e.state.ForgetEgressPods(namespace, selection))
+		e.tell(e.state.ForgetEgressPods(namespace, selection))
 		e.forget(intent.Object{Kind: intent.KindEgressPods, Name: name})
 	}
 }
@@ -182,7 +192,7 @@ func (e *egress) assignmentChanged(name string) {
 		e.refuse(object, err)
 		return
 	}
-	e.queue(change)
+	e.tell(change)
 	if here := e.heldHere(all); len(here) > 0 {
 		select {
 		case e.ways <- changedWay{namespace, revision, here}:
@@ -199,7 +209,7 @@ func (e *egress) podsChanged(name string) {
 	object := intent.Object{Kind: intent.KindEgressPods, Name: name}
 	list, exists := e.followed.pods.Get(name)
 	if !exists {
-		e.queue(e.state.ForgetEgressPods(namespace, selection))
+		e.tell(e.state.ForgetEgressPods(namespace, selection))
 		e.forget(object)
 		return
 	}
@@ -209,7 +219,7 @@ func (e *egress) podsChanged(name string) {
 		e.refuse(object, err)
 		return
 	}
-	e.queue(change)
+	e.tell(change)
 }
 
 // hostingChanged takes what this node hosts.

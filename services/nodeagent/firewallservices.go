@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
@@ -12,7 +13,10 @@ import (
 )
 
 // serviceGuard keeps services with endpoints outside of the cluster from leading past
-// firewalls: it tells the guard which pods may reach which of these endpoints.
+// firewalls and egress IPs: it tells the guard which pods may reach which of these endpoints. What
+// a service leads outside leaves by the node's address, since the kernel translates it
+// after the switch has seen it; so pods with egress IPs reach none but other nodes, which
+// are where the API server is, and no host outside.
 type serviceGuard struct {
 	state *intent.State
 	guard *firewallguard.Guard
@@ -23,6 +27,10 @@ type serviceGuard struct {
 	changes uint64                              // of slices
 	known   map[string]allowedEndpoints         // by namespace
 }
+
+// movedSuffix ends the name of the firewall of a namespace's pods with egress IPs. No namespace
+// has such a name.
+const movedSuffix = "_moved"
 
 // allowedEndpoints is what a firewall lets pods reach, as of rules and slices.
 type allowedEndpoints struct {
@@ -103,20 +111,35 @@ func (g *serviceGuard) sync(ctx context.Context) error {
 	if !known {
 		return nil // the guard is closed, and so are pods
 	}
+	nodes := map[netip.Addr]bool{}
+	for _, node := range g.state.Remotes() {
+		nodes[node] = true
+	}
 	w := firewallguard.Wanted{Judged: map[netip.Addr]string{}, Allowed: map[string][]firewallguard.Endpoint{}}
 	for _, j := range g.state.Judged() {
+		var allowed []firewallguard.Endpoint
+		if j.Number != pipeline.UnknownFirewall {
+			allowed = g.allowed(j, network.Node.ClusterNetworks)
+		}
 		if j.Number == pipeline.NoFirewall {
 			w.Free = append(w.Free, j.Pods...)
-			continue
+		} else {
+			judge(w, j.Namespace, j.Pods, allowed)
 		}
-		for _, pod := range j.Pods {
-			w.Judged[pod] = j.Namespace
-		}
-		if j.Number != pipeline.UnknownFirewall {
-			w.Allowed[j.Namespace] = g.allowed(j, network.Node.ClusterNetworks)
-		}
+		judge(w, j.Namespace+movedSuffix, j.Moved, slices.DeleteFunc(slices.Clone(allowed), func(e firewallguard.Endpoint) bool { return !nodes[e.Address.Addr()] }))
 	}
 	return g.guard.Set(ctx, w)
+}
+
+// judge gives pods a firewall; nobody's is none.
+func judge(w firewallguard.Wanted, firewall string, pods []netip.Addr, allowed []firewallguard.Endpoint) {
+	if len(pods) == 0 {
+		return
+	}
+	for _, pod := range pods {
+		w.Judged[pod] = firewall
+	}
+	w.Allowed[firewall] = allowed
 }
 
 // allowed answers which endpoints outside a namespace's pods may reach; it asks the rules

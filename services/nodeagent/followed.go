@@ -93,6 +93,9 @@ func (s *sink) hostSubnet(e follow.Event[*ipamv1.HostSubnet]) {
 	if err == nil {
 		s.appeared(e.Object)
 	}
+	if s.guard != nil {
+		s.guard.wake() // pods with egress IPs may reach nodes
+	}
 	if s.hostPorts.any() {
 		s.wake() // tenants' host ports are closed for other nodes
 	}

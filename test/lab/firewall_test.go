@@ -10,23 +10,28 @@ import (
 )
 
 // Red and blue have firewalls of their own and will be joined; green leaves by an egress
-// IP of node2; free has no firewall. There are two hosts outside.
+// IP of node2, and so does gold, without a firewall; free has neither. There are two hosts
+// outside. Service ext leads to one of them, api to a node.
 const firewallTopology = `
 serviceEngine: nftables
-nodes: [{name: node1}, {name: node2, egressIPs: [192.168.108.200]}]
+nodes: [{name: node1}, {name: node2, ip: 192.168.108.12, egressIPs: [192.168.108.200, 192.168.108.201]}]
 outside: [{name: outside, ip: 192.168.108.1}, {name: other, ip: 192.168.108.2}]
 dnsServers: ["192.168.108.1:5353"]
-namespaces: [{name: red}, {name: blue}, {name: green, egressIPs: [192.168.108.200]}, {name: free}]
+namespaces: [{name: red}, {name: blue}, {name: green, egressIPs: [192.168.108.200]}, {name: gold, egressIPs: [192.168.108.201]}, {name: free}]
 pods:
 - {namespace: red, name: a, node: node1}
 - {namespace: red, name: b, node: node2}
 - {namespace: blue, name: a, node: node1}
 - {namespace: green, name: a, node: node1}
 - {namespace: green, name: b, node: node2}
+- {namespace: gold, name: a, node: node1}
+- {namespace: gold, name: b, node: node2}
 - {namespace: free, name: a, node: node1}
 services:
+- {namespace: default, name: api, clusterIP: 172.30.0.78, ports: [{port: 80}]}
 - {namespace: default, name: ext, clusterIP: 172.30.0.77, type: NodePort, ports: [{port: 80, nodePort: 30077}]}
 endpointSlices:
+- {namespace: default, name: api-1, serviceName: api, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.12]}]}
 - {namespace: default, name: ext-1, serviceName: ext, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.2]}]}
 egressFirewalls:
 - namespace: red
@@ -53,12 +58,17 @@ func (c *cluster) wantWays(t *testing.T, want map[way]bool) {
 		for _, r := range c.check(inPod(pod), checks...) {
 			if w := (way{pod, r.Check}); r.OK != want[w] {
 				t.Errorf("%s, %s: passes: %t, want %t (%s)", pod, r.Check, r.OK, want[w], r.Error)
-			} else if strings.HasPrefix(pod, "green/") && r.OK && r.Source != "" && r.Source != "192.168.108.200" {
+			} else if namespace, _, _ := strings.Cut(pod, "/"); r.OK && r.Source != "" && egressIPs[namespace] != "" && r.Source != egressIPs[namespace] && r.Check != apiService {
 				t.Errorf("%s, %s: seen as %s", pod, r.Check, r.Source)
 			}
 		}
 	}
 }
+
+// egressIPs are those of namespaces, and apiService leads to a node, which sees another node.
+var egressIPs = map[string]string{"green": "192.168.108.200", "gold": "192.168.108.201"}
+
+const apiService = "tcp 172.30.0.78:80 100"
 
 const (
 	tcp1, udp1, icmp1 = "tcp 192.168.108.1:8080 100", "udp 192.168.108.1:8080 100", "icmp 192.168.108.1 56"
@@ -88,9 +98,12 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 		{"blue/a", tcp1}: false, {"blue/a", udp1}: false, {"blue/a", icmp1}: false, {"blue/a", tcp2}: true, {"blue/a", udp2}: true, {"blue/a", icmp2}: true,
 		{"green/a", tcp1}: true, {"green/a", udp1}: true, {"green/a", tcp2}: false, {"green/a", icmp2}: false,
 		{"green/b", tcp1}: true, {"green/b", tcp2}: false, {"green/b", udp2}: false,
+		{"gold/a", tcp1}: true, {"gold/a", tcp2}: true, {"gold/b", udp2}: true,
 		{"free/a", tcp1}: true, {"free/a", tcp2}: true, {"free/a", icmp1}: true,
 	}
-	c.eventually(t, "green has its egress IP", func() bool { return c.check(inPod("green/a"), tcp1)[0].OK })
+	c.eventually(t, "green and gold have their egress IPs", func() bool {
+		return c.check(inPod("green/a"), tcp1)[0].OK && c.check(inPod("gold/a"), tcp1)[0].OK
+	})
 	t.Run("from the start", func(t *testing.T) { c.wantWays(t, want) })
 	t.Run("nft prints all rules of a node that has all there are", func(t *testing.T) {
 		tables := []string{"ip damask_firewall", "ip damask_egress", "ip damask_proxy"}
@@ -135,6 +148,18 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 			{"red/a", service}: false, {"red/b", service}: false, {"green/a", service}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
 			{"blue/a", service}: true, {"free/a", service}: true, {"free/a", nodePort}: true,
 		})
+	})
+
+	t.Run("nor is it one past an egress IP", func(t *testing.T) {
+		c.start(onNode("node2"), "serve", port, "node2")
+		service, nodePort := "tcp 172.30.0.77:80 100", "tcp "+c.nodeIP("node1")+":30077 100"
+		c.wantWays(t, map[way]bool{
+			{"gold/a", service}: false, {"gold/b", service}: false, {"gold/a", nodePort}: false, {"gold/a", tcp2}: true, {"gold/a", apiService}: true, {"free/a", apiService}: true,
+		})
+		c.ctl("patch", "netnamespace", "gold", "-p", `{"egressIPs": []}`)
+		for _, pod := range []string{"gold/a", "gold/b"} {
+			wantAll(t, inPod(pod), c.check(inPod(pod), service, tcp2))
+		}
 	})
 
 	t.Run("several policies, in their order", func(t *testing.T) {

@@ -47,7 +47,8 @@ type Endpoint struct {
 type Wanted struct {
 	// Free are pods without firewall.
 	Free []netip.Addr
-	// Judged are the names of the firewalls of all other pods that are known: DNS labels.
+	// Judged are the names of the firewalls of all other pods that are known: DNS labels, in which
+	// there may be underscores.
 	Judged map[netip.Addr]string
 	// Allowed are the endpoints that each firewall lets pods reach. None: nothing.
 	Allowed map[string][]Endpoint

@@ -114,6 +114,10 @@ func TestAPodIsClosedUntilItsNamespacesEgressIsKnown(t *testing.T) {
 		if got := leaves(everything(s), int(pod.Port), pod.IP, 42); !slices.Equal(got, want) {
 			t.Errorf("it leaves by %q, want %q", got, want)
 		}
+		// What a service leads outside does not see these flows.
+		if j := s.Judged()[0]; slices.Contains(j.Pods, pod.IP) != slices.Contains(want, "node") || len(j.Pods)+len(j.Moved) != 1 {
+			t.Errorf("when it leaves by %q it is judged as %+v", want, j)
+		}
 	}
 	set := func(assignments ...*egressv1.EgressAssignment) Change {
 		t.Helper()

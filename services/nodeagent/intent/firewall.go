@@ -360,8 +360,11 @@ type Judged struct {
 	Number uint32
 	// Rules is another value when the rules, or the addresses of names in them, are others.
 	Rules any
-	// Pods are their addresses.
+	// Pods are the addresses of those that leave as their node does.
 	Pods []netip.Addr
+	// Moved are those of the others: they have egress IPs, or it is not known yet that they
+	// have none.
+	Moved []netip.Addr
 }
 
 // Judged answers the namespaces of all pods.
@@ -378,7 +381,11 @@ func (s *State) Judged() []Judged {
 			}
 			all[pod.Namespace] = j
 		}
-		j.Pods = append(j.Pods, pod.IP)
+		if way, decided := s.way(pod); s.egress.followed && (!decided || way != nil) {
+			j.Moved = append(j.Moved, pod.IP)
+		} else {
+			j.Pods = append(j.Pods, pod.IP)
+		}
 	}
 	list := make([]Judged, 0, len(all))
 	for _, j := range all {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -34,22 +35,33 @@ func (s shares) by() map[string]int {
 // load makes connections from a place, as fast as it can.
 func (c *cluster) load(t *testing.T, at place, protocol, addr string, count int) shares {
 	t.Helper()
-	out, err := c.command(at, probeBinary, "load", protocol, addr, "count", fmt.Sprint(count)).Output()
-	if err != nil {
-		t.Fatalf("%s: load %s %s: %v", at, protocol, addr, err)
-	}
-	return readShares(t, out)
+	return c.loadEach(t, at, protocol, "count", count, addr)[0]
 }
 
 // loadAsKnown is load for a service with affinity, from a client that it knows: of
 // connections that a stranger makes at once, each may be the first.
 func (c *cluster) loadAsKnown(t *testing.T, at place, protocol, addr string, count int) shares {
 	t.Helper()
-	first, rest := c.load(t, at, protocol, addr, 1), c.load(t, at, protocol, addr, count-1)
-	for pair, n := range first.Answers {
-		rest.Answers[pair] += n
+	return c.loadEach(t, at, protocol, "known", count, addr)[0]
+}
+
+// loadEach makes connections to one address after the other, with one probe: to start
+// another takes as long as many connections.
+func (c *cluster) loadEach(t *testing.T, at place, protocol, how string, count int, addrs ...string) []shares {
+	t.Helper()
+	to := strings.Join(addrs, ",")
+	out, err := c.command(at, probeBinary, "load", protocol, to, how, fmt.Sprint(count)).Output()
+	if err != nil {
+		t.Fatalf("%s: load %s %s: %v", at, protocol, to, err)
 	}
-	return rest
+	all := make([]shares, len(addrs))
+	answered := json.NewDecoder(bytes.NewReader(out))
+	for i := range all {
+		if err := answered.Decode(&all[i]); err != nil {
+			t.Fatalf("load of %d addresses answered %q: %v", len(addrs), out, err)
+		}
+	}
+	return all
 }
 
 func readShares(t *testing.T, out []byte) shares {

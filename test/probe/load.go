@@ -25,36 +25,38 @@ type shares struct {
 	Slowest int64 `json:"slowestMicros"`
 }
 
-const (
-	// abreast is how many connections are open at once when there is no rate.
-	abreast = 16
-	// loadWithin bounds one connection. It is longer than the second after which
-	// TCP repeats a SYN, so that a lost one is seen as slow and not as an error.
-	loadWithin = 4 * time.Second
-)
+// abreast is how many connections are open at once when there is no rate.
+const abreast = 16
 
-// load asks a `probe serve` again and again, each time from a new socket, and
-// prints who answered. With a rate it asks so often a second, until standard input
-// closes, and says "ready" first; without, it asks count times, as fast as it can.
-func load(protocol, addr string, rate, count int) error {
-	l := &loader{protocol: protocol, addr: addr, seen: shares{Answers: map[string]int{}, Errors: map[string]int{}}}
-	var wg sync.WaitGroup
-	if rate == 0 {
-		turns := make(chan struct{})
-		for range abreast {
-			wg.Go(func() {
-				for range turns {
-					l.once()
-				}
-			})
+// loadWithin bounds one connection. It is longer than the second after which TCP
+// repeats a SYN, so that a lost one is seen as slow and not as an error; and where the
+// processor is emulated, than the first ones take, whose code it has not translated yet.
+func loadWithin() time.Duration { return answerWithin() * 8 / 3 }
+
+// load asks a `probe serve` at each address count times, as fast as it can, each time
+// from a new socket, and prints for each who answered. A client that is to be known is
+// alone the first time.
+func load(protocol string, addrs []string, count int, known bool) error {
+	out := json.NewEncoder(os.Stdout)
+	for _, addr := range addrs {
+		l, left := newLoader(protocol, addr), count
+		if known {
+			l.once()
+			left--
 		}
-		for range count {
-			turns <- struct{}{}
+		l.times(left)
+		if err := out.Encode(&l.seen); err != nil {
+			return err
 		}
-		close(turns)
-		wg.Wait()
-		return json.NewEncoder(os.Stdout).Encode(&l.seen)
 	}
+	return nil
+}
+
+// loadAtRate asks so often a second, until standard input closes, and says "ready"
+// first.
+func loadAtRate(protocol, addr string, rate int) error {
+	l := newLoader(protocol, addr)
+	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	fmt.Println("ready")
 	go func() {
@@ -75,11 +77,33 @@ func load(protocol, addr string, rate, count int) error {
 	}
 }
 
+func newLoader(protocol, addr string) *loader {
+	return &loader{protocol: protocol, addr: addr, seen: shares{Answers: map[string]int{}, Errors: map[string]int{}}}
+}
+
 type loader struct {
 	protocol, addr string
 
 	mu   sync.Mutex
 	seen shares
+}
+
+// times makes so many connections, some of them at once.
+func (l *loader) times(count int) {
+	var wg sync.WaitGroup
+	turns := make(chan struct{})
+	for range min(abreast, count) {
+		wg.Go(func() {
+			for range turns {
+				l.once()
+			}
+		})
+	}
+	for range count {
+		turns <- struct{}{}
+	}
+	close(turns)
+	wg.Wait()
 }
 
 // once makes one connection and notes what became of it.
@@ -113,15 +137,15 @@ func reason(err error) string {
 func (l *loader) ask() (server, source string, err error) {
 	var conn net.Conn
 	if l.protocol == "sctp" {
-		conn, err = dialSCTP(l.addr, loadWithin)
+		conn, err = dialSCTP(l.addr, loadWithin())
 	} else {
-		conn, err = net.DialTimeout(l.protocol+"4", l.addr, loadWithin)
+		conn, err = net.DialTimeout(l.protocol+"4", l.addr, loadWithin())
 	}
 	if err != nil {
 		return "", "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(loadWithin))
+	conn.SetDeadline(time.Now().Add(loadWithin()))
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		// A reset instead of TIME_WAIT: thousands of connections must not run out
 		// of local ports. SCTP's is an ABORT.

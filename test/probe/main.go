@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,9 +18,11 @@ probe resident NAME PORT...      answer TCP, UDP and SCTP on every PORT, and for
 probe check                      read checks from standard input, one a line, run all at once, print JSON:
                                    tcp|udp ADDR:PORT SIZE, icmp ADDR SIZE, http ADDR:PORT 0 (path /healthz), or by a proxy
                                    for HTTP: connect PROXY:PORT/HOST:PORT SIZE
-probe load PROTOCOL ADDR:PORT count|rate N
-                                 ask "serve" by tcp, udp or sctp N times, or N times a second until standard input closes, each time from a
-                                   new socket; print JSON: how often each server answered, and whom it saw
+probe load PROTOCOL ADDR:PORT,... count|known N
+                                 ask "serve" by tcp, udp or sctp N times, each time from a new socket, one address after the other; "known":
+                                   the first time alone; print JSON for each: how often each server answered, and whom it saw
+probe load PROTOCOL ADDR:PORT rate N
+                                 the same N times a second until standard input closes
 probe talk ADDR:PORT INTERVAL    ask "serve" by UDP from one socket until standard input closes; print JSON: who answered
 probe flow ADDR:PORT INTERVAL    send numbered UDP packets, and keep one TCP stream and new TCP
                                    connections going, until standard input closes; print JSON
@@ -80,13 +83,15 @@ func run(args []string) error {
 		return check(os.Stdin, os.Stdout)
 	case len(args) == 5 && args[0] == "load":
 		n, err := strconv.Atoi(args[4])
-		if err != nil || n < 1 || args[3] != "count" && args[3] != "rate" {
+		if err != nil || n < 1 {
 			break
 		}
-		if args[3] == "rate" {
-			return load(args[1], args[2], n, 0)
+		switch args[3] {
+		case "rate":
+			return loadAtRate(args[1], args[2], n)
+		case "count", "known":
+			return load(args[1], strings.Split(args[2], ","), n, args[3] == "known")
 		}
-		return load(args[1], args[2], 0, n)
 	case len(args) == 3 && args[0] == "talk":
 		return talk(args[1], args[2])
 	case len(args) == 3 && args[0] == "flow":

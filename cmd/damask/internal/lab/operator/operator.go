@@ -193,16 +193,23 @@ const minPause = 30 * time.Millisecond
 // AwaitRegistered returns when the node with that identity has its HostSubnet.
 func (o *Operator) AwaitRegistered(ctx context.Context, node, uid string) error {
 	client := ipamv1.NewHostSubnetServiceClient(o.ipam)
+	missing := "nobody has seen it"
 	for begin := time.Now(); ; {
 		answer, err := client.GetHostSubnet(ctx, &ipamv1.GetHostSubnetRequest{Node: node})
-		if err == nil && answer.GetHostSubnet().GetNodeUid() == uid {
-			return nil
-		}
-		if err != nil && status.Code(err) != codes.NotFound {
+		switch status.Code(err) {
+		case codes.OK:
+			if answer.GetHostSubnet().GetNodeUid() == uid {
+				return nil
+			}
+			missing = "it is another machine's"
+		case codes.NotFound:
+		case codes.Unavailable, codes.DeadlineExceeded: // all agents start at once, and a busy store makes others wait
+			missing = worded(err).Error()
+		default:
 			return worded(err)
 		}
 		if err := pause(ctx, begin); err != nil {
-			return fmt.Errorf("node %s is not registered: %w", node, err)
+			return fmt.Errorf("node %s is not registered: %s: %w", node, missing, err)
 		}
 	}
 }

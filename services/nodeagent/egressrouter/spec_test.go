@@ -111,9 +111,18 @@ func FuzzParse(f *testing.F) {
 	f.Add("true", "192.168.12.99/24", "192.168.12.1", "80 tcp 203.0.113.25\n203.0.113.27", "init")
 	f.Add("eth1", "192.168.12.99", "192.168.12.1", "# x\n80 sctp 203.0.113.25 81", "")
 	f.Add("false", "", "", "", "http-proxy")
+	f.Add("true", "192.168.12.99", "192.168.12.1", "!10.0.0.0/8\n*", "http-proxy")
+	f.Add("true", "192.168.12.99", "192.168.12.1", "80 example.com", "dns-proxy")
 	f.Fuzz(func(t *testing.T, assign, source, gateway, destination, mode string) {
+		of := annotationDestination
+		switch mode {
+		case modeHTTPProxy:
+			of = annotationHTTP
+		case modeDNSProxy:
+			of = annotationDNS
+		}
 		spec, wanted, err := Parse(map[string]string{
-			annotation.Assign: assign, annotationSource: source, annotationGateway: gateway, annotationDestination: destination, annotationMode: mode,
+			annotation.Assign: assign, annotationSource: source, annotationGateway: gateway, of: destination, annotationMode: mode,
 		})
 		if err != nil || !wanted {
 			return
@@ -127,6 +136,9 @@ func FuzzParse(f *testing.F) {
 					t.Fatalf("rule %q: %v", print, err)
 				}
 			}
+		}
+		if spec.LowPorts != (mode == modeDNSProxy) || of != annotationDestination && len(spec.Redirects) > 0 {
+			t.Fatalf("mode %q is %+v", mode, spec)
 		}
 		for _, r := range spec.Redirects {
 			if r.Port == 0 || r.ToPort == 0 || !r.To.Is4() {

@@ -53,9 +53,11 @@ test-lab: build ## Whole clusters in network namespaces, driven through bin/dama
 
 # What of the lab suites run on both datapaths when RUN does not say. Each word is for a
 # virtual machine of its own: LIMIT is for one, and what they take is in test/kernel/README.md.
-KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel|StayOpenWhileTenants|ByHandIsRepaired|KillingTheAgent|WhatDiffers \
+KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel \
+                 WhatDiffers|StayOpenWhileTenants|ByHandIsRepaired|KillingTheAgent \
                  TableOfServiceBehaviours \
-                 ServicesAreReached|HostPortsLead|MulticastReaches|OutsideSeesExactly|EgressFirewallsHold|PoliciesLetPass
+                 ServicesAreReached|HostPortsLead|MulticastReaches \
+                 OutsideSeesExactly|EgressFirewallsHold|PoliciesLetPass
 VM            := $(CURDIR)/.cache/kernel/test
 # What a lab starts or opens again and again: the virtual machine gets copies.
 EMPTY         :=

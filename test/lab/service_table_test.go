@@ -132,14 +132,17 @@ func (c *cluster) table(t *testing.T, engine, protocol string) {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "BY\tPROTOCOL\tPOLICY\tAFFINITY\tCLIENT\tANSWERS, AND WHOM THE BACKEND SAW")
+	slowest := int64(0)
 	for _, s := range sorts {
 		for _, q := range c.asked(t, s, protocol) {
+			slowest = max(slowest, q.got.Slowest)
 			t.Run(fmt.Sprintf("%s, policy %s, affinity %s, from %s", q.way, s.policy, s.affinity, q.from), func(t *testing.T) {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.judge(t, s, q, protocol))
 			})
 		}
 	}
 	_ = w.Flush()
+	t.Logf("figure: the slowest answer took %d ms", slowest/1000)
 	t.Logf("engine %s, %d connections a row, %d where clients stay:\n%s", engine, tableConnections(t), stickyConnections, &out)
 }
 

@@ -15,14 +15,17 @@ import (
 	"github.com/damask-sdn/damask/internal/natsd/natsdtest"
 )
 
-// audience is how many followers listen, each on a connection of its own.
-const audience = 100
-
 // BenchmarkChangeToLastFollower compares, in the same run, the time from
 // Update to the last of 100 followers' OnChange with that from a bare NATS
 // publish to the last of 100 bare subscribers. It reports the medians and their
 // ratio.
-func BenchmarkChangeToLastFollower(b *testing.B) {
+func BenchmarkChangeToLastFollower(b *testing.B) { changeToLast(b, 100) }
+
+// BenchmarkChangeToLastOfAThousand is the same with as many as a large cluster has nodes.
+func BenchmarkChangeToLastOfAThousand(b *testing.B) { changeToLast(b, 1000) }
+
+// changeToLast has so many followers, each on a connection of its own.
+func changeToLast(b *testing.B, audience int) {
 	server := natsdtest.New(b)
 	s := newService(b, server)
 	s.put("shop", 1)

@@ -52,6 +52,7 @@ func rows() []row {
 	all = append(all, egressIPs()...)
 	all = append(all, failovers()...)
 	all = append(all, firewalls()...)
+	all = append(all, policies()...)
 	for _, n := range []int{1000, 5000, 10000} {
 		all = append(all, services(n)...)
 	}

@@ -218,6 +218,8 @@ func BenchmarkPolicyChange(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(took[150].Microseconds())/1000, "p50-ms")
 			b.ReportMetric(float64(took[296].Microseconds())/1000, "p99-ms")
+			b.ReportMetric(50, "goal-ms")
+			b.ReportMetric(float64(theirs[25].Microseconds())/1000, "ofctl-p50-ms")
 			b.ReportMetric(float64(theirs[48].Microseconds())/1000, "ofctl-p99-ms")
 		})
 	}

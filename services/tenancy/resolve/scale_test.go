@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -124,4 +125,33 @@ func BenchmarkResolve(b *testing.B) {
 			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
 		})
 	}
+}
+
+// BenchmarkChangeBesideAnew is a pod's change of labels beside resolving everything, with
+// what either may take.
+func BenchmarkChangeBesideAnew(b *testing.B) {
+	size := big{pods: 10000, policies: 10000}
+	written := size.written(b)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	r := size.resolve(written)
+	anew := time.Since(start)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	took := make([]time.Duration, 2000)
+	for i := range took {
+		took[i], _ = size.relabel(r, i*13)
+	}
+	slices.Sort(took)
+	milliseconds := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(milliseconds(anew), "anew-ms")
+	b.ReportMetric(5000, "anew-goal-ms")
+	b.ReportMetric(milliseconds(took[len(took)/2]), "change-ms")
+	b.ReportMetric(milliseconds(took[len(took)*99/100]), "change-p99-ms")
+	b.ReportMetric(5, "change-goal-ms")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "heap-MB")
+	b.ReportMetric(500, "heap-goal-MB")
 }

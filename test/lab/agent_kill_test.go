@@ -20,6 +20,8 @@ type traffic struct {
 	Connected, Refused         int64
 	LastError                  string
 	LongestGapMicros           int64
+	// When the last datagram and the last record came back, by the clock.
+	UDPLastMicros, StreamLastMicros int64
 }
 
 const oneTenantOnTwoNodes = `

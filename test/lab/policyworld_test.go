@@ -52,6 +52,7 @@ type policyWorld struct {
 	admin    map[string]object // The others by name, as the oracle knows them.
 	written  map[string]string // How they were written: their kinds in the cluster.
 	tally
+	mu sync.Mutex // Over what is counted while all are asked at once.
 }
 
 // apply stores policies, in one command.

@@ -29,6 +29,10 @@ type traffic struct {
 	LastError string `json:"lastError,omitempty"`
 	// LongestGap is the longest time between two UDP answers, in microseconds.
 	LongestGap int64 `json:"longestGapMicros"`
+	// UDPLast and StreamLast are when the last datagram and the last record came
+	// back, in microseconds of the clock that all probes share; 0: none did.
+	UDPLast    int64 `json:"udpLastMicros"`
+	StreamLast int64 `json:"streamLastMicros"`
 }
 
 const recordSize = 8
@@ -114,7 +118,7 @@ func datagrams(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen
 		case <-stop:
 			conn.SetReadDeadline(time.Now().Add(answerWithin()))
 			<-done
-			seen.LongestGap = longest.Load()
+			seen.LongestGap, seen.UDPLast = longest.Load(), lastBack.Load()
 			return
 		}
 	}
@@ -135,7 +139,13 @@ func records(conn net.Conn, interval time.Duration, stop <-chan struct{}, seen *
 				return
 			}
 			seen.StreamReturned++
+			seen.StreamLast = time.Now().UnixMicro()
 		}
+	}()
+	go func() {
+		<-stop
+		// On a connection that was cut, what is sent fills the buffer, and then waits.
+		conn.SetWriteDeadline(time.Now().Add(answerWithin()))
 	}()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -39,7 +39,7 @@ func sized(t testing.TB, targets, peers, ports int) *Book {
 
 func TestFlowsGrowAsTargetsAndPeersAndPorts(t *testing.T) {
 	var table strings.Builder
-	for _, n := range [][3]int{{10, 10, 10}, {100, 10, 10}, {10, 100, 10}, {10, 10, 100}, {100, 100, 100}, {1000, 1000, 1000}, {10, 100000, 10}} {
+	for _, n := range [][3]int{{10, 10, 10}, {100, 10, 10}, {10, 100, 10}, {10, 10, 100}, {1000, 10, 10}, {10, 1000, 10}, {10, 10, 1000}, {100, 100, 100}, {1000, 1000, 1000}, {10, 100000, 10}} {
 		have := fragments{}
 		have.apply(sized(t, n[0], n[1], n[2]).Drain())
 		// Each target twice: where the rule applies, and where what is not allowed ends.
@@ -88,6 +88,34 @@ func TestAMoveCostsOneFlow(t *testing.T) {
 	}
 	if one := time.Since(start) / moves; whole < 200*one {
 		t.Errorf("a move takes %s, everything %s: got 1:%d, want 1:200 at least", one, whole, whole/one)
+	}
+}
+
+// TestAnotherPortOfARuleTouchesNoPeer: they stay in the switch as they are, and are not
+// even compiled.
+func TestAnotherPortOfARuleTouchesNoPeer(t *testing.T) {
+	b := sized(t, 100, 1000, 10)
+	b.Drain()
+	p, _ := one(policy.Rule{Direction: policy.Ingress, Peers: []policy.Peer{{Group: "g"}},
+		Ports: []policy.PortRange{{Protocol: policy.TCP, First: 1, Last: 1}, {Protocol: policy.UDP, First: 53, Last: 53}}})
+	if err := b.SetPolicy(p); err != nil {
+		t.Fatal(err)
+	}
+	// Nine ports went, one came, and what its pods are isolated in is said again.
+	owners := b.DrainOwners()
+	ports, isolations := 0, 0
+	for _, owner := range owners {
+		switch {
+		case strings.HasPrefix(owner, "policy port "):
+			ports++
+		case strings.HasPrefix(owner, isolationOwner):
+			isolations++
+		default:
+			t.Errorf("%s was touched", owner)
+		}
+	}
+	if ports != 10 || isolations != 100 {
+		t.Errorf("%d ports and %d isolations were touched, want 10 and 100", ports, isolations)
 	}
 }
 

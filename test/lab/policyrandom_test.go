@@ -21,7 +21,7 @@ const (
 	patientFor = "3s"
 )
 
-// TestRandomPoliciesAreWhatTheOracleSays is the short one of the suites below.
+// TestRandomPoliciesAreWhatTheOracleSays is the short one of the two.
 func TestRandomPoliciesAreWhatTheOracleSays(t *testing.T) { wantOracle(t, 20) }
 
 // TestManyRandomPoliciesAreWhatTheOracleSays draws 300 clusters, or DAMASK_SETS, each a

@@ -97,6 +97,8 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 			r.log.Info("this replica decides")
 			deciding.Set(1)
 			defer deciding.Set(0)
+			hub.Decide(true)
+			defer hub.Decide(false)
 			return r.decide(ctx, book, namesBook, lease)
 		})
 	})

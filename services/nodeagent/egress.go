@@ -36,6 +36,7 @@ type egress struct {
 	holder    *egressnode.Holder
 	prober    *egressreach.Prober
 	reporter  *egressreach.Reporter
+	fence     *egressreach.Fence
 	networks  *egressreach.Networks
 	followed  *egressFollowed
 	firewalls *firewalls // nil: nobody follows them
@@ -90,13 +91,15 @@ func (a *agent) newEgress(ctx context.Context, cfg Config, state *intent.State, 
 	for address, conn := range c.egress.each {
 		replicas[address] = egressv1.NewEgressNodeServiceClient(conn)
 	}
-	e.reporter = egressreach.New(replicas, e.prober, e.log)
 	e.networks = egressreach.NewNetworks(cfg.Node, c.egress.any, e.holder.Networks, e.holder.Changed(), e.log)
 	e.host = egresshost.New(egresshost.Config{
 		Rules: m.rules, Addresses: e.holder, Guard: e.guard,
 		Flows:   &egressFlows{node: cfg.Node, state: state, program: a.prog.Program, refuse: a.prog.Refuse},
-		Confirm: e.reporter.Confirm, Reserved: reserved, Log: e.log,
+		Confirm: func(revision uint64) { e.reporter.Confirm(revision) }, Reserved: reserved, Log: e.log,
 	})
+	e.host.Distrust()
+	e.fence = egressreach.NewFence(e.prober, e.host, e.log)
+	e.reporter = egressreach.New(replicas, e.prober, e.fence, e.log)
 	return e, nil
 }
 
@@ -105,7 +108,7 @@ func (e *egress) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		e.followed.assignments.Run, e.followed.pods.Run, e.followed.hosting.Run,
-		e.host.Run, e.forgetOld, e.holder.Run, e.prober.Run, e.reporter.Run, e.networks.Run,
+		e.host.Run, e.forgetOld, e.holder.Run, e.prober.Run, e.reporter.Run, e.fence.Run, e.networks.Run,
 	} {
 		group.Go(func() error { return part(ctx) })
 	}

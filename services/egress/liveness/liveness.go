@@ -20,8 +20,12 @@ import (
 type Rules struct {
 	// Probe is the time from one probe to the next.
 	Probe time.Duration
-	// Patience is how long a node may be silent before a watcher says so.
+	// Patience is how long a node may leave probes unanswered before a watcher says so.
 	Patience time.Duration
+	// Fence is how long most of a node's watchers may leave the node's own probes
+	// unanswered before it closes its egress IPs by itself. What is between it and
+	// Patience is the node's time to do that.
+	Fence time.Duration
 	// Report is the time from one report of a watcher to the next.
 	Report time.Duration
 	// Fresh is how long a watcher's report is a vote.
@@ -38,10 +42,10 @@ type Rules struct {
 }
 
 // DefaultRules answers rules by which a dead node is known to be dead after
-// about 0.7 seconds: patience and, at most, one probe.
+// about 0.6 seconds: patience and, at most, one probe.
 func DefaultRules() Rules {
 	return Rules{
-		Probe: 150 * time.Millisecond, Patience: 550 * time.Millisecond, Report: 300 * time.Millisecond, Fresh: time.Second,
+		Probe: 150 * time.Millisecond, Patience: 500 * time.Millisecond, Fence: 300 * time.Millisecond, Report: 300 * time.Millisecond, Fresh: time.Second,
 		FirstHold: time.Second, HoldDown: 10 * time.Second, MaxHoldDown: 5 * time.Minute, Forgive: 10 * time.Minute,
 	}
 }

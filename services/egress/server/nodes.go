@@ -83,7 +83,7 @@ func receive(stream reachability, session *watch.Session) error {
 		if err != nil {
 			return err
 		}
-		session.Report(answers, r.GetHostingRevision())
+		session.Report(answers, r.GetHostingRevision(), r.GetAsksToHost())
 	}
 }
 
@@ -105,14 +105,24 @@ func parseReport(r *egressv1.ReportReachabilityRequest) (map[string]bool, error)
 	return answers, v.Err(Domain)
 }
 
-// instruction is what a node is told to watch.
+// instruction is what a node is told: whom to watch, and if this replica decides, who
+// watches it and whether it may host.
 func (n *nodes) instruction(session *watch.Session) *egressv1.ReportReachabilityResponse {
-	rules := n.hub.Rules()
+	rules, told := n.hub.Rules(), session.Instruction()
 	r := &egressv1.ReportReachabilityResponse{
 		ProbeInterval: durationpb.New(rules.Probe), Patience: durationpb.New(rules.Patience), ReportInterval: durationpb.New(rules.Report),
+		Fence: durationpb.New(rules.Fence), Targets: reachabilityTargets(told.Targets),
 	}
-	for _, t := range session.Targets() {
-		r.Targets = append(r.Targets, &egressv1.ReachabilityTarget{Node: t.Node, Address: t.Address.String()})
+	if told.Decides {
+		r.Observers, r.MayHost = &egressv1.EgressObservers{Observers: reachabilityTargets(told.Observers)}, told.MayHost
 	}
 	return r
+}
+
+func reachabilityTargets(nodes []watch.Target) []*egressv1.ReachabilityTarget {
+	list := make([]*egressv1.ReachabilityTarget, 0, len(nodes))
+	for _, t := range nodes {
+		list = append(list, &egressv1.ReachabilityTarget{Node: t.Node, Address: t.Address.String()})
+	}
+	return list
 }

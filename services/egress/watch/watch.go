@@ -12,11 +12,13 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/egress/facts"
 	"github.com/damask-sdn/damask/services/egress/liveness"
 )
@@ -48,6 +50,7 @@ type Hub struct {
 	sessions map[string]*Session
 	stale    bool // who watches whom must be planned anew
 	begun    bool // what is stored of nodes was taken over
+	decides  bool // this replica does
 }
 
 // New returns a hub without streams.
@@ -64,7 +67,25 @@ type Session struct {
 	node    string
 	ended   chan struct{}
 	changed chan struct{}
-	targets []Target
+
+	targets   []Target
+	observers []Target // who watches the node
+	reported  time.Time
+	asks      bool    // whether it may host
+	may       *uint64 // the answer, until it is sent
+}
+
+// Instruction is what a node is told.
+type Instruction struct {
+	// Targets are the nodes that it shall watch.
+	Targets []Target
+	// Decides says that this replica decides. The rest is for then.
+	Decides bool
+	// Observers are the nodes that watch it.
+	Observers []Target
+	// MayHost is not nil when the node has asked and counts as alive: the revision of
+	// what it hosts, 0 if it hosts nothing.
+	MayHost *uint64
 }
 
 // Connect begins a node's stream, and ends an older one of the same node.
@@ -74,7 +95,7 @@ func (h *Hub) Connect(node string) *Session {
 	if old := h.sessions[node]; old != nil {
 		close(old.ended)
 	}
-	s := &Session{hub: h, node: node, ended: make(chan struct{}), changed: make(chan struct{}, 1)}
+	s := &Session{hub: h, node: node, ended: make(chan struct{}), changed: make(chan struct{}, 1), reported: time.Now()}
 	h.sessions[node] = s
 	h.stale = true
 	s.changed <- struct{}{} // the first plan, even if it is empty
@@ -84,28 +105,65 @@ func (h *Hub) Connect(node string) *Session {
 // Ended is closed when a newer stream of the node took over.
 func (s *Session) Ended() <-chan struct{} { return s.ended }
 
-// Changed is signalled when Targets must be sent again.
+// Changed is signalled when there is another Instruction.
 func (s *Session) Changed() <-chan struct{} { return s.changed }
 
-// Targets answers what the node shall watch.
-func (s *Session) Targets() []Target {
+// Instruction answers what the node is to be told now.
+func (s *Session) Instruction() Instruction {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	return s.targets
+	i := Instruction{Targets: s.targets, Decides: s.hub.decides}
+	if i.Decides {
+		i.Observers, i.MayHost = s.observers, s.may
+	}
+	s.may = nil
+	return i
 }
 
-// Report takes over all that a node sees, and which revision of its hosting it
-// has made true.
-func (s *Session) Report(answers map[string]bool, revision uint64) {
+// signal has the node told. The hub's lock is held.
+func (s *Session) signal() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Report takes over all that a node sees, which revision of its hosting it has made true,
+// and whether it asks if it may host.
+func (s *Session) Report(answers map[string]bool, revision uint64, asks bool) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	if s.hub.sessions[s.node] != s || !s.hub.begun {
 		return
 	}
 	now := time.Now()
+	s.asks, s.reported = asks, now
 	s.hub.judge.Report(now, s.node, answers)
 	s.hub.decide(now)
+	s.hub.answer(s)
 	s.hub.book.Confirm(s.node, revision)
+}
+
+// answer allows a node to host that asks, if it counts as alive. The lock is held.
+func (h *Hub) answer(s *Session) {
+	node := h.book.Node(s.node)
+	if !s.asks || !h.decides || !node.Alive() {
+		return
+	}
+	revision := node.Hosting.GetRevision()
+	s.may = &revision
+	s.signal()
+}
+
+// Decide says whether this replica decides: only then it answers who may host.
+func (h *Hub) Decide(decides bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.decides = decides
+	for _, s := range h.sessions {
+		s.signal()
+		h.answer(s)
+	}
 }
 
 // Close ends the stream.
@@ -126,6 +184,9 @@ func (h *Hub) decide(now time.Time) {
 	for _, v := range h.judge.Decide(now) {
 		h.log.Info("health of a node", "node", v.Node, "usable", v.Usable(), "failures", v.Failures)
 		h.book.SetHealth(v)
+		if s := h.sessions[v.Node]; s != nil {
+			h.answer(s)
+		}
 	}
 }
 
@@ -149,6 +210,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer judge.Stop()
 	defer replan.Stop()
 	var planned []Target
+	var reporting []string
 	for {
 		select {
 		case <-ctx.Done():
@@ -161,9 +223,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			targets := h.targets()
 			h.mu.Lock()
 			h.forget()
-			if h.stale || !slices.Equal(targets, planned) {
-				h.plan(targets)
-				planned, h.stale = targets, false
+			if now := h.reporting(); h.stale || !slices.Equal(targets, planned) || !slices.Equal(now, reporting) {
+				h.plan(targets, now)
+				planned, reporting, h.stale = targets, now, false
 			}
 			h.mu.Unlock()
 		}
@@ -185,41 +247,60 @@ func (h *Hub) forget() {
 func (h *Hub) targets() []Target {
 	var list []Target
 	for name, subnet := range h.book.HostSubnets() {
-		if !h.book.MayHost(name) || len(subnet.GetSubnets()) == 0 {
-			continue
-		}
-		if prefix, err := netip.ParsePrefix(subnet.GetSubnets()[0]); err == nil {
-			list = append(list, Target{Node: name, Address: prefix.Addr().Next()})
+		if at, known := addressOf(name, subnet); known && h.book.MayHost(name) {
+			list = append(list, at)
 		}
 	}
-	slices.SortFunc(list, func(a, b Target) int {
-		if a.Node < b.Node {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(list, func(a, b Target) int { return strings.Compare(a.Node, b.Node) })
 	return list
 }
 
-// plan tells every connected node what to watch. The lock is held.
-func (h *Hub) plan(targets []Target) {
-	byName := map[string]Target{}
-	for _, t := range targets {
-		byName[t.Node] = t
-	}
-	plan := liveness.Watchers(slices.Sorted(maps.Keys(byName)), slices.Sorted(maps.Keys(h.sessions)))
+// reporting answers the nodes that can watch, in order: those from which something was heard a
+// short while ago. The lock is held.
+func (h *Hub) reporting() []string {
+	var all []string
 	for node, s := range h.sessions {
-		list := make([]Target, len(plan[node]))
-		for i, name := range plan[node] {
-			list[i] = byName[name]
+		if time.Since(s.reported) < 2*h.rules.Fresh {
+			all = append(all, node)
 		}
-		if slices.Equal(list, s.targets) {
+	}
+	slices.Sort(all)
+	return all
+}
+
+// plan tells every connected node what to watch, and by whom it is watched. The lock is held.
+func (h *Hub) plan(targets []Target, reporting []string) {
+	names := make([]string, len(targets))
+	for i, t := range targets {
+		names[i] = t.Node
+	}
+	watches := liveness.Watchers(names, reporting)
+	all, observers := map[string][]Target{}, map[string][]Target{}
+	subnets := h.book.HostSubnets()
+	for _, observer := range slices.Sorted(maps.Keys(watches)) {
+		at, known := addressOf(observer, subnets[observer])
+		for _, name := range watches[observer] {
+			i, _ := slices.BinarySearch(names, name)
+			all[observer] = append(all[observer], targets[i])
+			if known {
+				observers[name] = append(observers[name], at)
+			}
+		}
+	}
+	for node, s := range h.sessions {
+		if slices.Equal(all[node], s.targets) && slices.Equal(observers[node], s.observers) {
 			continue
 		}
-		s.targets = list
-		select {
-		case s.changed <- struct{}{}:
-		default:
-		}
+		s.targets, s.observers = all[node], observers[node]
+		s.signal()
 	}
+}
+
+// addressOf answers where a node answers over the overlay.
+func addressOf(node string, subnet *ipamv1.HostSubnet) (Target, bool) {
+	if len(subnet.GetSubnets()) == 0 {
+		return Target{}, false
+	}
+	prefix, err := netip.ParsePrefix(subnet.GetSubnets()[0])
+	return Target{Node: node, Address: prefix.Addr().Next()}, err == nil
 }

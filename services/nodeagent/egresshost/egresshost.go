@@ -9,7 +9,9 @@
 // held stops no other.
 //
 // A start is a comparison: what is open is what the last agent left open, the flows are
-// compared with that, and after that all of it is brought to what egress says.
+// compared with that, and after that all of it is brought to what egress says. A node that
+// may count as dead is closed: the guard before anything else, and until egress says that
+// it counts as alive.
 //
 // It must not decide what is hosted, and it touches nothing itself: egressnode has the
 // addresses, masquerade the rules, egressguard the guard, intent the flows.
@@ -91,6 +93,8 @@ type Host struct {
 
 	mu     sync.Mutex
 	wanted *egressv1.EgressHosting // nil: not known
+
+	standing standing
 
 	passing sync.Mutex // one pass at a time
 	state

@@ -9,6 +9,8 @@ import (
 // Metrics is what a Host counts.
 type Metrics struct {
 	wanted, held prometheus.Gauge
+	closed       prometheus.Gauge
+	closings     prometheus.Counter
 	repairs      prometheus.Counter
 	changes      prometheus.Histogram
 }
@@ -20,6 +22,10 @@ func newMetrics() *Metrics {
 	return &Metrics{
 		wanted: gauge("addresses_wanted", "Egress IPs that this node is to hold."),
 		held:   gauge("addresses_held", "Egress IPs that this node holds, translates to, and has flows for."),
+		closed: gauge("closed", "1 while this node keeps its egress IPs closed, because it was cut off and nobody has said since that it counts as alive."),
+		closings: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "damask_node_egress_closings_total", Help: "How often this node has closed its egress IPs by itself, because most of its observers did not answer.",
+		}),
 		repairs: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "damask_node_egress_repairs_total", Help: "Differences of egress IPs that audits repaired: rules, addresses, the guard.",
 		}),
@@ -35,7 +41,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCo
 
 // Collect answers their values.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Collector{m.wanted, m.held, m.repairs, m.changes} {
+	for _, c := range []prometheus.Collector{m.wanted, m.held, m.closed, m.closings, m.repairs, m.changes} {
 		c.Collect(ch)
 	}
 }
@@ -43,6 +49,15 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 func (m *Metrics) set(wanted, held int) {
 	m.wanted.Set(float64(wanted))
 	m.held.Set(float64(held))
+}
+
+func (m *Metrics) stands(as Standing) {
+	if as != Closed {
+		m.closed.Set(0)
+		return
+	}
+	m.closed.Set(1)
+	m.closings.Inc()
 }
 
 func (m *Metrics) repaired(n int) { m.repairs.Add(float64(n)) }

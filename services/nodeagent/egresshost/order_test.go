@@ -32,6 +32,7 @@ type node struct {
 	compared  bool
 	confirmed uint64
 	failed    error
+	during    func(call string) // is called when addresses are about to be held
 }
 
 var errTold = errors.New("as told")
@@ -60,6 +61,11 @@ func (n *node) Hold(_ context.Context, wanted []netip.Addr) ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !slices.Equal(n.addresses, wanted) {
+		if n.during != nil {
+			n.mu.Unlock()
+			n.during("hold")
+			n.mu.Lock()
+		}
 		if err := n.note("hold", wanted); err != nil {
 			return nil, err
 		}

@@ -81,6 +81,7 @@ func (h *Host) pass(ctx context.Context, audit bool) (repairs []string, err erro
 		return nil, err
 	}
 	began := time.Now()
+	want = h.standing.allowed(hosting, want, h.led)
 	if err := h.giveUp(ctx, want); err != nil {
 		return nil, err
 	}
@@ -207,7 +208,7 @@ func (h *Host) take(ctx context.Context, want []entry, audit bool) (repairs []st
 		ready = slices.DeleteFunc(ready, func(e entry) bool { return e.ip == one.IP })
 		failed = append(failed, err)
 	}
-	lines, err = h.cfg.Guard.Set(ctx, translations(ready), h.closing)
+	lines, err = h.open(ctx, ready, h.closing)
 	return append(repairs, lines...), ready, failed, err
 }
 
@@ -221,7 +222,7 @@ func (h *Host) forget(ctx context.Context, ready []entry) error {
 		return err
 	}
 	h.cfg.Log.Info("egress IPs given up", "addresses", h.closing, "connections_forgotten", n)
-	if _, err := h.cfg.Guard.Set(ctx, translations(ready), nil); err != nil {
+	if _, err := h.open(ctx, ready, nil); err != nil {
 		return err
 	}
 	h.closing = nil

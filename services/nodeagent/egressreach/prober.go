@@ -32,32 +32,48 @@ const (
 	icmpFilter = 1
 	// forgotten is how long after its last probe an address is forgotten.
 	forgotten = time.Minute
+	// paused is after how long without a probe those before it say nothing any more.
+	paused = time.Second
+	// manyWaiting is how many probes of an address may wait for their answers. More change
+	// nothing: what counts is the first.
+	manyWaiting = 64
+	// headerLength and answerLength are an ICMP header, and all of a probe: the header,
+	// the rest of the token, and when it was sent.
+	headerLength, answerLength = 8, 24
 )
 
 // Prober sends ICMP echo requests and remembers when answers came. Its methods can be
 // called from any goroutine.
 type Prober struct {
 	conn  *net.IPConn
+	raw   syscall.RawConn
 	token [10]byte // In each probe, id first: an answer without it is not to us.
+	begun time.Time
 
 	mu    sync.Mutex
-	seen  map[netip.Addr]time.Time // Last answer; zero: none.
-	asked map[netip.Addr]time.Time
+	peers map[netip.Addr]*peer
+}
+
+// peer is an address that is probed.
+type peer struct {
+	asked   time.Time   // the last probe
+	seen    time.Time   // the last answer; zero: none
+	waiting []time.Time // when those probes were sent that have no answer, nor any later one
 }
 
 // OpenProber opens a prober in the network namespace that the calling thread is in.
 // It needs CAP_NET_RAW. The caller closes it.
 func OpenProber() (*Prober, error) {
-	p := &Prober{seen: map[netip.Addr]time.Time{}, asked: map[netip.Addr]time.Time{}}
+	p := &Prober{begun: time.Now(), peers: map[netip.Addr]*peer{}}
 	_, _ = rand.Read(p.token[:]) // It never fails.
 	conn, err := net.ListenIP("ip4:icmp", nil)
 	if err != nil {
 		return nil, fmt.Errorf("open ICMP socket: %w", err)
 	}
 	p.conn = conn
-	raw, err := conn.SyscallConn()
+	p.raw, err = conn.SyscallConn()
 	if err == nil {
-		err = p.answersOnly(raw)
+		err = p.answersOnly(p.raw)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -94,52 +110,124 @@ func (p *Prober) Run(ctx context.Context) error {
 		case err != nil:
 			continue // An ICMP error to a probe shows here too.
 		}
-		if ip, ok := netip.AddrFromSlice(from.IP); ok && p.ours(buffer[:n]) {
-			p.answered(ip.Unmap(), time.Now())
+		if ip, ok := netip.AddrFromSlice(from.IP); ok {
+			p.take(ip.Unmap(), buffer[:n])
 		}
+	}
+}
+
+// drain takes the answers that have come already, also when Run has had no processor for
+// a while. Who calls somebody silent has drained before.
+func (p *Prober) drain() {
+	buffer := make([]byte, 256)
+	_ = p.raw.Control(func(fd uintptr) {
+		for {
+			n, from, err := unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				return // there is none, or it is an ICMP error to a probe, which the next call meets
+			}
+			ip, ok := from.(*unix.SockaddrInet4)
+			if !ok || n == 0 {
+				continue
+			}
+			if header := int(buffer[0]&0xf) * 4; header <= n {
+				p.take(netip.AddrFrom4(ip.Addr), buffer[header:n])
+			}
+		}
+	})
+}
+
+// take notes an answer, if it is one to a probe of this prober.
+func (p *Prober) take(from netip.Addr, message []byte) {
+	if !p.ours(message) {
+		return
+	}
+	sent := p.begun.Add(time.Duration(binary.BigEndian.Uint64(message[16:answerLength]))) //nolint:gosec // as probe has made it
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	peer := p.peers[from]
+	if peer == nil {
+		return
+	}
+	peer.seen = time.Now()
+	for len(peer.waiting) > 0 && !peer.waiting[0].After(sent) {
+		peer.waiting = peer.waiting[1:]
 	}
 }
 
 // ours says whether a message answers a probe of this prober.
 func (p *Prober) ours(message []byte) bool {
-	return len(message) >= 16 && message[0] == echoReply && message[1] == 0 &&
-		[2]byte(message[4:6]) == [2]byte(p.token[:2]) && [8]byte(message[8:16]) == [8]byte(p.token[2:])
-}
-
-func (p *Prober) answered(ip netip.Addr, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, asked := p.asked[ip]; asked {
-		p.seen[ip] = now
-	}
+	return len(message) >= answerLength && message[0] == echoReply && message[1] == 0 &&
+		[2]byte(message[4:6]) == [2]byte(p.token[:2]) && [8]byte(message[headerLength:16]) == [8]byte(p.token[2:])
 }
 
 // Send sends one probe. That it could not be sent shows in that no answer comes.
 func (p *Prober) Send(ip netip.Addr) {
 	now := time.Now()
 	p.mu.Lock()
-	p.asked[ip] = now
-	for other, at := range p.asked {
-		if now.Sub(at) > forgotten {
-			delete(p.asked, other)
-			delete(p.seen, other)
+	if p.peers[ip] == nil {
+		p.peers[ip] = &peer{}
+	}
+	sent := p.peers[ip]
+	if now.Sub(sent.asked) > paused {
+		sent.waiting = nil
+	}
+	if sent.asked = now; len(sent.waiting) < manyWaiting {
+		sent.waiting = append(sent.waiting, now)
+	}
+	for other, peer := range p.peers {
+		if now.Sub(peer.asked) > forgotten {
+			delete(p.peers, other)
 		}
 	}
 	p.mu.Unlock()
-	_, _ = p.conn.WriteToIP(p.probe(), &net.IPAddr{IP: ip.AsSlice()})
+	_, _ = p.conn.WriteToIP(p.probe(now), &net.IPAddr{IP: ip.AsSlice()})
 }
 
 // Answered answers when the last answer came from an address; false: none has.
 func (p *Prober) Answered(ip netip.Addr) (time.Time, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at, has := p.seen[ip]
-	return at, has
+	peer := p.peers[ip]
+	if peer == nil {
+		return time.Time{}, false
+	}
+	return peer.seen, !peer.seen.IsZero()
+}
+
+// Waiting answers since when an address has answered no probe: when the first of those was
+// sent. A prober that had no processor for a while has sent none, and calls nobody silent
+// for that.
+func (p *Prober) Waiting(ip netip.Addr) (since time.Time, waiting bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	peer := p.peers[ip]
+	if peer == nil || len(peer.waiting) == 0 {
+		return time.Time{}, false
+	}
+	return peer.waiting[0], true
+}
+
+// silent says whether an address has not answered for so long, and else when it would be.
+func (p *Prober) silent(ip netip.Addr, patience time.Duration) (silent bool, next time.Time) {
+	since, waiting := p.Waiting(ip)
+	if waiting && time.Since(since) >= patience {
+		p.drain()
+		since, waiting = p.Waiting(ip)
+	}
+	if !waiting {
+		return false, time.Time{}
+	}
+	return time.Since(since) >= patience, since.Add(patience)
 }
 
 // probe is an echo request with its checksum (RFC 1071).
-func (p *Prober) probe() []byte {
+func (p *Prober) probe(now time.Time) []byte {
 	b := append([]byte{echoRequest, 0, 0, 0, p.token[0], p.token[1], 0, 1}, p.token[2:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(now.Sub(p.begun))) //nolint:gosec // it is later
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))

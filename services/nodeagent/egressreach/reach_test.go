@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -54,7 +55,7 @@ func (s *service) ReportReachability(stream grpc.BidiStreamingServer[egressv1.Re
 			return ctx.Err()
 		case targets := <-s.targets:
 			err := stream.Send(&egressv1.ReportReachabilityResponse{Targets: targets, ProbeInterval: durationpb.New(interval),
-				Patience: durationpb.New(patience), ReportInterval: durationpb.New(every)})
+				Patience: durationpb.New(patience), ReportInterval: durationpb.New(every), Fence: durationpb.New(fenced)})
 			if err != nil {
 				return err
 			}
@@ -170,7 +171,7 @@ func start(t *testing.T, parts ...func(context.Context) error) {
 func TestReportsSayWhoAnswers(t *testing.T) {
 	_, other, prober := world(t)
 	s, client := serve(t)
-	r := New(map[string]egressv1.EgressNodeServiceClient{"a": client}, prober, hclog.NewNullLogger())
+	r := New(map[string]egressv1.EgressNodeServiceClient{"a": client}, prober, newFence(prober, &hosting{}), hclog.NewNullLogger())
 	start(t, prober.Run, r.Run)
 	s.until(t, 0, map[string]bool{})
 	r.Confirm(7)
@@ -194,7 +195,7 @@ func TestReportsSayWhoAnswers(t *testing.T) {
 func TestReportsGoOnWhenNothingChanges(t *testing.T) {
 	_, _, prober := world(t)
 	s, client := serve(t)
-	start(t, prober.Run, New(map[string]egressv1.EgressNodeServiceClient{"a": client}, prober, hclog.NewNullLogger()).Run)
+	start(t, prober.Run, New(map[string]egressv1.EgressNodeServiceClient{"a": client}, prober, newFence(prober, &hosting{}), hclog.NewNullLogger()).Run)
 	s.watch(t, nil)
 	for range 5 {
 		s.until(t, 0, map[string]bool{})
@@ -210,7 +211,7 @@ func TestAReplicaThatIsAwayDelaysNoOther(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = gone.Close() })
 	stuck, stuckClient := serve(t) // It takes no report, and says nothing.
-	r := New(map[string]egressv1.EgressNodeServiceClient{"a": client, "gone": egressv1.NewEgressNodeServiceClient(gone), "stuck": stuckClient}, prober, hclog.NewNullLogger())
+	r := New(map[string]egressv1.EgressNodeServiceClient{"a": client, "gone": egressv1.NewEgressNodeServiceClient(gone), "stuck": stuckClient}, prober, newFence(prober, &hosting{}), hclog.NewNullLogger())
 	start(t, prober.Run, r.Run)
 	s.watch(t, map[string]string{"other": "10.130.0.1"})
 	for revision := range uint64(20) {
@@ -223,7 +224,7 @@ func TestAReplicaThatIsAwayDelaysNoOther(t *testing.T) {
 func TestAStreamThatEndsIsOpenedAgain(t *testing.T) {
 	_, _, prober := world(t)
 	s, client := serve(t)
-	r := New(map[string]egressv1.EgressNodeServiceClient{"a": client}, prober, hclog.NewNullLogger())
+	r := New(map[string]egressv1.EgressNodeServiceClient{"a": client}, prober, newFence(prober, &hosting{}), hclog.NewNullLogger())
 	start(t, prober.Run, r.Run)
 	r.Confirm(3)
 	for range 3 {
@@ -248,8 +249,9 @@ func TestWhatMakesNoSenseIsNotFollowed(t *testing.T) {
 }
 
 func TestOnlyAnswersToOwnProbesCount(t *testing.T) {
-	p := &Prober{token: [10]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, seen: map[netip.Addr]time.Time{}, asked: map[netip.Addr]time.Time{}}
-	reply := p.probe()
+	p := &Prober{token: [10]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, begun: time.Now(), peers: map[netip.Addr]*peer{}}
+	sent := p.begun.Add(time.Second)
+	reply := p.probe(sent)
 	if p.ours(reply) {
 		t.Error("a probe is taken for its answer")
 	}
@@ -257,12 +259,17 @@ func TestOnlyAnswersToOwnProbesCount(t *testing.T) {
 	if !p.ours(reply) {
 		t.Error("an answer is not taken")
 	}
+	peer, stranger := &peer{waiting: []time.Time{sent.Add(-time.Second), sent, sent.Add(time.Second)}}, netip.MustParseAddr("10.131.0.1")
+	p.peers[netip.MustParseAddr("10.130.0.1")] = peer
+	if p.take(stranger, reply); len(p.peers) != 1 {
+		t.Error("an answer of whom nobody asked is taken")
+	}
+	p.take(netip.MustParseAddr("10.130.0.1"), reply)
+	if peer.seen.IsZero() || !slices.Equal(peer.waiting, []time.Time{sent.Add(time.Second)}) {
+		t.Errorf("after an answer to the second of three probes %v wait, seen at %v", peer.waiting, peer.seen)
+	}
 	reply[15]++
 	if p.ours(reply) || p.ours(reply[:10]) || p.ours(nil) {
 		t.Error("somebody else's answer is taken")
-	}
-	stranger := netip.MustParseAddr("10.131.0.1")
-	if p.answered(stranger, time.Now()); len(p.seen) != 0 {
-		t.Error("an answer of whom nobody asked is taken")
 	}
 }

@@ -33,6 +33,7 @@ type replica interface {
 type Reporter struct {
 	replicas map[string]replica
 	prober   *Prober
+	fence    *Fence
 	log      hclog.Logger
 
 	mu      sync.Mutex
@@ -42,9 +43,9 @@ type Reporter struct {
 
 // New makes a reporter to replicas, by address: each decides for itself, so each must
 // have a connection that leads to no other. Nothing is sent before Run, and no answer
-// is seen unless the prober runs too.
-func New(replicas map[string]egressv1.EgressNodeServiceClient, prober *Prober, log hclog.Logger) *Reporter {
-	r := &Reporter{replicas: map[string]replica{}, prober: prober, log: log, changed: make(chan struct{})}
+// is seen unless the prober runs too. The fence, whose questions it asks, must run as well.
+func New(replicas map[string]egressv1.EgressNodeServiceClient, prober *Prober, fence *Fence, log hclog.Logger) *Reporter {
+	r := &Reporter{replicas: map[string]replica{}, prober: prober, fence: fence, log: log, changed: make(chan struct{})}
 	for address, client := range replicas {
 		r.replicas[address] = client
 	}
@@ -57,13 +58,33 @@ func (r *Reporter) Confirm(revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.hosting = revision
+	r.wake()
+}
+
+// wake has all streams look for news. The caller holds the lock.
+func (r *Reporter) wake() {
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// ask wakes the streams when the fence has a question, until ctx ends.
+func (r *Reporter) ask(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.fence.changed:
+			r.mu.Lock()
+			r.wake()
+			r.mu.Unlock()
+		}
+	}
 }
 
 // Run reports until ctx ends.
 func (r *Reporter) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.ask(ctx) })
 	for address, client := range r.replicas {
 		group.Go(func() error {
 			r.keep(ctx, address, client)
@@ -116,12 +137,16 @@ func (r *Reporter) stream(ctx context.Context, client replica) (heard bool, err 
 			select {
 			case answers <- answer:
 			case <-ctx.Done():
+				ended <- ctx.Err() // reason waits for it
 				return
 			}
 		}
 	}()
 	w := &watch{since: map[target]time.Time{}}
 	for {
+		r.mu.Lock()
+		confirmed := r.changed // before looking: what changes meanwhile wakes
+		r.mu.Unlock()
 		changed := r.report(w)
 		if changed || time.Since(w.sent) >= w.report && heard {
 			w.sent = time.Now()
@@ -129,18 +154,11 @@ func (r *Reporter) stream(ctx context.Context, client replica) (heard bool, err 
 				return heard, errors.Join(fmt.Errorf("send a report: %w", err), reason(answers, ended))
 			}
 		}
-		r.mu.Lock()
-		confirmed := r.changed
-		fresh := r.hosting != w.last.GetHostingRevision()
-		r.mu.Unlock()
-		if fresh {
-			continue
-		}
 		select {
 		case err := <-ended:
 			return heard, err
 		case answer := <-answers:
-			if err := w.take(answer, time.Now()); err != nil {
+			if err := errors.Join(w.take(answer, time.Now()), r.fence.told(answer)); err != nil {
 				return heard, err
 			}
 			heard = true
@@ -175,22 +193,23 @@ func (r *Reporter) probe(w *watch) {
 
 // report makes w.last what is true now, and says whether that is news.
 func (r *Reporter) report(w *watch) (news bool) {
-	request := &egressv1.ReportReachabilityRequest{}
-	now := time.Now()
+	request := &egressv1.ReportReachabilityRequest{AsksToHost: r.fence.Asks()}
+	w.expires = time.Time{}
 	for t, since := range w.since {
-		at, ever := r.prober.Answered(t.address)
-		if ever && at.After(since) {
-			since = at
-		} else if now.Sub(since) < w.patience {
+		silent, next := r.prober.silent(t.address, w.patience)
+		if !silent && !next.IsZero() && (w.expires.IsZero() || next.Before(w.expires)) {
+			w.expires = next
+		}
+		if at, ever := r.prober.Answered(t.address); !silent && (!ever || at.Before(since)) {
 			continue // No opinion yet.
 		}
-		request.Observations = append(request.Observations, &egressv1.Observation{Target: t.node, Reachable: now.Sub(since) < w.patience})
+		request.Observations = append(request.Observations, &egressv1.Observation{Target: t.node, Reachable: !silent})
 	}
 	slices.SortFunc(request.Observations, func(a, b *egressv1.Observation) int { return strings.Compare(a.GetTarget(), b.GetTarget()) })
 	r.mu.Lock()
 	request.HostingRevision = r.hosting
 	r.mu.Unlock()
-	news = w.last == nil || request.GetHostingRevision() != w.last.GetHostingRevision() ||
+	news = w.last == nil || request.GetHostingRevision() != w.last.GetHostingRevision() || request.GetAsksToHost() != w.last.GetAsksToHost() ||
 		!slices.EqualFunc(request.GetObservations(), w.last.GetObservations(), func(a, b *egressv1.Observation) bool {
 			return a.GetTarget() == b.GetTarget() && a.GetReachable() == b.GetReachable()
 		})
@@ -209,6 +228,7 @@ type watch struct {
 	since                      map[target]time.Time // Watched since; by target.
 	interval, patience, report time.Duration
 	probed, sent               time.Time
+	expires                    time.Time // when the next target is silent for too long; zero: none waits
 	last                       *egressv1.ReportReachabilityRequest
 }
 
@@ -217,7 +237,11 @@ func (w *watch) tick() <-chan time.Time {
 	if w.interval == 0 {
 		return nil
 	}
-	return time.After(max(0, min(w.interval-time.Since(w.probed), w.report)))
+	pause := min(w.interval-time.Since(w.probed), w.report)
+	if !w.expires.IsZero() {
+		pause = min(pause, time.Until(w.expires))
+	}
+	return time.After(max(0, pause))
 }
 
 // take takes whom to watch from now on. Who is watched already stays so.

@@ -332,8 +332,13 @@ type ReportReachabilityRequest struct {
 	// The revision of the caller's EgressHosting that is true on the node now: all
 	// addresses that are not in it are gone. 0: not known.
 	HostingRevision uint64 `protobuf:"varint,2,opt,name=hosting_revision,json=hostingRevision,proto3" json:"hosting_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The caller keeps its egress IPs closed, because most of its observers had
+	// fallen silent or because it has just started; most answer it now, and did for
+	// the patience. It asks whether it may open them, see may_host, and goes on
+	// asking in each report until it may.
+	AsksToHost    bool `protobuf:"varint,3,opt,name=asks_to_host,json=asksToHost,proto3" json:"asks_to_host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportReachabilityRequest) Reset() {
@@ -378,6 +383,13 @@ func (x *ReportReachabilityRequest) GetHostingRevision() uint64 {
 		return x.HostingRevision
 	}
 	return 0
+}
+
+func (x *ReportReachabilityRequest) GetAsksToHost() bool {
+	if x != nil {
+		return x.AsksToHost
+	}
+	return false
 }
 
 // ReachabilityTarget is a node to watch.
@@ -448,8 +460,20 @@ type ReportReachabilityResponse struct {
 	Patience *durationpb.Duration `protobuf:"bytes,3,opt,name=patience,proto3" json:"patience,omitempty"`
 	// From one report to the next when nothing changed.
 	ReportInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=report_interval,json=reportInterval,proto3" json:"report_interval,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The caller closes its egress IPs by itself when most of its observers, and two
+	// at least, have not answered its own probes for so long: these may be calling it
+	// dead. It is shorter than the patience, so they are closed before another node is
+	// given any. Not set by a service that knows nothing of this: then the caller
+	// never closes any, and need not ask.
+	Fence *durationpb.Duration `protobuf:"bytes,5,opt,name=fence,proto3" json:"fence,omitempty"`
+	// Who watches the caller. Only from the replica that decides.
+	Observers *EgressObservers `protobuf:"bytes,6,opt,name=observers,proto3" json:"observers,omitempty"`
+	// Answers asks_to_host: the caller counts as alive, and may have in force
+	// what its EgressHosting has in this revision or a later one (0: it has none
+	// yet). Only from the replica that decides.
+	MayHost       *uint64 `protobuf:"varint,7,opt,name=may_host,json=mayHost,proto3,oneof" json:"may_host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportReachabilityResponse) Reset() {
@@ -510,6 +534,73 @@ func (x *ReportReachabilityResponse) GetReportInterval() *durationpb.Duration {
 	return nil
 }
 
+func (x *ReportReachabilityResponse) GetFence() *durationpb.Duration {
+	if x != nil {
+		return x.Fence
+	}
+	return nil
+}
+
+func (x *ReportReachabilityResponse) GetObservers() *EgressObservers {
+	if x != nil {
+		return x.Observers
+	}
+	return nil
+}
+
+func (x *ReportReachabilityResponse) GetMayHost() uint64 {
+	if x != nil && x.MayHost != nil {
+		return *x.MayHost
+	}
+	return 0
+}
+
+// EgressObservers are the nodes that watch one.
+type EgressObservers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All of them, by name, and where they answer. May be empty.
+	Observers     []*ReachabilityTarget `protobuf:"bytes,1,rep,name=observers,proto3" json:"observers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EgressObservers) Reset() {
+	*x = EgressObservers{}
+	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EgressObservers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EgressObservers) ProtoMessage() {}
+
+func (x *EgressObservers) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EgressObservers.ProtoReflect.Descriptor instead.
+func (*EgressObservers) Descriptor() ([]byte, []int) {
+	return file_damask_egress_v1_egress_node_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EgressObservers) GetObservers() []*ReachabilityTarget {
+	if x != nil {
+		return x.Observers
+	}
+	return nil
+}
+
 // ListEgressNodesRequest asks for a page.
 type ListEgressNodesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -525,7 +616,7 @@ type ListEgressNodesRequest struct {
 
 func (x *ListEgressNodesRequest) Reset() {
 	*x = ListEgressNodesRequest{}
-	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[7]
+	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +628,7 @@ func (x *ListEgressNodesRequest) String() string {
 func (*ListEgressNodesRequest) ProtoMessage() {}
 
 func (x *ListEgressNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[7]
+	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +641,7 @@ func (x *ListEgressNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEgressNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListEgressNodesRequest) Descriptor() ([]byte, []int) {
-	return file_damask_egress_v1_egress_node_service_proto_rawDescGZIP(), []int{7}
+	return file_damask_egress_v1_egress_node_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListEgressNodesRequest) GetNodes() []string {
@@ -589,7 +680,7 @@ type ListEgressNodesResponse struct {
 
 func (x *ListEgressNodesResponse) Reset() {
 	*x = ListEgressNodesResponse{}
-	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[8]
+	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +692,7 @@ func (x *ListEgressNodesResponse) String() string {
 func (*ListEgressNodesResponse) ProtoMessage() {}
 
 func (x *ListEgressNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[8]
+	mi := &file_damask_egress_v1_egress_node_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +705,7 @@ func (x *ListEgressNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEgressNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListEgressNodesResponse) Descriptor() ([]byte, []int) {
-	return file_damask_egress_v1_egress_node_service_proto_rawDescGZIP(), []int{8}
+	return file_damask_egress_v1_egress_node_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListEgressNodesResponse) GetEgressNodes() []*EgressNode {
@@ -657,18 +748,26 @@ const file_damask_egress_v1_egress_node_service_proto_rawDesc = "" +
 	"\x16ReportNetworksResponse\"C\n" +
 	"\vObservation\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
-	"\treachable\x18\x02 \x01(\bR\treachable\"\x89\x01\n" +
+	"\treachable\x18\x02 \x01(\bR\treachable\"\xab\x01\n" +
 	"\x19ReportReachabilityRequest\x12A\n" +
 	"\fobservations\x18\x01 \x03(\v2\x1d.damask.egress.v1.ObservationR\fobservations\x12)\n" +
-	"\x10hosting_revision\x18\x02 \x01(\x04R\x0fhostingRevision\"B\n" +
+	"\x10hosting_revision\x18\x02 \x01(\x04R\x0fhostingRevision\x12 \n" +
+	"\fasks_to_host\x18\x03 \x01(\bR\n" +
+	"asksToHost\"B\n" +
 	"\x12ReachabilityTarget\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x99\x02\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xb8\x03\n" +
 	"\x1aReportReachabilityResponse\x12>\n" +
 	"\atargets\x18\x01 \x03(\v2$.damask.egress.v1.ReachabilityTargetR\atargets\x12@\n" +
 	"\x0eprobe_interval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rprobeInterval\x125\n" +
 	"\bpatience\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bpatience\x12B\n" +
-	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\"j\n" +
+	"\x0freport_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0ereportInterval\x12/\n" +
+	"\x05fence\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05fence\x12?\n" +
+	"\tobservers\x18\x06 \x01(\v2!.damask.egress.v1.EgressObserversR\tobservers\x12\x1e\n" +
+	"\bmay_host\x18\a \x01(\x04H\x00R\amayHost\x88\x01\x01B\v\n" +
+	"\t_may_host\"U\n" +
+	"\x0fEgressObservers\x12B\n" +
+	"\tobservers\x18\x01 \x03(\v2$.damask.egress.v1.ReachabilityTargetR\tobservers\"j\n" +
 	"\x16ListEgressNodesRequest\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -705,7 +804,7 @@ func file_damask_egress_v1_egress_node_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_egress_v1_egress_node_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_egress_v1_egress_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_damask_egress_v1_egress_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_damask_egress_v1_egress_node_service_proto_goTypes = []any{
 	(NodeHealth)(0),                    // 0: damask.egress.v1.NodeHealth
 	(*EgressNode)(nil),                 // 1: damask.egress.v1.EgressNode
@@ -715,31 +814,35 @@ var file_damask_egress_v1_egress_node_service_proto_goTypes = []any{
 	(*ReportReachabilityRequest)(nil),  // 5: damask.egress.v1.ReportReachabilityRequest
 	(*ReachabilityTarget)(nil),         // 6: damask.egress.v1.ReachabilityTarget
 	(*ReportReachabilityResponse)(nil), // 7: damask.egress.v1.ReportReachabilityResponse
-	(*ListEgressNodesRequest)(nil),     // 8: damask.egress.v1.ListEgressNodesRequest
-	(*ListEgressNodesResponse)(nil),    // 9: damask.egress.v1.ListEgressNodesResponse
-	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 11: google.protobuf.Duration
+	(*EgressObservers)(nil),            // 8: damask.egress.v1.EgressObservers
+	(*ListEgressNodesRequest)(nil),     // 9: damask.egress.v1.ListEgressNodesRequest
+	(*ListEgressNodesResponse)(nil),    // 10: damask.egress.v1.ListEgressNodesResponse
+	(*timestamppb.Timestamp)(nil),      // 11: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 12: google.protobuf.Duration
 }
 var file_damask_egress_v1_egress_node_service_proto_depIdxs = []int32{
 	0,  // 0: damask.egress.v1.EgressNode.health:type_name -> damask.egress.v1.NodeHealth
-	10, // 1: damask.egress.v1.EgressNode.since:type_name -> google.protobuf.Timestamp
+	11, // 1: damask.egress.v1.EgressNode.since:type_name -> google.protobuf.Timestamp
 	4,  // 2: damask.egress.v1.ReportReachabilityRequest.observations:type_name -> damask.egress.v1.Observation
 	6,  // 3: damask.egress.v1.ReportReachabilityResponse.targets:type_name -> damask.egress.v1.ReachabilityTarget
-	11, // 4: damask.egress.v1.ReportReachabilityResponse.probe_interval:type_name -> google.protobuf.Duration
-	11, // 5: damask.egress.v1.ReportReachabilityResponse.patience:type_name -> google.protobuf.Duration
-	11, // 6: damask.egress.v1.ReportReachabilityResponse.report_interval:type_name -> google.protobuf.Duration
-	1,  // 7: damask.egress.v1.ListEgressNodesResponse.egress_nodes:type_name -> damask.egress.v1.EgressNode
-	2,  // 8: damask.egress.v1.EgressNodeService.ReportNetworks:input_type -> damask.egress.v1.ReportNetworksRequest
-	5,  // 9: damask.egress.v1.EgressNodeService.ReportReachability:input_type -> damask.egress.v1.ReportReachabilityRequest
-	8,  // 10: damask.egress.v1.EgressNodeService.ListEgressNodes:input_type -> damask.egress.v1.ListEgressNodesRequest
-	3,  // 11: damask.egress.v1.EgressNodeService.ReportNetworks:output_type -> damask.egress.v1.ReportNetworksResponse
-	7,  // 12: damask.egress.v1.EgressNodeService.ReportReachability:output_type -> damask.egress.v1.ReportReachabilityResponse
-	9,  // 13: damask.egress.v1.EgressNodeService.ListEgressNodes:output_type -> damask.egress.v1.ListEgressNodesResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 4: damask.egress.v1.ReportReachabilityResponse.probe_interval:type_name -> google.protobuf.Duration
+	12, // 5: damask.egress.v1.ReportReachabilityResponse.patience:type_name -> google.protobuf.Duration
+	12, // 6: damask.egress.v1.ReportReachabilityResponse.report_interval:type_name -> google.protobuf.Duration
+	12, // 7: damask.egress.v1.ReportReachabilityResponse.fence:type_name -> google.protobuf.Duration
+	8,  // 8: damask.egress.v1.ReportReachabilityResponse.observers:type_name -> damask.egress.v1.EgressObservers
+	6,  // 9: damask.egress.v1.EgressObservers.observers:type_name -> damask.egress.v1.ReachabilityTarget
+	1,  // 10: damask.egress.v1.ListEgressNodesResponse.egress_nodes:type_name -> damask.egress.v1.EgressNode
+	2,  // 11: damask.egress.v1.EgressNodeService.ReportNetworks:input_type -> damask.egress.v1.ReportNetworksRequest
+	5,  // 12: damask.egress.v1.EgressNodeService.ReportReachability:input_type -> damask.egress.v1.ReportReachabilityRequest
+	9,  // 13: damask.egress.v1.EgressNodeService.ListEgressNodes:input_type -> damask.egress.v1.ListEgressNodesRequest
+	3,  // 14: damask.egress.v1.EgressNodeService.ReportNetworks:output_type -> damask.egress.v1.ReportNetworksResponse
+	7,  // 15: damask.egress.v1.EgressNodeService.ReportReachability:output_type -> damask.egress.v1.ReportReachabilityResponse
+	10, // 16: damask.egress.v1.EgressNodeService.ListEgressNodes:output_type -> damask.egress.v1.ListEgressNodesResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_damask_egress_v1_egress_node_service_proto_init() }
@@ -747,13 +850,14 @@ func file_damask_egress_v1_egress_node_service_proto_init() {
 	if File_damask_egress_v1_egress_node_service_proto != nil {
 		return
 	}
+	file_damask_egress_v1_egress_node_service_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_egress_v1_egress_node_service_proto_rawDesc), len(file_damask_egress_v1_egress_node_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

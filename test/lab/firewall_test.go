@@ -105,6 +105,13 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 		return c.check(inPod("green/a"), tcp1)[0].OK && c.check(inPod("gold/a"), tcp1)[0].OK
 	})
 	t.Run("from the start", func(t *testing.T) { c.wantWays(t, want) })
+	t.Run("a node has only the rules that its own pods and egress IPs need", func(t *testing.T) {
+		for node, want := range map[string]bool{"node1": true, "node2": false} {
+			if has := strings.Contains(c.ctl("flows", node), "firewall blue"); has != want {
+				t.Errorf("%s has rules of blue: %t, want %t", node, has, want)
+			}
+		}
+	})
 	t.Run("nft prints all rules of a node that has all there are", func(t *testing.T) {
 		tables := []string{"ip damask_firewall", "ip damask_egress", "ip damask_proxy"}
 		if userspace() {

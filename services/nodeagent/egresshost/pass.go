@@ -81,7 +81,9 @@ func (h *Host) pass(ctx context.Context, audit bool) (repairs []string, err erro
 		return nil, err
 	}
 	began := time.Now()
+	all := len(want)
 	want = h.standing.allowed(hosting, want, h.led)
+	withheld := len(want) < all
 	if err := h.giveUp(ctx, want); err != nil {
 		return nil, err
 	}
@@ -91,7 +93,7 @@ func (h *Host) pass(ctx context.Context, audit bool) (repairs []string, err erro
 	}
 	problems = append(problems, failed...)
 	revision := hosting.GetRevision()
-	if len(problems) > 0 {
+	if len(problems) > 0 || withheld {
 		revision = h.revision // not all of it is in force
 	}
 	changed := !slices.EqualFunc(h.led, ready, entry.same)
@@ -116,6 +118,9 @@ func (h *Host) pass(ctx context.Context, audit bool) (repairs []string, err erro
 	if err := errors.Join(problems...); err != nil {
 		h.cfg.Flows.Failed(hosting.GetRevision(), err)
 		return repairs, err
+	}
+	if withheld && h.standing.closed() {
+		h.cfg.Flows.Failed(hosting.GetRevision(), errWithheld) // who says that it may wakes us
 	}
 	h.said = ""
 	return repairs, nil

@@ -2,6 +2,7 @@ package egresshost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,6 +11,9 @@ import (
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
 )
+
+// errWithheld is why not all of what is wanted is in force.
+var errWithheld = errors.New("egress IPs of this node are closed until egress says that it counts as alive")
 
 // Standing says how far this node may do what egress told it last.
 type Standing int
@@ -77,6 +81,13 @@ func (s *standing) allowed(hosting *egressv1.EgressHosting, want, led []entry) [
 		return slices.DeleteFunc(slices.Clone(want), func(e entry) bool { return !slices.ContainsFunc(led, e.same) })
 	}
 	return want
+}
+
+// closed says whether the node was closed. One that has just started only waits.
+func (s *standing) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.is == Closed
 }
 
 // open opens the guard for what is ready, unless the node was closed meanwhile: then the

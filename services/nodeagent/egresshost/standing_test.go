@@ -18,6 +18,9 @@ func TestANodeThatIsClosedHoldsNothingUntilItMay(t *testing.T) {
 	expect(t, n, "close [192.0.2.100]")
 	pass(t, h, false)
 	expect(t, n, "lead []", "release [192.0.2.100]", "rules []", "forget")
+	if n.failed == nil {
+		t.Error("nobody is told that it is not in force")
+	}
 	h.Want(hosting(6, "192.0.2.100 42 0", "192.0.2.101 43 0"))
 	pass(t, h, false)
 	expect(t, n, "rules []", "confirm 6")

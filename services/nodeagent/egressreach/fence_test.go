@@ -100,8 +100,10 @@ func newScene(t *testing.T, n int) *scene {
 	return s
 }
 
-func (s *scene) speak(ip string)  { s.other.Run(s.t, "ip", "address", "add", ip+"/14", "dev", "eth0") }
-func (s *scene) silent(ip string) { s.other.Run(s.t, "ip", "address", "delete", ip+"/14", "dev", "eth0") }
+func (s *scene) speak(ip string) { s.other.Run(s.t, "ip", "address", "add", ip+"/14", "dev", "eth0") }
+func (s *scene) silent(ip string) {
+	s.other.Run(s.t, "ip", "address", "delete", ip+"/14", "dev", "eth0")
+}
 
 // until waits for a condition.
 func (s *scene) until(what string, is func() bool) {

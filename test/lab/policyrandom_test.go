@@ -242,6 +242,9 @@ func (w *policyWorld) compare(t *testing.T) {
 	var wrong []string
 	for _, a := range all {
 		for _, i := range a.where(func(got, want string) bool { return got != want }) {
+			if wrong == nil {
+				t.Log(w.evidence(a.from.ip, a.to[i].ip))
+			}
 			_, port, _ := strings.Cut(a.pairs[2*i+1], ":")
 			says, _ := w.try("--lab", w.name, "policy", "explain", a.from.ip, a.to[i].ip, port+"/"+a.pairs[2*i])
 			if wrong = append(wrong, fmt.Sprintf("%s to %s, %s %s: answered by %q, want %q; explained as %s",
@@ -254,6 +257,23 @@ func (w *policyWorld) compare(t *testing.T) {
 		cluster, _ := json.Marshal(w.objects())
 		t.Fatalf("set %d differs from what the oracle says of\n%s\n%s", w.sets, cluster, strings.Join(wrong, "\n"))
 	}
+}
+
+// evidence is what the switches have at the moment that is about two addresses: what they have
+// cached, which connections they know, and whether their flows are those that the agents want.
+func (w *policyWorld) evidence(from, to string) string {
+	var text strings.Builder
+	for _, node := range []string{"node1", "node2"} {
+		for _, what := range []string{"dpctl/dump-flows -m", "dpctl/dump-conntrack"} {
+			out, err := w.command(onNode(node), "sh", "-c", fmt.Sprintf("ovs-appctl %s | grep -F %s | grep -F %s", what, from, to)).Output()
+			fmt.Fprintf(&text, "%s: %s (%v):\n%s", node, what, err, out)
+		}
+		flows, err := w.command(onNode(node), "sh", "-c", "ovs-ofctl -O OpenFlow13 --no-stats dump-flows br0 | grep -E 'table=(2[1-8]|8[0-6])'").Output()
+		fmt.Fprintf(&text, "%s: flows of policies (%v):\n%s", node, err, flows)
+		audit, err := w.try("--lab", w.name, "audit", node)
+		fmt.Fprintf(&text, "%s: audit (%v): %s\n", node, err, audit)
+	}
+	return text.String()
 }
 
 // each does something for every place at once.

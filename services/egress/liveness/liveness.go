@@ -42,10 +42,11 @@ type Rules struct {
 }
 
 // DefaultRules answers rules by which a dead node is known to be dead after
-// about 0.6 seconds: patience and, at most, one probe.
+// about 0.8 seconds: patience and, at most, one probe. A machine that is busy lets an
+// answer wait for some hundred milliseconds.
 func DefaultRules() Rules {
 	return Rules{
-		Probe: 150 * time.Millisecond, Patience: 500 * time.Millisecond, Fence: 300 * time.Millisecond, Report: 300 * time.Millisecond, Fresh: time.Second,
+		Probe: 150 * time.Millisecond, Patience: 700 * time.Millisecond, Fence: 400 * time.Millisecond, Report: 300 * time.Millisecond, Fresh: time.Second,
 		FirstHold: time.Second, HoldDown: 10 * time.Second, MaxHoldDown: 5 * time.Minute, Forgive: 10 * time.Minute,
 	}
 }

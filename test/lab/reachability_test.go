@@ -116,7 +116,7 @@ func (c *cluster) wantPairs(t *testing.T, vnid map[string]int) {
 				lines, to = append(lines, line), append(to, other)
 			}
 		}
-		t.Run("from "+from.pod, func(t *testing.T) {
+		t.Run("from "+strings.ReplaceAll(from.pod, "/", " "), func(t *testing.T) {
 			for i, r := range c.check(inPod(from.pod), lines...) {
 				want := mayTalk(vnid, from.namespace, to[i].namespace)
 				if r.OK != want {

@@ -136,7 +136,7 @@ func (c *cluster) table(t *testing.T, engine, protocol string) {
 	for _, s := range sorts {
 		for _, q := range c.asked(t, s, protocol) {
 			slowest = max(slowest, q.got.Slowest)
-			t.Run(fmt.Sprintf("%s, policy %s, affinity %s, from %s", q.way, s.policy, s.affinity, q.from), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, policy %s, affinity %s, from %s", q.way, s.policy, s.affinity, strings.ReplaceAll(q.from.String(), "/", " ")), func(t *testing.T) {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", q.way, protocol, s.policy, s.affinity, q.from, c.judge(t, s, q, protocol))
 			})
 		}

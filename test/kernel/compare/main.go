@@ -131,7 +131,7 @@ func table(to io.Writer, runs []run) bool {
 	for _, test := range tests {
 		row, all, some := words(test), true, false
 		for _, r := range runs {
-			got := r.results[test]
+			got := r.of(test)
 			all = all && (got.verdict == "pass" || got.only != "")
 			some = some || got.verdict == "pass"
 			row += "\t" + got.words()
@@ -160,6 +160,18 @@ func table(to io.Writer, runs []run) bool {
 	}
 	fmt.Fprintf(to, "%d of %d pass wherever they have a meaning\n", passed, len(tests))
 	return good
+}
+
+// of answers the result of a test. Parts of one that has no meaning here have none either.
+func (r run) of(test string) result {
+	got, ran := r.results[test]
+	for whole := test; !ran && strings.Contains(whole, "/"); {
+		whole = whole[:strings.LastIndex(whole, "/")]
+		if above := r.results[whole]; above.only != "" {
+			return above
+		}
+	}
+	return got
 }
 
 // seconds is how long all tests took together.

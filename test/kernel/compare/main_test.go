@@ -48,6 +48,13 @@ func TestATestWithoutMeaningSomewhereSaysSo(t *testing.T) {
 	if want := "Gap, netdev: only on the kernel's datapath"; !good || !strings.Contains(out, want) || !strings.Contains(out, "no meaning here") {
 		t.Errorf("good is %t, and the table is to have %q:\n%s", good, want, out)
 	}
+	parts := strings.Replace(passing, "--- PASS: TestGap (1.00s)\n", "--- PASS: TestGap (1.00s)\n    --- PASS: TestGap/row/cell (0.25s)\n", 1)
+	if out, good := compared(t, elsewhere, parts); !good || strings.Contains(out, "did not run") {
+		t.Errorf("parts of a test without meaning have none; good is %t:\n%s", good, out)
+	}
+	if out, good := compared(t, passing, parts); good {
+		t.Errorf("a part did not run, and it is good:\n%s", out)
+	}
 	if out, good := compared(t, elsewhere, elsewhere); good {
 		t.Errorf("a test that has a meaning nowhere is good:\n%s", out)
 	}

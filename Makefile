@@ -43,7 +43,7 @@ test-unit: ## Tests of each package, with real OVS, iptables and NATS where they
 	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
-LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout
+LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
 
 test-long: build ## The whole-cluster suites that take longest
 	@$(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'

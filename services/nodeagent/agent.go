@@ -20,6 +20,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/cnisocket"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/policylog"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
 
@@ -54,6 +55,7 @@ type agent struct {
 	egress    *egress    // nil: pods leave as their node does
 	firewalls *firewalls // the same
 	policies  *policies
+	decisions *policylog.Log
 	interest  *interest
 	cni       *cnisocket.Server
 	operators *rpcserve.Server

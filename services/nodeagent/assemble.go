@@ -24,6 +24,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+	"github.com/damask-sdn/damask/services/nodeagent/policylog"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
 
@@ -75,7 +76,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.flows = flowsync.New(flowsync.Config{
 		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch, Meters: pipeline.Meters(), Copied: a.copied,
 	}, log.Named("flowsync"))
-	a.prog = intent.NewProgrammer(state, a.flows, log.Named("intent"))
+	a.prog, a.decisions = intent.NewProgrammer(state, a.flows, log.Named("intent")), policylog.New(state, log)
 	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
 	p := &pods{
 		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, hostPorts: ports, log: log.Named("pods"),
@@ -87,7 +88,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.register.registered = a.reporter.Again
 	a.plumbing = &plumbing{
 		state: state, programmer: a.prog, bridge: m.bridge, links: m.links, rules: m.rules, hostPorts: ports, pods: p, register: a.register,
-		hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
+		metered: a.flows.HasMeters, hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
 		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake

@@ -129,10 +129,12 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 	if !p.resolved && p.services != nil {
 		p.services.resolve(ctx)
 	}
-	if !p.resolved && p.egress != nil {
-		if err := p.firewalls.followLookups(ctx); err != nil {
+	if !p.resolved {
+		if err := p.listen(ctx); err != nil {
 			return err
 		}
+	}
+	if !p.resolved && p.egress != nil {
 		p.egress.resolve(ctx)
 		p.firewalls.resolve(ctx)
 	}

@@ -1,15 +1,12 @@
 package nodeagent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 
 	"github.com/miekg/dns"
-
-	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
 
 // resolvConf names the DNS servers of pods where the configuration does not.
@@ -36,26 +33,4 @@ func dnsServers(configured []netip.AddrPort, file string) ([]netip.AddrPort, err
 		}
 	}
 	return servers, nil
-}
-
-// followLookups has answers to look-ups copied, if the switch can bound the copies. It is
-// called before the switch is compared first.
-func (f *firewalls) followLookups(ctx context.Context) error {
-	can, err := f.metered(ctx)
-	if err != nil {
-		return err
-	}
-	if !can {
-		f.log.Error("names below wildcards are not allowed on this node: its switch has no meters, and nothing would bound the copies of answers")
-		return nil
-	}
-	f.state.FollowLookups(f.servers)
-	return nil
-}
-
-// copied takes a copy of a packet from the switch. Only flows for look-ups make any.
-func (a *agent) copied(p openflow.PacketIn) {
-	if a.firewalls != nil {
-		a.firewalls.lookups.Answer(p.Packet)
-	}
 }

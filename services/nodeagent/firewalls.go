@@ -30,8 +30,7 @@ type firewalls struct {
 	client   egressv1.EgressNetworkPolicyServiceClient
 	services *services // nil: somebody else's
 	lookups  *lookups.Reporter
-	servers  []netip.AddrPort                    // whom pods ask for names
-	metered  func(context.Context) (bool, error) // whether copies of answers can be bounded here
+	servers  []netip.AddrPort // whom pods ask for names
 	log      hclog.Logger
 
 	// mu is held while followers are looked at and the state is told, so that what was
@@ -57,7 +56,7 @@ func (a *agent) newFirewalls(ctx context.Context, cfg Config, state *intent.Stat
 	state.FollowFirewalls()
 	return &firewalls{
 		client: egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), guard: newServiceGuard(state, guard), services: a.services,
-		lookups: lookups.New(c.egress.any, cfg.Node, a.log), servers: servers, metered: a.flows.HasMeters,
+		lookups: lookups.New(c.egress.any, cfg.Node, a.log), servers: servers,
 		state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("firewall"),
 		own: map[string]bool{}, hosting: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
 	}, nil

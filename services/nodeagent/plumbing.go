@@ -45,6 +45,7 @@ type plumbing struct {
 	egress     *egress    // nil: pods leave as their node does
 	firewalls  *firewalls // the same
 	policies   *policies
+	metered    func(context.Context) (bool, error) // whether the switch can bound copies of packets
 	hostIP     netip.Addr
 	datapath   string
 	maskBit    uint8

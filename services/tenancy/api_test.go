@@ -94,6 +94,18 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 			_, err := op.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "No_Name"})
 			return err
 		}, codes.InvalidArgument, "INVALID_FIELD"},
+		{"policy log of the unknown", func() error {
+			_, err := op.SetNetNamespacePolicyLog(soon(t), &tenancyv1.SetNetNamespacePolicyLogRequest{Name: "gone", Denied: true})
+			return err
+		}, codes.NotFound, "NOT_FOUND"},
+		{"policy log of no name", func() error {
+			_, err := op.SetNetNamespacePolicyLog(soon(t), &tenancyv1.SetNetNamespacePolicyLogRequest{Name: "No_Name"})
+			return err
+		}, codes.InvalidArgument, "INVALID_FIELD"},
+		{"policy log by a node", func() error {
+			_, err := node.SetNetNamespacePolicyLog(soon(t), &tenancyv1.SetNetNamespacePolicyLogRequest{Name: "shop", Denied: true})
+			return err
+		}, codes.PermissionDenied, ""},
 		{"multicast by a node", func() error {
 			_, err := node.SetNetNamespaceMulticast(soon(t), &tenancyv1.SetNetNamespaceMulticastRequest{Name: "shop", Enabled: true})
 			return err

@@ -217,6 +217,7 @@ func (s *State) aim(namespace, name string) {
 // which the book knows, and pods that opened or closed. The caller holds the lock.
 func (s *State) policyChange() Change {
 	change := Change{Policies: true}
+	s.decisions.version++
 	for owner, pod := range s.pods {
 		switch open := s.policiesIn(pod); {
 		case open == s.policies.open[owner]:

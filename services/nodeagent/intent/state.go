@@ -8,6 +8,7 @@ import (
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
+	"github.com/damask-sdn/damask/services/nodeagent/policyflow"
 )
 
 // State is what should be. It is safe for concurrent use; every method is
@@ -29,6 +30,7 @@ type State struct {
 	egress     egress
 	policies   policies
 	firewalls  firewalls
+	decisions  decisions
 	users      map[uint32]int // local pods by VNID
 	revisions  map[Object]uint64
 	changed    chan struct{} // closed and replaced when a namespace becomes known
@@ -57,6 +59,7 @@ func NewState(node string, userspace bool) *State {
 		egress:     newEgress(),
 		policies:   newPolicies(),
 		firewalls:  newFirewalls(),
+		decisions:  decisions{wanted: map[string]policyflow.Logging{}},
 		users:      map[uint32]int{},
 		revisions:  map[Object]uint64{},
 		changed:    make(chan struct{}),

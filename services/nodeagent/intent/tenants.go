@@ -10,7 +10,8 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
-// SetNetNamespace takes a namespace's VNID and whether it has multicast. All its pods
+// SetNetNamespace takes a namespace's VNID, whether it has multicast, and what of policies it
+// wants logged. All its pods
 // and services move at once.
 func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 	s.mu.Lock()
@@ -23,17 +24,18 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 	before, flooding := union(s.egressIn(name), s.multicastIn(name)), s.flooding()
 	s.namespaces[name] = nn.GetNetid()
 	s.setMulticast(name, nn.GetMulticastEnabled())
+	logs := s.setLogging(nn)
 	if !known {
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
 	if known && was == nn.GetNetid() {
 		if nn.GetMulticastEnabled() == multicast {
-			return Change{Objects: []Object{object}}
+			return Change{Objects: []Object{object}, Policies: logs}
 		}
-		return Change{Owners: union(s.multicastOf(was), s.floodChange(flooding)), Objects: []Object{object}}
+		return Change{Owners: union(s.multicastOf(was), s.floodChange(flooding)), Objects: []Object{object}, Policies: logs}
 	}
-	change := Change{Objects: []Object{object}}
+	change := Change{Objects: []Object{object}, Policies: logs}
 	for owner, pod := range s.pods {
 		if pod.Namespace != name {
 			continue
@@ -66,8 +68,9 @@ func (s *State) DeleteNetNamespace(name string) Change {
 	before, flooding := union(s.egressIn(name), s.multicastIn(name)), s.flooding()
 	delete(s.namespaces, name)
 	delete(s.multicast, name)
+	logs := s.setLogging(&tenancyv1.NetNamespace{Name: name})
 	delete(s.revisions, Object{KindNetNamespace, name})
-	var change Change
+	change := Change{Policies: logs}
 	for owner, pod := range s.pods {
 		if pod.Namespace == name {
 			s.leave(vnid)

@@ -147,6 +147,7 @@ func nodeCases() []nodeCase {
 		{"networkpolicy-netdev", inMode(flat, pipeline.NetworkPolicy), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
 		{"combined", inMode(node, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
 		{"combined-netdev", inMode(flat, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
+		{"networkpolicy-log", inMode(node, pipeline.NetworkPolicy), pods[:3], remotes[:1], vnids, nil, nil, nil, nil, loggedPolicies(), nil},
 		{"combined-keep", keeping(inMode(node, pipeline.Combined)), pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil, nil},
 	}
 }

@@ -2,24 +2,9 @@ package pipeline
 
 import "github.com/damask-sdn/damask/services/nodeagent/openflow"
 
-// MeterLookups bounds the copies of answers to look-ups, for all pods of the node.
-const MeterLookups uint32 = 1
-
-// Rate and burst of copies. A copy costs the switch about 20 µs of its thread, so a
-// hundredth of a core at most; a name that is lost is told when a pod looks it up again.
-const (
-	lookupRate  = 500
-	lookupBurst = 500
-)
-
 // lookupPriority is above what leads to pods, and below what leads a backend's answer to the
 // kernel first: from there it comes back by the service's address.
 const lookupPriority = 150
-
-// Meters are those that flows of this package name. They are in the switch before these.
-func Meters() []openflow.Meter {
-	return []openflow.Meter{{ID: MeterLookups, Rate: lookupRate, Burst: lookupBurst}}
-}
 
 // lookups copies what DNS servers answer to a pod: its namespace may reach all names below
 // some, and which there are only pods know. Only the servers that the node is configured

@@ -19,11 +19,19 @@ func keeping(n pipeline.Node) pipeline.Node {
 }
 
 // policies are of every tier and action, for shop/web, and a pod that waits for one.
-func policies() []pipeline.Fragment {
+func policies() []pipeline.Fragment { return policiesThatTell(policyflow.Logging{}) }
+
+// loggedPolicies are the same, and all that they decide is logged.
+func loggedPolicies() []pipeline.Fragment {
+	return policiesThatTell(policyflow.Logging{Denied: true, Allowed: true})
+}
+
+func policiesThatTell(l policyflow.Logging) []pipeline.Fragment {
 	book, err := policyflow.New(policyflow.Tables())
 	if err != nil {
 		panic(err)
 	}
+	book.SetLogging("shop", l)
 	book.SetGroup("web", []policy.Member{{Addr: netip.MustParseAddr("10.131.0.4")}})
 	web := policy.Pod{Namespace: "shop", Name: "web", Addresses: addresses("10.130.0.5")}
 	for _, tier := range []policy.Tier{policy.Admin, policy.Namespace, policy.Baseline} {

@@ -24,6 +24,8 @@ type Book struct {
 	targets      map[policy.Key]map[string]*pod
 	ranks        map[policy.Key]int // Of each ordered policy's first rule.
 
+	logging map[string]Logging // By namespace; none that asks for nothing.
+
 	terms  map[term]map[clause]int
 	owners map[string]map[term]struct{}
 	dirty  map[string]struct{}
@@ -50,7 +52,7 @@ func New(l Layout) (*Book, error) {
 	return &Book{
 		layout: l, groups: policy.Groups{}, policies: map[policy.Key]*compiled{}, waiting: map[policy.Key]policy.Policy{},
 		pods: map[string]*pod{}, unsettled: map[string]*pod{}, ids: newIdentities(), conjunctions: map[string]*conjunction{},
-		users: map[policy.GroupID]map[string]struct{}{}, targets: map[policy.Key]map[string]*pod{}, ranks: map[policy.Key]int{},
+		users: map[policy.GroupID]map[string]struct{}{}, targets: map[policy.Key]map[string]*pod{}, ranks: map[policy.Key]int{}, logging: map[string]Logging{},
 		terms: map[term]map[clause]int{}, owners: map[string]map[term]struct{}{}, dirty: map[string]struct{}{},
 	}, nil
 }

@@ -168,10 +168,11 @@ func (c *conjunction) groups() []policy.GroupID {
 }
 
 // flows are what happens to a packet that fulfils all clauses: one flow for those
-// that begin a connection, another for the rest of it, which counts both.
-func (c *conjunction) flows() []openflow.Flow {
-	flow := func(known uint32) openflow.Flow {
-		return openflow.Flow{Table: c.table, Priority: c.priority, Match: openflow.IP().ConjID(c.id).Reg(pipeline.RegKnown, known), Actions: c.result}
+// that begin a connection, another for the rest of it, which counts both. What is told
+// of a connection is told when it begins.
+func (c *conjunction) flows(tell []openflow.Action) []openflow.Flow {
+	flow := func(known uint32, actions []openflow.Action) openflow.Flow {
+		return openflow.Flow{Table: c.table, Priority: c.priority, Match: openflow.IP().ConjID(c.id).Reg(pipeline.RegKnown, known), Actions: actions}
 	}
-	return []openflow.Flow{flow(pipeline.KnownNew), flow(pipeline.KnownLetPass)}
+	return []openflow.Flow{flow(pipeline.KnownNew, slices.Concat(tell, c.result)), flow(pipeline.KnownLetPass, c.result)}
 }

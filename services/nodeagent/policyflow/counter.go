@@ -62,7 +62,7 @@ func (b *Book) Counters(flows []Counted) []Counter {
 func (b *Book) counterOf(f Counted) (c Counter, began, ok bool) {
 	if conj := b.conjunctions[f.Owner]; conj != nil {
 		c = Counter{Policy: conj.key, Rule: conj.index, Direction: conj.rule.Direction}
-		begins := conj.flows()[0]
+		begins := conj.flows(nil)[0]
 		return c, f.Flow.Key() == begins.Key(), true
 	}
 	name, isolates := strings.CutPrefix(f.Owner, isolationOwner)

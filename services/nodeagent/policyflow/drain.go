@@ -62,7 +62,7 @@ func (b *Book) Flows(owner string) []openflow.Flow {
 		flows = append(flows, t.flow(b.terms[t]))
 	}
 	if c := b.conjunctions[owner]; c != nil {
-		flows = append(flows, c.flows()...)
+		flows = append(flows, c.flows(b.tell(c))...)
 	}
 	if name, ok := strings.CutPrefix(owner, isolationOwner); ok && b.pods[name] != nil {
 		flows = append(flows, b.isolated(b.pods[name])...)
@@ -81,7 +81,7 @@ func (b *Book) isolated(p *pod) []openflow.Flow {
 		isolates := func(k policy.Key) bool { return b.policies[k] != nil && b.policies[k].policy.Isolates(d) }
 		if slices.ContainsFunc(p.inForce.Policies, isolates) {
 			s := b.layout.stage(d)
-			flows = append(flows, stopped(p.inForce, d, s.Policies, priorityIsolated, s.Deny)...)
+			flows = append(flows, stopped(p.inForce, d, s.Policies, priorityIsolated, b.tellDenied(p, s.Deny))...)
 		}
 	}
 	return flows

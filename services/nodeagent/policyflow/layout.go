@@ -29,11 +29,16 @@ func Tables() Layout {
 			pipeline.EgressAllowed(), pipeline.EgressDenied()},
 		Ingress: Stage{pipeline.TableIngressAdmin, pipeline.TableIngressPolicy, pipeline.TableIngressBaseline,
 			pipeline.IngressAllowed(), pipeline.IngressDenied()},
+		Log: pipeline.PolicyLogged(),
 	}
 }
 
 // Layout says where the flows go.
-type Layout struct{ Egress, Ingress Stage }
+type Layout struct {
+	Egress, Ingress Stage
+	// Log is what flows whose decisions are logged do first.
+	Log []openflow.Action
+}
 
 // Priorities in each table. Those above PriorityClosed are free for what the
 // policies must not stop: replies, the node's own probes.

@@ -39,7 +39,7 @@ func (b *Book) reform(old, next *conjunction) {
 	for _, id := range next.groups() {
 		b.use(id, next.name)
 	}
-	if !reflect.DeepEqual(old.flows(), next.flows()) {
+	if !reflect.DeepEqual(old.flows(b.tell(old)), next.flows(b.tell(next))) {
 		b.dirty[next.name] = struct{}{}
 	}
 	if old.table != next.table || old.priority != next.priority || old.of != next.of {

@@ -66,7 +66,7 @@ func (b *Book) FlowsOf(key policy.Key) int {
 	flows, terms := 0, map[term]struct{}{}
 	for i := range c.rules {
 		for _, conj := range c.rules[i] {
-			flows += len(conj.flows())
+			flows += len(conj.flows(nil))
 			b.each(conj, func(t term, _ uint8) { terms[t] = struct{}{} })
 		}
 	}

@@ -145,6 +145,18 @@ func (s *netNamespaces) SetNetNamespaceMulticast(ctx context.Context, r *tenancy
 	return &tenancyv1.SetNetNamespaceMulticastResponse{NetNamespace: ns}, nil
 }
 
+func (s *netNamespaces) SetNetNamespacePolicyLog(ctx context.Context, r *tenancyv1.SetNetNamespacePolicyLogRequest) (*tenancyv1.SetNetNamespacePolicyLogResponse, error) {
+	if err := parseName(r.GetName()); err != nil {
+		return nil, err
+	}
+	ns, err := s.store.SetPolicyLog(ctx, r.GetName(), r.GetDenied(), r.GetAllowed())
+	if err != nil {
+		return nil, s.fail.status(err)
+	}
+	s.log.Info("policy log set", "namespace", ns.GetName(), "denied", ns.GetPolicyLogDenied(), "allowed", ns.GetPolicyLogAllowed(), "revision", ns.GetRevision())
+	return &tenancyv1.SetNetNamespacePolicyLogResponse{NetNamespace: ns}, nil
+}
+
 func (s *netNamespaces) SetNetNamespaceEgressRouters(ctx context.Context, r *tenancyv1.SetNetNamespaceEgressRoutersRequest) (*tenancyv1.SetNetNamespaceEgressRoutersResponse, error) {
 	sources, err := parseEgressRouters(r)
 	if err != nil {

@@ -31,6 +31,7 @@ func netNamespaces() resource[*tenancyv1.NetNamespace] {
 			{title: "NETID", cell: func(n namespace) string { return strconv.FormatUint(uint64(n.GetNetid()), 10) }},
 			{title: "EGRESS IPS", cell: func(n namespace) string { return list(n.GetEgressIps()) }},
 			{title: "MULTICAST", wide: true, cell: func(n namespace) string { return yesOrNo(n.GetMulticastEnabled()) }},
+			{title: "POLICY LOG", wide: true, cell: func(n namespace) string { return policyLog(n) }},
 			{title: "EGRESS ROUTERS", wide: true, cell: func(n namespace) string { return list(n.GetEgressRouterSources()) }},
 			{title: "LABELS", wide: true, cell: func(n namespace) string { return labels(n.GetLabels()) }},
 			{title: "REVISION", wide: true, cell: func(n namespace) string { return strconv.FormatUint(n.GetRevision(), 10) }},

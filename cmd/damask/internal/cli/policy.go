@@ -17,7 +17,7 @@ func (a *app) policyCommand() *cobra.Command {
 		Use: "policy", Short: "Say which connections pods may have",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	group.AddCommand(a.policyApplyCommand(), a.policyDeleteCommand(), a.policyExplainCommand())
+	group.AddCommand(a.policyApplyCommand(), a.policyDeleteCommand(), a.policyExplainCommand(), a.policyLogCommand())
 	return group
 }
 

@@ -45,6 +45,11 @@ type NetNamespace struct {
 	// Networks of the nodes' underlay, IPv4, whose addresses pods of the namespace may
 	// have as egress routers. Empty: it may have none.
 	EgressRouterSources []string `protobuf:"bytes,7,rep,name=egress_router_sources,json=egressRouterSources,proto3" json:"egress_router_sources,omitempty"`
+	// Whether nodes log connections of the namespace's pods that policies deny.
+	PolicyLogDenied bool `protobuf:"varint,8,opt,name=policy_log_denied,json=policyLogDenied,proto3" json:"policy_log_denied,omitempty"`
+	// Whether nodes log connections of the namespace's pods that a rule of a policy
+	// allows.
+	PolicyLogAllowed bool `protobuf:"varint,9,opt,name=policy_log_allowed,json=policyLogAllowed,proto3" json:"policy_log_allowed,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -128,6 +133,20 @@ func (x *NetNamespace) GetEgressRouterSources() []string {
 		return x.EgressRouterSources
 	}
 	return nil
+}
+
+func (x *NetNamespace) GetPolicyLogDenied() bool {
+	if x != nil {
+		return x.PolicyLogDenied
+	}
+	return false
+}
+
+func (x *NetNamespace) GetPolicyLogAllowed() bool {
+	if x != nil {
+		return x.PolicyLogAllowed
+	}
+	return false
 }
 
 func (x *NetNamespace) GetRevision() uint64 {
@@ -1046,6 +1065,116 @@ func (x *SetNetNamespaceMulticastResponse) GetNetNamespace() *NetNamespace {
 	return nil
 }
 
+// SetNetNamespacePolicyLogRequest says what nodes log.
+type SetNetNamespacePolicyLogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether they log connections that policies deny.
+	Denied bool `protobuf:"varint,2,opt,name=denied,proto3" json:"denied,omitempty"`
+	// Whether they log connections that a rule of a policy allows.
+	Allowed       bool `protobuf:"varint,3,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetNamespacePolicyLogRequest) Reset() {
+	*x = SetNetNamespacePolicyLogRequest{}
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetNamespacePolicyLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetNamespacePolicyLogRequest) ProtoMessage() {}
+
+func (x *SetNetNamespacePolicyLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetNamespacePolicyLogRequest.ProtoReflect.Descriptor instead.
+func (*SetNetNamespacePolicyLogRequest) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetNetNamespacePolicyLogRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetNetNamespacePolicyLogRequest) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *SetNetNamespacePolicyLogRequest) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+// SetNetNamespacePolicyLogResponse answers it.
+type SetNetNamespacePolicyLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As stored.
+	NetNamespace  *NetNamespace `protobuf:"bytes,1,opt,name=net_namespace,json=netNamespace,proto3" json:"net_namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetNamespacePolicyLogResponse) Reset() {
+	*x = SetNetNamespacePolicyLogResponse{}
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetNamespacePolicyLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetNamespacePolicyLogResponse) ProtoMessage() {}
+
+func (x *SetNetNamespacePolicyLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetNamespacePolicyLogResponse.ProtoReflect.Descriptor instead.
+func (*SetNetNamespacePolicyLogResponse) Descriptor() ([]byte, []int) {
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SetNetNamespacePolicyLogResponse) GetNetNamespace() *NetNamespace {
+	if x != nil {
+		return x.NetNamespace
+	}
+	return nil
+}
+
 // SetNetNamespaceEgressRoutersRequest says what a namespace may.
 type SetNetNamespaceEgressRoutersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1060,7 +1189,7 @@ type SetNetNamespaceEgressRoutersRequest struct {
 
 func (x *SetNetNamespaceEgressRoutersRequest) Reset() {
 	*x = SetNetNamespaceEgressRoutersRequest{}
-	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[19]
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1201,7 @@ func (x *SetNetNamespaceEgressRoutersRequest) String() string {
 func (*SetNetNamespaceEgressRoutersRequest) ProtoMessage() {}
 
 func (x *SetNetNamespaceEgressRoutersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[19]
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1214,7 @@ func (x *SetNetNamespaceEgressRoutersRequest) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use SetNetNamespaceEgressRoutersRequest.ProtoReflect.Descriptor instead.
 func (*SetNetNamespaceEgressRoutersRequest) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{19}
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetNetNamespaceEgressRoutersRequest) GetName() string {
@@ -1113,7 +1242,7 @@ type SetNetNamespaceEgressRoutersResponse struct {
 
 func (x *SetNetNamespaceEgressRoutersResponse) Reset() {
 	*x = SetNetNamespaceEgressRoutersResponse{}
-	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[20]
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1254,7 @@ func (x *SetNetNamespaceEgressRoutersResponse) String() string {
 func (*SetNetNamespaceEgressRoutersResponse) ProtoMessage() {}
 
 func (x *SetNetNamespaceEgressRoutersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[20]
+	mi := &file_damask_tenancy_v1_net_namespace_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1267,7 @@ func (x *SetNetNamespaceEgressRoutersResponse) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use SetNetNamespaceEgressRoutersResponse.ProtoReflect.Descriptor instead.
 func (*SetNetNamespaceEgressRoutersResponse) Descriptor() ([]byte, []int) {
-	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{20}
+	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetNetNamespaceEgressRoutersResponse) GetNetNamespace() *NetNamespace {
@@ -1152,7 +1281,7 @@ var File_damask_tenancy_v1_net_namespace_service_proto protoreflect.FileDescript
 
 const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\n" +
-	"-damask/tenancy/v1/net_namespace_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\xee\x02\n" +
+	"-damask/tenancy/v1/net_namespace_service.proto\x12\x11damask.tenancy.v1\x1a\x1ddamask/access/v1/access.proto\"\xc8\x03\n" +
 	"\fNetNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\anetname\x18\x02 \x01(\tR\anetname\x12\x14\n" +
@@ -1161,7 +1290,9 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\n" +
 	"egress_ips\x18\x05 \x03(\tR\tegressIps\x12+\n" +
 	"\x11multicast_enabled\x18\x06 \x01(\bR\x10multicastEnabled\x122\n" +
-	"\x15egress_router_sources\x18\a \x03(\tR\x13egressRouterSources\x12\x1a\n" +
+	"\x15egress_router_sources\x18\a \x03(\tR\x13egressRouterSources\x12*\n" +
+	"\x11policy_log_denied\x18\b \x01(\bR\x0fpolicyLogDenied\x12,\n" +
+	"\x12policy_log_allowed\x18\t \x01(\bR\x10policyLogAllowed\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1218,13 +1349,18 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aenabled\x18\x02 \x01(\bR\aenabled\"h\n" +
 	" SetNetNamespaceMulticastResponse\x12D\n" +
+	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace\"g\n" +
+	"\x1fSetNetNamespacePolicyLogRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06denied\x18\x02 \x01(\bR\x06denied\x12\x18\n" +
+	"\aallowed\x18\x03 \x01(\bR\aallowed\"h\n" +
+	" SetNetNamespacePolicyLogResponse\x12D\n" +
 	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace\"S\n" +
 	"#SetNetNamespaceEgressRoutersRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asources\x18\x02 \x03(\tR\asources\"l\n" +
 	"$SetNetNamespaceEgressRoutersResponse\x12D\n" +
-	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace2\xb6\n" +
-	"\n" +
+	"\rnet_namespace\x18\x01 \x01(\v2\x1f.damask.tenancy.v1.NetNamespaceR\fnetNamespace2\xc5\v\n" +
 	"\x13NetNamespaceService\x12z\n" +
 	"\x12CreateNetNamespace\x12,.damask.tenancy.v1.CreateNetNamespaceRequest\x1a-.damask.tenancy.v1.CreateNetNamespaceResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12z\n" +
@@ -1245,6 +1381,8 @@ const file_damask_tenancy_v1_net_namespace_service_proto_rawDesc = "" +
 	"\x16MakeNetNamespaceGlobal\x120.damask.tenancy.v1.MakeNetNamespaceGlobalRequest\x1a1.damask.tenancy.v1.MakeNetNamespaceGlobalResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12\x8c\x01\n" +
 	"\x18SetNetNamespaceMulticast\x122.damask.tenancy.v1.SetNetNamespaceMulticastRequest\x1a3.damask.tenancy.v1.SetNetNamespaceMulticastResponse\"\a\xaa\xbb\x18\x03\n" +
+	"\x01\x01\x12\x8c\x01\n" +
+	"\x18SetNetNamespacePolicyLog\x122.damask.tenancy.v1.SetNetNamespacePolicyLogRequest\x1a3.damask.tenancy.v1.SetNetNamespacePolicyLogResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01\x12\x98\x01\n" +
 	"\x1cSetNetNamespaceEgressRouters\x126.damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest\x1a7.damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse\"\a\xaa\xbb\x18\x03\n" +
 	"\x01\x01B@Z>github.com/damask-sdn/damask/proto/damask/tenancy/v1;tenancyv1b\x06proto3"
@@ -1261,7 +1399,7 @@ func file_damask_tenancy_v1_net_namespace_service_proto_rawDescGZIP() []byte {
 	return file_damask_tenancy_v1_net_namespace_service_proto_rawDescData
 }
 
-var file_damask_tenancy_v1_net_namespace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_damask_tenancy_v1_net_namespace_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_damask_tenancy_v1_net_namespace_service_proto_goTypes = []any{
 	(*NetNamespace)(nil),                         // 0: damask.tenancy.v1.NetNamespace
 	(*CreateNetNamespaceRequest)(nil),            // 1: damask.tenancy.v1.CreateNetNamespaceRequest
@@ -1282,50 +1420,55 @@ var file_damask_tenancy_v1_net_namespace_service_proto_goTypes = []any{
 	(*MakeNetNamespaceGlobalResponse)(nil),       // 16: damask.tenancy.v1.MakeNetNamespaceGlobalResponse
 	(*SetNetNamespaceMulticastRequest)(nil),      // 17: damask.tenancy.v1.SetNetNamespaceMulticastRequest
 	(*SetNetNamespaceMulticastResponse)(nil),     // 18: damask.tenancy.v1.SetNetNamespaceMulticastResponse
-	(*SetNetNamespaceEgressRoutersRequest)(nil),  // 19: damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest
-	(*SetNetNamespaceEgressRoutersResponse)(nil), // 20: damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse
-	nil, // 21: damask.tenancy.v1.NetNamespace.LabelsEntry
-	nil, // 22: damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
-	nil, // 23: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
+	(*SetNetNamespacePolicyLogRequest)(nil),      // 19: damask.tenancy.v1.SetNetNamespacePolicyLogRequest
+	(*SetNetNamespacePolicyLogResponse)(nil),     // 20: damask.tenancy.v1.SetNetNamespacePolicyLogResponse
+	(*SetNetNamespaceEgressRoutersRequest)(nil),  // 21: damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest
+	(*SetNetNamespaceEgressRoutersResponse)(nil), // 22: damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse
+	nil, // 23: damask.tenancy.v1.NetNamespace.LabelsEntry
+	nil, // 24: damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
+	nil, // 25: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
 }
 var file_damask_tenancy_v1_net_namespace_service_proto_depIdxs = []int32{
-	21, // 0: damask.tenancy.v1.NetNamespace.labels:type_name -> damask.tenancy.v1.NetNamespace.LabelsEntry
-	22, // 1: damask.tenancy.v1.CreateNetNamespaceRequest.labels:type_name -> damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
+	23, // 0: damask.tenancy.v1.NetNamespace.labels:type_name -> damask.tenancy.v1.NetNamespace.LabelsEntry
+	24, // 1: damask.tenancy.v1.CreateNetNamespaceRequest.labels:type_name -> damask.tenancy.v1.CreateNetNamespaceRequest.LabelsEntry
 	0,  // 2: damask.tenancy.v1.CreateNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 3: damask.tenancy.v1.GetNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 4: damask.tenancy.v1.ListNetNamespacesResponse.net_namespaces:type_name -> damask.tenancy.v1.NetNamespace
-	23, // 5: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.set:type_name -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
+	25, // 5: damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.set:type_name -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest.SetEntry
 	0,  // 6: damask.tenancy.v1.UpdateNetNamespaceLabelsResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 7: damask.tenancy.v1.JoinNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 8: damask.tenancy.v1.IsolateNetNamespaceResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 9: damask.tenancy.v1.MakeNetNamespaceGlobalResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
 	0,  // 10: damask.tenancy.v1.SetNetNamespaceMulticastResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
-	0,  // 11: damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
-	1,  // 12: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:input_type -> damask.tenancy.v1.CreateNetNamespaceRequest
-	3,  // 13: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:input_type -> damask.tenancy.v1.DeleteNetNamespaceRequest
-	5,  // 14: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:input_type -> damask.tenancy.v1.GetNetNamespaceRequest
-	7,  // 15: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:input_type -> damask.tenancy.v1.ListNetNamespacesRequest
-	9,  // 16: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:input_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
-	11, // 17: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:input_type -> damask.tenancy.v1.JoinNetNamespaceRequest
-	13, // 18: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:input_type -> damask.tenancy.v1.IsolateNetNamespaceRequest
-	15, // 19: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:input_type -> damask.tenancy.v1.MakeNetNamespaceGlobalRequest
-	17, // 20: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:input_type -> damask.tenancy.v1.SetNetNamespaceMulticastRequest
-	19, // 21: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceEgressRouters:input_type -> damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest
-	2,  // 22: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:output_type -> damask.tenancy.v1.CreateNetNamespaceResponse
-	4,  // 23: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:output_type -> damask.tenancy.v1.DeleteNetNamespaceResponse
-	6,  // 24: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:output_type -> damask.tenancy.v1.GetNetNamespaceResponse
-	8,  // 25: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:output_type -> damask.tenancy.v1.ListNetNamespacesResponse
-	10, // 26: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:output_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
-	12, // 27: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:output_type -> damask.tenancy.v1.JoinNetNamespaceResponse
-	14, // 28: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:output_type -> damask.tenancy.v1.IsolateNetNamespaceResponse
-	16, // 29: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:output_type -> damask.tenancy.v1.MakeNetNamespaceGlobalResponse
-	18, // 30: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:output_type -> damask.tenancy.v1.SetNetNamespaceMulticastResponse
-	20, // 31: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceEgressRouters:output_type -> damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse
-	22, // [22:32] is the sub-list for method output_type
-	12, // [12:22] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	0,  // 11: damask.tenancy.v1.SetNetNamespacePolicyLogResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
+	0,  // 12: damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse.net_namespace:type_name -> damask.tenancy.v1.NetNamespace
+	1,  // 13: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:input_type -> damask.tenancy.v1.CreateNetNamespaceRequest
+	3,  // 14: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:input_type -> damask.tenancy.v1.DeleteNetNamespaceRequest
+	5,  // 15: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:input_type -> damask.tenancy.v1.GetNetNamespaceRequest
+	7,  // 16: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:input_type -> damask.tenancy.v1.ListNetNamespacesRequest
+	9,  // 17: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:input_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsRequest
+	11, // 18: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:input_type -> damask.tenancy.v1.JoinNetNamespaceRequest
+	13, // 19: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:input_type -> damask.tenancy.v1.IsolateNetNamespaceRequest
+	15, // 20: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:input_type -> damask.tenancy.v1.MakeNetNamespaceGlobalRequest
+	17, // 21: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:input_type -> damask.tenancy.v1.SetNetNamespaceMulticastRequest
+	19, // 22: damask.tenancy.v1.NetNamespaceService.SetNetNamespacePolicyLog:input_type -> damask.tenancy.v1.SetNetNamespacePolicyLogRequest
+	21, // 23: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceEgressRouters:input_type -> damask.tenancy.v1.SetNetNamespaceEgressRoutersRequest
+	2,  // 24: damask.tenancy.v1.NetNamespaceService.CreateNetNamespace:output_type -> damask.tenancy.v1.CreateNetNamespaceResponse
+	4,  // 25: damask.tenancy.v1.NetNamespaceService.DeleteNetNamespace:output_type -> damask.tenancy.v1.DeleteNetNamespaceResponse
+	6,  // 26: damask.tenancy.v1.NetNamespaceService.GetNetNamespace:output_type -> damask.tenancy.v1.GetNetNamespaceResponse
+	8,  // 27: damask.tenancy.v1.NetNamespaceService.ListNetNamespaces:output_type -> damask.tenancy.v1.ListNetNamespacesResponse
+	10, // 28: damask.tenancy.v1.NetNamespaceService.UpdateNetNamespaceLabels:output_type -> damask.tenancy.v1.UpdateNetNamespaceLabelsResponse
+	12, // 29: damask.tenancy.v1.NetNamespaceService.JoinNetNamespace:output_type -> damask.tenancy.v1.JoinNetNamespaceResponse
+	14, // 30: damask.tenancy.v1.NetNamespaceService.IsolateNetNamespace:output_type -> damask.tenancy.v1.IsolateNetNamespaceResponse
+	16, // 31: damask.tenancy.v1.NetNamespaceService.MakeNetNamespaceGlobal:output_type -> damask.tenancy.v1.MakeNetNamespaceGlobalResponse
+	18, // 32: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceMulticast:output_type -> damask.tenancy.v1.SetNetNamespaceMulticastResponse
+	20, // 33: damask.tenancy.v1.NetNamespaceService.SetNetNamespacePolicyLog:output_type -> damask.tenancy.v1.SetNetNamespacePolicyLogResponse
+	22, // 34: damask.tenancy.v1.NetNamespaceService.SetNetNamespaceEgressRouters:output_type -> damask.tenancy.v1.SetNetNamespaceEgressRoutersResponse
+	24, // [24:35] is the sub-list for method output_type
+	13, // [13:24] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_damask_tenancy_v1_net_namespace_service_proto_init() }
@@ -1340,7 +1483,7 @@ func file_damask_tenancy_v1_net_namespace_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_tenancy_v1_net_namespace_service_proto_rawDesc), len(file_damask_tenancy_v1_net_namespace_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

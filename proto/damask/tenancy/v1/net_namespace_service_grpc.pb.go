@@ -31,6 +31,7 @@ const (
 	NetNamespaceService_IsolateNetNamespace_FullMethodName          = "/damask.tenancy.v1.NetNamespaceService/IsolateNetNamespace"
 	NetNamespaceService_MakeNetNamespaceGlobal_FullMethodName       = "/damask.tenancy.v1.NetNamespaceService/MakeNetNamespaceGlobal"
 	NetNamespaceService_SetNetNamespaceMulticast_FullMethodName     = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespaceMulticast"
+	NetNamespaceService_SetNetNamespacePolicyLog_FullMethodName     = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespacePolicyLog"
 	NetNamespaceService_SetNetNamespaceEgressRouters_FullMethodName = "/damask.tenancy.v1.NetNamespaceService/SetNetNamespaceEgressRouters"
 )
 
@@ -88,6 +89,10 @@ type NetNamespaceServiceClient interface {
 	// be enabled in mode subnet, in which packets carry no VNIDs: no tenant's
 	// multicast could be kept from the others; NOT_FOUND.
 	SetNetNamespaceMulticast(ctx context.Context, in *SetNetNamespaceMulticastRequest, opts ...grpc.CallOption) (*SetNetNamespaceMulticastResponse, error)
+	// SetNetNamespacePolicyLog says which decisions of policies about pods of a
+	// namespace nodes log; of a new one none. It has an effect in the modes
+	// networkpolicy and combined. Idempotent. NOT_FOUND.
+	SetNetNamespacePolicyLog(ctx context.Context, in *SetNetNamespacePolicyLogRequest, opts ...grpc.CallOption) (*SetNetNamespacePolicyLogResponse, error)
 	// SetNetNamespaceEgressRouters says which addresses of the underlay pods of a
 	// namespace may have as egress routers; a new one may have none. Idempotent. It is
 	// asked when a pod is attached: pods that are there stay as they are.
@@ -194,6 +199,16 @@ func (c *netNamespaceServiceClient) SetNetNamespaceMulticast(ctx context.Context
 	return out, nil
 }
 
+func (c *netNamespaceServiceClient) SetNetNamespacePolicyLog(ctx context.Context, in *SetNetNamespacePolicyLogRequest, opts ...grpc.CallOption) (*SetNetNamespacePolicyLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNetNamespacePolicyLogResponse)
+	err := c.cc.Invoke(ctx, NetNamespaceService_SetNetNamespacePolicyLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *netNamespaceServiceClient) SetNetNamespaceEgressRouters(ctx context.Context, in *SetNetNamespaceEgressRoutersRequest, opts ...grpc.CallOption) (*SetNetNamespaceEgressRoutersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetNetNamespaceEgressRoutersResponse)
@@ -258,6 +273,10 @@ type NetNamespaceServiceServer interface {
 	// be enabled in mode subnet, in which packets carry no VNIDs: no tenant's
 	// multicast could be kept from the others; NOT_FOUND.
 	SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error)
+	// SetNetNamespacePolicyLog says which decisions of policies about pods of a
+	// namespace nodes log; of a new one none. It has an effect in the modes
+	// networkpolicy and combined. Idempotent. NOT_FOUND.
+	SetNetNamespacePolicyLog(context.Context, *SetNetNamespacePolicyLogRequest) (*SetNetNamespacePolicyLogResponse, error)
 	// SetNetNamespaceEgressRouters says which addresses of the underlay pods of a
 	// namespace may have as egress routers; a new one may have none. Idempotent. It is
 	// asked when a pod is attached: pods that are there stay as they are.
@@ -300,6 +319,9 @@ func (UnimplementedNetNamespaceServiceServer) MakeNetNamespaceGlobal(context.Con
 }
 func (UnimplementedNetNamespaceServiceServer) SetNetNamespaceMulticast(context.Context, *SetNetNamespaceMulticastRequest) (*SetNetNamespaceMulticastResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNetNamespaceMulticast not implemented")
+}
+func (UnimplementedNetNamespaceServiceServer) SetNetNamespacePolicyLog(context.Context, *SetNetNamespacePolicyLogRequest) (*SetNetNamespacePolicyLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNetNamespacePolicyLog not implemented")
 }
 func (UnimplementedNetNamespaceServiceServer) SetNetNamespaceEgressRouters(context.Context, *SetNetNamespaceEgressRoutersRequest) (*SetNetNamespaceEgressRoutersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNetNamespaceEgressRouters not implemented")
@@ -487,6 +509,24 @@ func _NetNamespaceService_SetNetNamespaceMulticast_Handler(srv interface{}, ctx 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NetNamespaceService_SetNetNamespacePolicyLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNetNamespacePolicyLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetNamespaceServiceServer).SetNetNamespacePolicyLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NetNamespaceService_SetNetNamespacePolicyLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetNamespaceServiceServer).SetNetNamespacePolicyLog(ctx, req.(*SetNetNamespacePolicyLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NetNamespaceService_SetNetNamespaceEgressRouters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetNetNamespaceEgressRoutersRequest)
 	if err := dec(in); err != nil {
@@ -547,6 +587,10 @@ var NetNamespaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetNetNamespaceMulticast",
 			Handler:    _NetNamespaceService_SetNetNamespaceMulticast_Handler,
+		},
+		{
+			MethodName: "SetNetNamespacePolicyLog",
+			Handler:    _NetNamespaceService_SetNetNamespacePolicyLog_Handler,
 		},
 		{
 			MethodName: "SetNetNamespaceEgressRouters",

@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test test-unit test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
+.PHONY: help build demo demo-down test test-unit test-race test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -38,9 +38,15 @@ demo-down: ## Stop the demo's cluster; nothing is left behind
 test: packages build test-unit test-lab ## Everything that must pass: unit, real OVS, real packets
 
 test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
-	go test -race -p 2 -timeout 30m $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
-	go test -race -timeout 5m ./test/traces/... ./test/repocheck/...
+	go test -p 4 -timeout 30m $(UNITS) ./test/traces/... ./test/repocheck/...
 	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
+
+UNITS := $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
+# What starts processes of ours and looks at them from outside has nothing to find in itself.
+FROM_OUTSIDE := cmd/damask/internal/cli$$|services/ipam/killtest
+
+test-race: packages ## The tests of each package again, with the race detector
+	go test -race -p 4 -timeout 30m $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)')
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
 LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,29 +106,34 @@ func TestATableOfAnOlderAgentIsReplacedUnderTraffic(t *testing.T) {
 			}
 		}
 	}()
-	arrive := func(conn net.PacketConn, wanted int) (packets int) {
-		t.Helper()
-		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		for b := make([]byte, 64); packets < wanted; packets++ {
-			if _, _, err := conn.ReadFrom(b); err != nil {
-				break
+	// Read all the time: what nobody reads, the socket drops.
+	var arrived atomic.Int64
+	go func() {
+		for b := make([]byte, 64); ; arrived.Add(1) {
+			if _, _, err := allowed.ReadFrom(b); err != nil {
+				return
 			}
 		}
-		return packets
+	}()
+	arrive := func(more int64) {
+		t.Helper()
+		wanted := arrived.Load() + more
+		for end := time.Now().Add(5 * time.Second); arrived.Load() < wanted && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	const some = 50
-	seen := arrive(allowed, some) // the older table judges
+	arrive(some) // the older table judges
 	repairs, err := n.guard.Ensure(t.Context(), firewallguard.Config{Pods: netip.MustParsePrefix("10.128.0.0/23")})
 	if err != nil || len(repairs) == 0 {
 		t.Errorf("repairs are %q, %v", repairs, err)
 	}
-	seen += arrive(allowed, some) // and now the new one
+	arrive(some) // and now the new one
 	n.Printed(t)
 	close(done)
-	want := <-sent
-	if seen += arrive(allowed, want-seen); seen != want {
+	want := int64(<-sent)
+	arrive(want - arrived.Load())
+	if seen := arrived.Load(); seen != want {
 		t.Errorf("%d of %d packets that are allowed have arrived", seen, want)
 	}
 	if err := forbidden.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {

@@ -126,14 +126,30 @@ var receivedText = regexp.MustCompile(`received: ([A-Z0-9_]+)`)
 // received is what the switch says it got by OpenFlow while f ran, message by message.
 func received(t testing.TB, ovs *ovstest.Switch, f func()) []string {
 	t.Helper()
+	// The log is written in order, and behind: what was before a question is there when the
+	// question is.
+	const question = "received request vlog/list"
 	logged := func() string {
-		ovs.Appctl(t, "vlog/reopen") // It writes what it still has in memory.
-		text, err := os.ReadFile(filepath.Join(ovs.Dir(), "ovs-vswitchd.log"))
-		if err != nil {
-			t.Fatal(err)
+		read := func() string {
+			text, err := os.ReadFile(filepath.Join(ovs.Dir(), "ovs-vswitchd.log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(text)
 		}
-		return string(text)
+		asked := strings.Count(read(), question)
+		ovs.Appctl(t, "vlog/list")
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			text := read()
+			if strings.Count(text, question) > asked {
+				return text
+			}
+			if time.Now().After(end) {
+				t.Fatal("the log of ovs-vswitchd has not come to its end")
+			}
+		}
 	}
+	ovs.Appctl(t, "vlog/set", "unixctl:file:dbg")
 	ovs.Appctl(t, "vlog/set", "vconn:file:dbg")
 	ovs.Appctl(t, "vlog/disable-rate-limit", "vconn")
 	before := logged()

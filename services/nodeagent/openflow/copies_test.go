@@ -103,11 +103,14 @@ func TestAMeterBoundsCopiesAndNotThePackets(t *testing.T) {
 	}
 	began := time.Now()
 	one := hex.EncodeToString(packet(t, 10))
-	for range sent / queue {
-		ovs.Appctl(t, append([]string{"netdev-dummy/receive", "p1"}, slices.Repeat([]string{one}, queue)...)...)
-	}
-	if got := portPackets(t, ovs, "p2"); got != fmt.Sprint("tx pkts=", sent) {
-		t.Errorf("sent on: %s of %d", got, sent)
+	for batch := range sent / queue {
+		ovs.Appctl(t, "netdev-dummy/receive", append([]string{"p1"}, slices.Repeat([]string{one}, queue)...)...)
+		want := fmt.Sprint("tx pkts=", (batch+1)*queue)
+		for end := time.Now().Add(5 * time.Second); portPackets(t, ovs, "p2") != want; {
+			if time.Now().After(end) {
+				t.Fatalf("sent on: %s, want %s", portPackets(t, ovs, "p2"), want)
+			}
+		}
 	}
 	if err := c.Barrier(t.Context()); err != nil {
 		t.Fatal(err)

@@ -117,6 +117,8 @@ func TestYAMLAndJSONSayTheSame(t *testing.T) {
     egressIps: []
     multicastEnabled: false
     egressRouterSources: []
+    policyLogDenied: false
+    policyLogAllowed: false
     revision: "0"
 `
 	if !strings.HasPrefix(yamlOut.String(), want) {

@@ -48,11 +48,12 @@ FROM_OUTSIDE := cmd/damask/internal/cli$$|services/ipam/killtest
 test-race: packages ## The tests of each package again, with the race detector
 	go test -race -p 4 -timeout 30m $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)')
 
-# Suites of a minute and more each, that `make test` leaves to `make test-long`.
-LONG_SUITES := TenThousand|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
+# Suites of a minute and more each, that `make test` leaves to `make test-long`, as it does
+# further histories.
+LONG_SUITES := TenThousand|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
 
 test-long: build ## The whole-cluster suites that take longest
-	@$(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'
+	@DAMASK_SEEDS=$${DAMASK_SEEDS:-2,3} $(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)|RandomHistoriesEnd'
 
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}

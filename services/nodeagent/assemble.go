@@ -74,7 +74,7 @@ func (a *agent) open(ctx context.Context, cfg Config, br *bridge.Bridge) (m mach
 func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Source, m machine, c cluster, log hclog.Logger) error {
 	state := intent.NewState(cfg.Node, m.datapath == datapathNetdev)
 	a.flows = flowsync.New(flowsync.Config{
-		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch, Meters: pipeline.Meters(), Copied: a.copied,
+		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch, Meters: pipeline.Meters(), Copied: a.copied, Stamp: stamp(m.datapath),
 	}, log.Named("flowsync"))
 	a.prog, a.decisions = intent.NewProgrammer(state, a.flows, log.Named("intent")), policylog.New(state, log)
 	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
@@ -150,4 +150,13 @@ func (a *agent) followLeaving(cfg Config, c cluster, log hclog.Logger) {
 	a.egress.begin()
 	a.interest.leaving = []leaving{a.egress, a.firewalls}
 	a.register.registered = func() { a.reporter.Again(); a.egress.networks.Again() }
+}
+
+// stamp is what each change of flows leaves in a switch in userspace, which else corrects
+// what it has cached in the wrong place.
+func stamp(datapath string) *flowsync.Stamp {
+	if datapath != datapathNetdev {
+		return nil
+	}
+	return &flowsync.Stamp{Owner: pipeline.StampOwner, Flows: pipeline.Stamp, Number: pipeline.StampNumber}
 }

@@ -66,6 +66,37 @@ func (c *cluster) wantQuietWindow(t *testing.T, node, target string) {
 	t.Errorf("packets of a long connection were handed up: %v\n%s", tries, c.exec(onNode(node), "ovs-appctl", "dpctl/dump-flows"))
 }
 
+var stampCached = regexp.MustCompile(`skb_mark\(0/0x[0-9a-f]+\)`)
+
+// wantStamped changes flows between two looks at what the switch has cached. In userspace
+// all that is cached of pods' packets must bear a stamp, and after the change another one.
+func (c *cluster) wantStamped(t *testing.T) {
+	cached := func() string {
+		wantAll(t, inPod("red/client"), c.check(inPod("red/client"), "icmp "+c.podIP("red/near")+" 56", "icmp "+c.podIP("red/far")+" 56"))
+		c.exec(onNode("node1"), "sh", "-c", "ovs-appctl revalidator/wait && ovs-appctl revalidator/wait")
+		return c.exec(onNode("node1"), "ovs-appctl", "dpctl/dump-flows")
+	}
+	before := stampCached.FindString(cached())
+	c.run("lab", "pod", "add", "--name", c.name, "red/stamp", "--node", "node1")
+	defer c.run("lab", "pod", "delete", "--name", c.name, "red/stamp")
+	after := cached()
+	stamp := stampCached.FindString(after)
+	if has := stamp != ""; has != userspace() {
+		t.Fatalf("what is cached has a stamp: %t, want %t:\n%s", has, userspace(), after)
+	}
+	if !userspace() {
+		return
+	}
+	if stamp == before {
+		t.Errorf("a change has left the stamp: %s", stamp)
+	}
+	for line := range strings.Lines(after) {
+		if strings.Contains(line, "in_port(veth") && !strings.Contains(line, stamp) {
+			t.Errorf("this is older than the stamp %s: %s", stamp, line)
+		}
+	}
+}
+
 // lookedUp is what a datapath counts: packets that a flow of its own was found for,
 // that were handed up, and that were lost on the way up.
 type lookedUp struct{ hit, missed, lost int }

@@ -22,6 +22,7 @@ func TestWhatDiffersBetweenTheDatapaths(t *testing.T) {
 		{"a service's reply gets its address in the zone that the kernel has", (*cluster).wantRepliesInTheKernelsZone},
 		{"a mark reaches the kernel as the datapath can", (*cluster).wantMarks},
 		{"a long connection stays in the datapath's cache", (*cluster).wantCached},
+		{"what is cached has the stamp of the last change", (*cluster).wantStamped},
 		{"connections and port numbers survive a restart of the switch", (*cluster).wantRestartsSurvived},
 		{"what the kernel has cached goes on without switch and agent", (*cluster).wantCacheAlone},
 	} {

@@ -91,7 +91,7 @@ func (c *cluster) leftovers(node string) string {
 		"nft list tables | sort",
 		quarantine,
 		"ls /run/netns | sort",
-		`ovs-ofctl --no-stats --no-names dump-flows br0 | sed 's/cookie=[^,]*, //' | sort`,
+		`ovs-ofctl --no-stats --no-names dump-flows br0 | grep -v ` + stampMatch + ` | sed 's/cookie=[^,]*, //' | sort`,
 	}, " && echo -- && "))
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // Apply replaces the flows of the owners named, and returns when the switch has confirmed. It sends the difference alone,
-// in one bundle, and nothing where nothing differs. Applies of different owners do not wait for each other; those of the
-// same owner happen one after another.
+// in one bundle, and nothing where nothing differs. Applies of different owners do not wait for each other, unless there is
+// a Stamp; those of the same owner happen one after another.
 //
 // Errors: a *ConflictError, an invalid flow, or an *openflow.RefusedError changed nothing, neither in the switch nor in
 // what is desired. With ErrUnavailable, or when the context ends, the change is kept as desired: the next Apply of the
@@ -21,7 +21,7 @@ func (s *Syncer) Apply(ctx context.Context, changes ...Change) error {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	for s.draining || s.blocked(changes) {
+	for s.draining || s.blocked(changes) || s.stamping() {
 		if err := s.wait(ctx); err != nil {
 			return fmt.Errorf("wait for an earlier change of the same owner: %w", err)
 		}
@@ -71,6 +71,9 @@ func (s *Syncer) blocked(changes []Change) bool {
 
 // install sends what was staged. The mutex is held, but not while the switch works.
 func (s *Syncer) install(ctx context.Context, st *stage) error {
+	if s.cfg.Stamp != nil && st.differing() > 0 {
+		st.join(s.restamp())
+	}
 	var b batch
 	s.table.load(&b, st.differing(), func(yield func(openflow.Key, *record) bool) {
 		for _, t := range st.touched {

@@ -46,16 +46,24 @@ func (t *table) settle(b *batch, err error) (written, deleted uint64) {
 		switch {
 		case err == nil && mod.Command == openflow.Add:
 			t.set(r, current)
-			written++
+			written += r.counts()
 		case err == nil:
 			t.set(r, absent)
-			deleted++
+			deleted += r.counts()
 		case errors.Is(err, openflow.ErrOutcomeUnknown):
 			t.set(r, unclear)
 		}
 		t.forget(mod.Flow.Key(), r)
 	}
 	return written, deleted
+}
+
+// counts is 1 for a flow that counts as written or deleted.
+func (r *record) counts() uint64 {
+	if r.stamp {
+		return 0
+	}
+	return 1
 }
 
 // sortBatch orders a batch that was loaded in no order, so that what is reported of it can be read.

@@ -13,7 +13,7 @@ import (
 // repairRounds is how often Reconcile tries again without the flows that the switch refused.
 const repairRounds = 8
 
-// A Diff is what Reconcile changed in the switch, in the order of Key.Compare.
+// A Diff is what Reconcile changed in the switch, in the order of Key.Compare, but for its Stamp.
 type Diff struct {
 	Added    []openflow.Flow // Were missing.
 	Modified []openflow.Flow // As they are now; had other actions, another cookie or a timeout.
@@ -87,8 +87,8 @@ func (s *Syncer) replace(ctx context.Context, want map[string][]openflow.Flow) e
 			return fmt.Errorf("wait for changes that are on their way: %w", err)
 		}
 	}
-	for name := range s.table.owners {
-		if _, wanted := want[name]; !wanted {
+	for name, o := range s.table.owners {
+		if _, wanted := want[name]; !wanted && o != s.stamp() {
 			changes = append(changes, Change{Owner: name})
 		}
 	}
@@ -146,6 +146,7 @@ func (s *Syncer) compare(ctx context.Context, conn *openflow.Conn, unbound bool)
 	err := conn.EachFlow(ctx, func(f openflow.InstalledFlow) {
 		s.mutex.Lock()
 		defer s.mutex.Unlock()
+		s.observeStamp(f)
 		t.observe(f, unbound && f.Copies())
 	})
 
@@ -166,6 +167,7 @@ func (s *Syncer) compare(ctx context.Context, conn *openflow.Conn, unbound bool)
 	case s.conn != conn:
 		return s.unavailable(errors.New("the connection was lost meanwhile"))
 	}
+	s.adopt()
 	s.synced = true
 	return nil
 }
@@ -192,6 +194,12 @@ func (t *table) observe(f openflow.InstalledFlow, spoilt bool) {
 func (s *Syncer) repair(ctx context.Context, conn *openflow.Conn) (Diff, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if err := s.awaitStamp(ctx); err != nil {
+		return Diff{}, fmt.Errorf("wait for changes that are on their way: %w", err)
+	}
+	if s.cfg.Stamp != nil && (s.table.differing() > 0 || s.stamp() == nil) {
+		s.restamp()
+	}
 	var b batch
 	s.table.load(&b, s.table.differing(), maps.All(s.table.records))
 	sortBatch(&b)
@@ -253,6 +261,7 @@ func diffOf(b *batch) Diff {
 	}
 	for i, m := range b.mods {
 		switch {
+		case b.records[i].stamp:
 		case m.Command == openflow.DeleteStrict:
 			d.Deleted = append(d.Deleted, m.Flow)
 		case b.records[i].standing == absent:

@@ -37,6 +37,8 @@ type Config struct {
 	// Copied is called with each copy of a packet that a flow sends, by one goroutine. Copies that come while it is
 	// busy are lost beyond a bounded number. Nil: the switch sends none.
 	Copied func(openflow.PacketIn)
+	// Stamp is what each change leaves in the switch, for one whose cache needs that. Nil: nothing.
+	Stamp *Stamp
 }
 
 // A Syncer keeps the flows of one bridge. Its methods can be called at the same time.
@@ -54,6 +56,7 @@ type Syncer struct {
 	synced   bool           // What is installed is known.
 	known    bool           // What is desired is known.
 	table    table
+	stamped  stamped
 	inFlight int           // Applies that are waiting for the switch.
 	draining bool          // A new Apply has to wait.
 	settled  chan struct{} // Closed, and made anew, when something changed that others may wait for.

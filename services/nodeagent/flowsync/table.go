@@ -39,6 +39,7 @@ type record struct {
 	staged   uint64 // The last staging that touched it.
 	seen     uint64 // The last comparison that saw it in its dump.
 	touched  uint64 // The last comparison during which its standing became known by other means.
+	stamp    bool   // It is, or was, of the Stamp: nothing that anybody asked for.
 }
 
 func (r *record) present() bool { return r.standing == current || r.standing == differs }

@@ -57,6 +57,9 @@ func (c nodeCase) fragments() []pipeline.Fragment {
 			{ClusterIP: netip.MustParseAddr("192.0.2.1"), Port: pipeline.ServicePort{Protocol: pipeline.TCP, Port: 443}},
 		})})
 	}
+	if c.node.Userspace {
+		all = append(all, pipeline.Fragment{Owner: pipeline.StampOwner, Flows: pipeline.Stamp(7)})
+	}
 	for _, f := range c.firewalls {
 		all = append(all, pipeline.FirewallFragment(f))
 	}

@@ -12,7 +12,7 @@ type meaning struct {
 
 // meanings are all shapes of flows that a node can have. A test compiles nodes of every
 // kind and finds each flow here.
-var meanings = slices.Concat(walkMeanings, policyMeanings)
+var meanings = slices.Concat(walkMeanings, policyMeanings, stampMeanings)
 
 // walkMeanings are those without policies, in docs/pipeline.md's order.
 var walkMeanings = []meaning{

@@ -108,7 +108,8 @@ func (s *Syncer) Run(ctx context.Context) error {
 // of connections since it was last taken, so there should be one receiver.
 func (s *Syncer) Connected() <-chan struct{} { return s.connected }
 
-// Counters returns how many flows were written (added or modified) and deleted since the start, as the switch confirmed.
+// Counters returns how many flows were written (added or modified) and deleted since the start, as the switch confirmed. The
+// Stamp's do not count.
 func (s *Syncer) Counters() (written, deleted uint64) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -8,6 +8,8 @@
 //	NAME -check           say "FILE: ok" or every problem of the file, and exit
 //	NAME -version         say the version, and exit
 //
+// A program whose configuration is its environment has the same but for -config.
+//
 // It must not know any service.
 //
 // Used by all daemons in the services' cmd directories.
@@ -64,10 +66,11 @@ func (l Log) New(name string, out io.Writer) hclog.Logger {
 type Program[C any] struct {
 	// Name is the binary's name, "damask-ipam".
 	Name string
-	// ConfigFile is the default of -config.
+	// ConfigFile is the default of -config. Empty: there is no such flag, and the
+	// configuration is the environment.
 	ConfigFile string
-	// Load reads and checks a configuration file; its error is shown as it
-	// is.
+	// Load reads and checks a configuration file, or the environment, whatever the
+	// path; its error is shown as it is.
 	Load func(path string) (C, error)
 	// Log answers the log block of a configuration.
 	Log func(C) Log
@@ -90,8 +93,11 @@ func (p Program[C]) Main() int {
 func (p Program[C]) Execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	file := flags.String("config", p.ConfigFile, "configuration `file`")
-	check := flags.Bool("check", false, "check the configuration file and exit")
+	from := "environment"
+	if p.ConfigFile != "" {
+		flags.StringVar(&from, "config", p.ConfigFile, "configuration `file`")
+	}
+	check := flags.Bool("check", false, "check the configuration and exit")
 	version := flags.Bool("version", false, "print the version and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -106,17 +112,17 @@ func (p Program[C]) Execute(ctx context.Context, args []string, stdout, stderr i
 		_, _ = fmt.Fprintf(stdout, "%s %s\n", p.Name, Version())
 		return ExitOK
 	}
-	cfg, err := p.Load(*file)
+	cfg, err := p.Load(from)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
 		return ExitError
 	}
 	if *check {
-		_, _ = fmt.Fprintf(stdout, "%s: ok\n", *file)
+		_, _ = fmt.Fprintf(stdout, "%s: ok\n", from)
 		return ExitOK
 	}
 	log := p.Log(cfg).New(p.Name, stderr)
-	log.Info("starting", "version", Version(), "config", *file)
+	log.Info("starting", "version", Version(), "config", from)
 	if err := p.Run(ctx, cfg, log); err != nil {
 		log.Error("cannot go on", "error", err)
 		return ExitError

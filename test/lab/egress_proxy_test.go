@@ -54,7 +54,7 @@ func (c *cluster) relay(pod, variable, text string) {
 		c.t.Fatal(err)
 	}
 	cmd := c.command(inPod(pod), "unshare", "-m", "sh", "-ec",
-		`mount --bind "$1" /etc/resolv.conf; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs env "$2" "$3" -log debug`,
+		`mount --bind "$1" /etc/resolv.conf; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs env EGRESS_ROUTER_LOG=debug "$2" "$3"`,
 		"sh", resolv, variable+"="+text, filepath.Join(filepath.Dir(damaskBinary), "damask-egress-router"))
 	said, err := cmd.StderrPipe()
 	if err != nil {

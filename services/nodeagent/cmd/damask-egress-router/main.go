@@ -9,4 +9,4 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/egressrouter/relay"
 )
 
-func main() { os.Exit(relay.Main(egressrouter.Interface)) }
+func main() { os.Exit(relay.Program(egressrouter.Interface).Main()) }

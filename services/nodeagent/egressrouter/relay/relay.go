@@ -11,14 +11,16 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/services/nodeagent/egressrouter/destination"
 )
 
-// Environment variables of the pod, as OpenShift's images have them. One of the two is
-// required.
+// Environment variables of the pod. One of the first two is required, which are as
+// OpenShift's images have them.
 const (
 	variableHTTP = "EGRESS_HTTP_PROXY_DESTINATION"
 	variableDNS  = "EGRESS_DNS_PROXY_DESTINATION"
+	variableLog  = "EGRESS_ROUTER_LOG"
 )
 
 // Config is what the proxy shall do.
@@ -29,6 +31,8 @@ type Config struct {
 	HTTP *destination.HTTPRules
 	// Forwards are the ports of a proxy for names.
 	Forwards []destination.Forward
+	// Log says what is logged.
+	Log daemon.Log
 }
 
 // FromEnvironment reads the proxy's environment. Its error names every bad line.
@@ -54,6 +58,9 @@ func FromEnvironment(device string, lookup func(name string) (string, bool)) (Co
 		var found destination.Problems
 		c.Forwards, found = destination.ParseDNS(names)
 		about(variableDNS, found)
+	}
+	if c.Log.Level, _ = lookup(variableLog); c.Log.Level != "" && hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
+		about(variableLog, destination.Problems{fmt.Sprintf("%q is not trace, debug, info, warn or error", c.Log.Level)})
 	}
 	if len(problems) > 0 {
 		return Config{}, errors.New(strings.Join(problems, "\n"))

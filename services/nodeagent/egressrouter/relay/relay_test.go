@@ -207,6 +207,7 @@ func TestTheEnvironmentSaysWhatItIs(t *testing.T) {
 	}{
 		{env(), none},
 		{env(variableHTTP, "*", variableDNS, "80 a"), none},
+		{env(variableHTTP, "*", variableLog, "loud"), variableLog + `: "loud" is not trace, debug, info, warn or error`},
 		{env(variableHTTP, ""), variableHTTP + ": at least one destination is needed"},
 		{env(variableDNS, "x y\n80 a\n80 b"), variableDNS + `: line 1: "x" is not a port: 1 to 65535` + "\n" + variableDNS + ": line 3: port 80 is that of line 2 already"},
 	} {
@@ -230,13 +231,13 @@ func TestItIsRefusedBeforeItBegins(t *testing.T) {
 		{[]string{"-check"}, "*", daemon.ExitOK, "environment: ok\n"},
 		{[]string{"-check"}, "!", daemon.ExitError, "EGRESS_HTTP_PROXY_DESTINATION: line 1"},
 		{[]string{"x"}, "*", daemon.ExitUsage, `unexpected argument "x"`},
-		{[]string{"-log", "loud"}, "*", daemon.ExitUsage, `"loud" is not trace`},
-		{[]string{"-version"}, "", daemon.ExitOK, programName},
+		{[]string{"-version"}, "", daemon.ExitOK, "damask-egress-router "},
+		{[]string{"-config", "x"}, "*", daemon.ExitUsage, "not defined: -config"},
 		{nil, "*", daemon.ExitError, "the pod has no no-such-link: it is no egress router, or not by Damask"},
 	} {
 		t.Setenv(variableHTTP, c.env)
 		var out bytes.Buffer
-		if code := execute(t.Context(), "no-such-link", c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
+		if code := Program("no-such-link").Execute(t.Context(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
 			t.Errorf("%v: %d %q, want %d %q", c.args, code, out.String(), c.code, c.says)
 		}
 	}

@@ -26,7 +26,7 @@ const asProgram = "DAMASK_RELAY_TEST"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(Main("macvlan0"))
+		os.Exit(Program("macvlan0").Main())
 	}
 	os.Exit(m.Run())
 }
@@ -140,7 +140,7 @@ func (w *world) proxy(t *testing.T, variable, text string) *proctest.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := w.pod.Command("unshare", "-m", "sh", "-ec", `mount --bind "$1" /etc/resolv.conf; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$2" -log debug`, "sh", resolv, self)
+	cmd := w.pod.Command("unshare", "-m", "sh", "-ec", `mount --bind "$1" /etc/resolv.conf; exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs env EGRESS_ROUTER_LOG=debug "$2"`, "sh", resolv, self)
 	cmd.Env = append(os.Environ(), asProgram+"=1", variable+"="+text)
 	said := &log{ready: make(chan struct{})}
 	cmd.Stderr = said

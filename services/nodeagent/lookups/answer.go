@@ -15,15 +15,13 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/damask-sdn/damask/services/nodeagent/frame"
 )
 
 const (
-	ethernetHeader = 14
-	ethernetIPv4   = 0x0800
-	ipv4Header     = 20
-	udpHeader      = 8
-	protocolUDP    = 17
-
+	// udpHeader is its size (RFC 768).
+	udpHeader = 8
 	// maxName and maxLabel bound a name (RFC 1035), without the last dot.
 	maxName, maxLabel = 253, 63
 )
@@ -32,10 +30,11 @@ const (
 // last dot. A packet that is cut in pieces, or whose answer was too long for UDP, names it
 // too: the question stands at the beginning.
 func named(packet []byte) (name string, ok bool) {
-	payload, ok := udpPayload(packet)
-	if !ok {
+	p, ok := frame.Read(packet)
+	if !ok || p.Protocol != frame.UDP || !p.First || len(p.Payload) < udpHeader {
 		return "", false
 	}
+	payload := p.Payload[udpHeader:]
 	var m dns.Msg
 	// What is cut off is an error after the question, which stands first.
 	if err := m.Unpack(payload); err != nil && len(m.Question) == 0 {
@@ -66,18 +65,4 @@ func plain(name string) bool {
 		}
 	}
 	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
-}
-
-// udpPayload is what a frame carries by UDP in IPv4, as far as it is in this fragment.
-func udpPayload(frame []byte) ([]byte, bool) {
-	if len(frame) < ethernetHeader+ipv4Header || binary.BigEndian.Uint16(frame[12:]) != ethernetIPv4 {
-		return nil, false
-	}
-	packet := frame[ethernetHeader:]
-	header, total := int(packet[0]&0xf)*4, int(binary.BigEndian.Uint16(packet[2:]))
-	offset := binary.BigEndian.Uint16(packet[6:]) & 0x1fff
-	if packet[0]>>4 != 4 || packet[9] != protocolUDP || offset != 0 || header < ipv4Header || total < header+udpHeader || total > len(packet) {
-		return nil, false
-	}
-	return packet[header+udpHeader : total], true // A short packet is padded to Ethernet's minimum.
 }

@@ -10,12 +10,14 @@ import (
 	"github.com/miekg/dns"
 )
 
-// frame is a UDP packet in IPv4 in Ethernet.
-func frame(payload []byte) []byte {
+const ethernetHeader, ipv4Header = 14, 20
+
+// inFrame is a UDP packet in IPv4 in Ethernet.
+func inFrame(payload []byte) []byte {
 	f := append(make([]byte, 12), 8, 0)
 	f = append(f, 0x45, 0)
 	f = binary.BigEndian.AppendUint16(f, uint16(ipv4Header+udpHeader+len(payload)))
-	f = append(f, 0, 0, 0x40, 0, 64, protocolUDP, 0, 0, 192, 0, 2, 53, 10, 128, 0, 2)
+	f = append(f, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 53, 10, 128, 0, 2)
 	f = append(f, 0, 53, 0x80, 0)
 	f = binary.BigEndian.AppendUint16(f, uint16(udpHeader+len(payload)))
 	return append(append(f, 0, 0), payload...)
@@ -35,7 +37,7 @@ func answer(t testing.TB, name string, change func(*dns.Msg)) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return frame(packed)
+	return inFrame(packed)
 }
 
 func TestWhichAnswersNameAName(t *testing.T) {

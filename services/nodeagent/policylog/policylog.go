@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/damask-sdn/damask/internal/policy"
+	"github.com/damask-sdn/damask/services/nodeagent/frame"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
@@ -64,34 +65,22 @@ type packet struct {
 	srcPort, dstPort uint16 // 0 where there is none
 }
 
-const (
-	ethernetHeader = 14
-	ethernetIPv4   = 0x0800
-	ipv4Header     = 20
-)
-
 // protocols by number, as policies name them.
-var protocols = map[byte]string{1: "ICMP", 6: "TCP", 17: "UDP", 132: "SCTP"}
+var protocols = map[byte]string{frame.ICMP: "ICMP", frame.TCP: "TCP", frame.UDP: "UDP", frame.SCTP: "SCTP"}
 
 // read reads a frame with IPv4.
-func read(frame []byte) (packet, bool) {
-	if len(frame) < ethernetHeader+ipv4Header || binary.BigEndian.Uint16(frame[12:]) != ethernetIPv4 {
+func read(copied []byte) (packet, bool) {
+	ip, ok := frame.Read(copied)
+	if !ok {
 		return packet{}, false
 	}
-	ip := frame[ethernetHeader:]
-	header := int(ip[0]&0xf) * 4
-	if ip[0]>>4 != 4 || header < ipv4Header || header > len(ip) {
-		return packet{}, false
+	name, known := protocols[ip.Protocol]
+	if !known {
+		name = strconv.Itoa(int(ip.Protocol))
 	}
-	p := packet{
-		src: netip.AddrFrom4([4]byte(ip[12:16])), dst: netip.AddrFrom4([4]byte(ip[16:20])), protocol: protocols[ip[9]],
-	}
-	if p.protocol == "" {
-		p.protocol = strconv.Itoa(int(ip[9]))
-	}
-	first := binary.BigEndian.Uint16(ip[6:])&0x1fff == 0
-	if ip[9] != 1 && protocols[ip[9]] != "" && first && len(ip) >= header+4 {
-		p.srcPort, p.dstPort = binary.BigEndian.Uint16(ip[header:]), binary.BigEndian.Uint16(ip[header+2:])
+	p := packet{src: ip.Source, dst: ip.Destination, protocol: name}
+	if known && ip.Protocol != frame.ICMP && ip.First && len(ip.Payload) >= 4 {
+		p.srcPort, p.dstPort = binary.BigEndian.Uint16(ip.Payload), binary.BigEndian.Uint16(ip.Payload[2:])
 	}
 	return p, true
 }

@@ -35,9 +35,9 @@ func TestALineSaysWhatWasDecidedAndAboutWhat(t *testing.T) {
 		want   string
 	}{
 		{1, strings.Replace(ip, "%s", "06", 1) + tcp, "verdict=allow direction=ingress pod=red/a policy=\"NetworkPolicy red/web\" rule=3 src=10.128.0.2 dst=10.128.0.3 protocol=TCP src_port=32768 port=8080"},
-		{2, strings.Replace(ip, "%s", "01", 1) + "0800", "verdict=deny direction=egress pod=red/b policy=isolation rule=none src=10.128.0.2 dst=10.128.0.3 protocol=ICMP src_port=0 port=0"},
+		{2, strings.NewReplacer("%s", "01", "45000028", "45000016").Replace(ip) + "0800", "verdict=deny direction=egress pod=red/b policy=isolation rule=none src=10.128.0.2 dst=10.128.0.3 protocol=ICMP src_port=0 port=0"},
 		{2, strings.Replace(ip, "%s", "2f", 1) + tcp, "protocol=47 src_port=0 port=0"},
-		{2, strings.Replace(ip, "%s", "11", 1) + "8000", "protocol=UDP src_port=0 port=0"},
+		{2, strings.NewReplacer("%s", "11", "45000028", "45000016").Replace(ip) + "8000", "protocol=UDP src_port=0 port=0"},
 		{3, strings.Replace(ip, "%s", "06", 1) + tcp, ""},
 		{1, strings.Replace(strings.Replace(ip, "0a800003", "0a800004", 1), "%s", "06", 1) + tcp, ""},
 		{1, "02000000000202000000000186dd" + strings.Repeat("00", 40), ""},

@@ -21,6 +21,14 @@ func (s *Switch) Appctl(t testing.TB, command string, args ...string) string {
 	return strings.TrimSuffix(answer, "\n")
 }
 
+// Settle returns when what ovs-vswitchd has cached follows its flows. It confirms a change
+// of flows before that.
+func (s *Switch) Settle(t testing.TB) {
+	t.Helper()
+	s.Appctl(t, "revalidator/wait") // The first may end with a round that began before the change.
+	s.Appctl(t, "revalidator/wait")
+}
+
 // ask is one question to a daemon: JSON-RPC 1.0 over its socket (ovs-appctl(8)).
 func ask(socket, command string, args []string) (string, error) {
 	limit, err := time.ParseDuration(waitSeconds + "s")

@@ -206,7 +206,13 @@ func TestEveryRefusalHasItsCodeAndReason(t *testing.T) {
 		code   codes.Code
 		reason string
 	}{
-		{"another cluster IP", update(func(s *servicelbv1.Service) { s.ClusterIps = []string{"172.30.0.1"} }), codes.InvalidArgument, "INVALID_FIELD"},
+		{"another cluster IP", update(func(s *servicelbv1.Service) {
+			other := "172.30.0.1"
+			if s.ClusterIps[0] == other {
+				other = "172.30.0.2"
+			}
+			s.ClusterIps = []string{other}
+		}), codes.InvalidArgument, "INVALID_FIELD"},
 		{"headless now", update(func(s *servicelbv1.Service) { s.ClusterIps = []string{"None"} }), codes.InvalidArgument, "INVALID_FIELD"},
 		{"another health-check port", update(func(s *servicelbv1.Service) { s.HealthCheckNodePort ^= 1 }), codes.InvalidArgument, "INVALID_FIELD"},
 		{"an update that is wrong", update(func(s *servicelbv1.Service) { s.Ports = nil }), codes.InvalidArgument, "INVALID_FIELD"},

@@ -116,7 +116,9 @@ func TestPodIsClosedUntilItsFlowsAreIn(t *testing.T) {
 		}}
 	})
 	add(t, s, fresh.request())
-	n.settle(t)
+	n.sw.Settle(t)
+	// Nobody has answered its ARP so far, and the kernel asks but once a second, three times.
+	fresh.Run(t, "ip", "neigh", "flush", "dev", "eth0", "nud", "all")
 	if !fresh.reaches(oldIP) {
 		t.Error("the new pod does not talk after ADD")
 	}
@@ -140,7 +142,7 @@ func TestSecondAddRepairsAndAnswersTheSame(t *testing.T) {
 		if again := add(t, s, p.request()); !proto.Equal(first, again) {
 			t.Errorf("%s: got  %v\nwant %v", name, again, first)
 		}
-		n.settle(t)
+		n.sw.Settle(t)
 		if !p.reaches(peerIP) {
 			t.Errorf("%s: the pod does not talk after the second ADD", name)
 		}
@@ -153,7 +155,7 @@ func TestSecondAddRepairsAndAnswersTheSame(t *testing.T) {
 	if ipOf(again) != ipOf(first) || again.GetAttachment().GetOfport() != first.GetAttachment().GetOfport() {
 		t.Errorf("after the cable was lost: got %v, want the address and port of %v", again, first)
 	}
-	n.settle(t)
+	n.sw.Settle(t)
 	if !p.reaches(peerIP) {
 		t.Error("the pod does not talk after its cable was made anew")
 	}

@@ -95,7 +95,7 @@ func TestAddAfterAFailedDeleteBeginsAnew(t *testing.T) {
 	if again.GetAttachment().GetHostVeth() == first.GetAttachment().GetHostVeth() {
 		t.Error("the new cable has the old one's name")
 	}
-	n.settle(t)
+	n.sw.Settle(t)
 	if !p.reaches(peerIP) {
 		t.Error("the pod does not talk")
 	}

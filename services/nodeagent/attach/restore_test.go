@@ -83,7 +83,7 @@ func TestRestoreGivesPodsTheirPortsBack(t *testing.T) {
 	if !proto.Equal(got["web"], made.GetAttachment()) {
 		t.Errorf("restored %v, want %v", got["web"], made.GetAttachment())
 	}
-	n.settle(t)
+	n.sw.Settle(t)
 	if !p.reaches(ipOf(other)) {
 		t.Error("the pod does not talk after its port came back")
 	}

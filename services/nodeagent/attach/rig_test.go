@@ -220,14 +220,6 @@ func (p *pod) reaches(address string) bool {
 	return p.Command("ping", "-n", "-c", "1", "-W", "1", address).Run() == nil
 }
 
-// settle waits until the switch's cache follows its flows. Open vSwitch confirms a
-// change of flows before that: packets of a stream that was dropped a moment ago
-// can be dropped a few milliseconds longer.
-func (n *node) settle(t testing.TB) {
-	t.Helper()
-	n.sw.Appctl(t, "revalidator/wait")
-}
-
 func add(t testing.TB, s *attach.Server, r *cniv1.AddRequest) *cniv1.AddResponse {
 	t.Helper()
 	response, err := s.Add(t.Context(), r)

@@ -38,8 +38,7 @@ func TestWhatIsCachedIsWhatRandomFlowsSay(t *testing.T) {
 	for round := range 60 {
 		owner := draw.IntN(4)
 		apply(t, s, Change{fmt.Sprint("owner ", owner), drawOverlapping(draw, uint16(100+10*owner))})
-		ovs.Appctl(t, "revalidator/wait") // The first may end with a round that began before the change.
-		ovs.Appctl(t, "revalidator/wait")
+		ovs.Settle(t)
 		for range 10 {
 			ovs.Appctl(t, "netdev-dummy/receive", "p1", fmt.Sprintf("in_port(1),eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x0800),"+
 				"ipv4(src=10.0.0.%d,dst=10.0.0.%d,proto=17,tos=0,ttl=64,frag=no),udp(src=1000,dst=%d)", draw.IntN(4), draw.IntN(4), 8078+draw.IntN(5)))

@@ -81,12 +81,10 @@ func TestWhatASwitchHasCachedEndsWithAChange(t *testing.T) {
 	receive("1),icmp(type=8,code=0)") // Masks that do not look at ports are looked up first from here on.
 	udp(8080)
 	apply(t, s, Change{Owner: "ports"})
-	ovs.Appctl(t, "revalidator/wait")
+	ovs.Settle(t)
 	udp(7000)
 	apply(t, s, Change{Owner: "all", Flows: all(openflow.Output(2))})
-	for range 2 { // The first may end with a round that began before the change.
-		ovs.Appctl(t, "revalidator/wait")
-	}
+	ovs.Settle(t)
 	udp(7000)
 	udp(8080)
 	cached := cachedUDP.FindAllStringSubmatch(ovs.Appctl(t, "dpctl/dump-flows"), -1)

@@ -24,10 +24,10 @@ func BenchmarkLookup(b *testing.B) {
 	for b.Loop() {
 		withRTT, withRate = append(withRTT, client.roundTrip(b, server.backend())), append(withRate, client.stream(b, sink))
 		n.sw.Ofctl(b, "--strict", "del-flows", "br0", match)
-		n.sw.Appctl(b, "revalidator/wait")
+		n.sw.Settle(b)
 		withoutRTT, withoutRate = append(withoutRTT, client.roundTrip(b, server.backend())), append(withoutRate, client.stream(b, sink))
 		n.sw.Ofctl(b, "add-flow", "br0", match+",actions=ct(table=30,zone=25)")
-		n.sw.Appctl(b, "revalidator/wait") // The switch has forgotten what it did before.
+		n.sw.Settle(b) // The switch has forgotten what it did before.
 	}
 	if flow == "" {
 		b.Fatal("the node has no such flow")

@@ -58,7 +58,7 @@ func (w *world) tell(t testing.TB) {
 	for _, n := range w.nodes {
 		w.tellTo(t, n, n.program.Program)
 		// The switch looks at what it has cached once flows have changed, a little later.
-		n.sw.Appctl(t, "revalidator/wait")
+		n.sw.Settle(t)
 	}
 }
 

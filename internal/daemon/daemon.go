@@ -66,9 +66,11 @@ func (l Log) New(name string, out io.Writer) hclog.Logger {
 type Program[C any] struct {
 	// Name is the binary's name, "damask-ipam".
 	Name string
-	// ConfigFile is the default of -config. Empty: there is no such flag, and the
-	// configuration is the environment.
+	// ConfigFile is the default of -config.
 	ConfigFile string
+	// FromEnvironment says that the configuration is the environment: there is no
+	// -config.
+	FromEnvironment bool
 	// Load reads and checks a configuration file, or the environment, whatever the
 	// path; its error is shown as it is.
 	Load func(path string) (C, error)
@@ -94,7 +96,7 @@ func (p Program[C]) Execute(ctx context.Context, args []string, stdout, stderr i
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	from := "environment"
-	if p.ConfigFile != "" {
+	if !p.FromEnvironment {
 		flags.StringVar(&from, "config", p.ConfigFile, "configuration `file`")
 	}
 	check := flags.Bool("check", false, "check the configuration and exit")

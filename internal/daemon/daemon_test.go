@@ -65,6 +65,7 @@ func TestTheCommandLineOfADaemon(t *testing.T) {
 		{"version", []string{"-version"}, nil, daemon.ExitOK, "damask-test ", ""},
 		{"unknown flag", []string{"-colour"}, nil, daemon.ExitUsage, "", "flag provided but not defined: -colour"},
 		{"an argument", []string{"start"}, nil, daemon.ExitUsage, "", `unexpected argument "start"`},
+		{"check of no file", []string{"-check"}, nil, daemon.ExitError, "", "open /none.yaml"},
 		{"help", []string{"-h"}, nil, daemon.ExitOK, "", "-check"},
 		{"runs and stops", []string{"-config", good}, nil, daemon.ExitOK, "", "damask-test: stopped"},
 		{"cannot run", []string{"-config", good}, failing, daemon.ExitError, "", `damask-test: cannot go on: error="open store: no space"`},
@@ -85,6 +86,26 @@ func TestTheCommandLineOfADaemon(t *testing.T) {
 				t.Errorf("unexpected output: %s", &stdout)
 			}
 		})
+	}
+}
+
+func TestWhoseConfigurationIsTheEnvironmentHasNoFile(t *testing.T) {
+	for _, tc := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{[]string{"-check"}, daemon.ExitOK, "environment: ok\n", ""},
+		{[]string{"-config", "x"}, daemon.ExitUsage, "", "flag provided but not defined: -config"},
+		{nil, daemon.ExitOK, "", "damask-test: stopped"},
+	} {
+		p := program(func(context.Context, config, hclog.Logger) error { return nil })
+		p.FromEnvironment = true
+		p.Load = func(string) (config, error) { return config{}, nil }
+		var stdout, stderr bytes.Buffer
+		if code := p.Execute(t.Context(), tc.args, &stdout, &stderr); code != tc.code || stdout.String() != tc.stdout || !strings.Contains(stderr.String(), tc.stderr) {
+			t.Errorf("%q: code %d, want %d\nstdout: %s\nstderr: %s", tc.args, code, tc.code, &stdout, &stderr)
+		}
 	}
 }
 

@@ -78,6 +78,7 @@ type workload struct {
 	problems []string
 }
 
+// run ends early at the first problem: what cannot be done once takes minutes each time.
 func (w *workload) run() {
 	numbers := make(chan int)
 	var working sync.WaitGroup
@@ -89,6 +90,9 @@ func (w *workload) run() {
 		})
 	}
 	for i := range killServices {
+		if w.failed() {
+			break
+		}
 		numbers <- i
 	}
 	close(numbers)
@@ -121,6 +125,12 @@ func (w *workload) service(i int) {
 	w.mu.Lock()
 	w.want = append(w.want, s.Name)
 	w.mu.Unlock()
+}
+
+func (w *workload) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.problems) > 0
 }
 
 // call makes a request until it is answered: a replica that dies takes the

@@ -93,6 +93,7 @@ type workload struct {
 	problems []string
 }
 
+// run ends early at the first problem: what cannot be done once takes minutes each time.
 func (w *workload) run() {
 	names := make(chan int)
 	var working sync.WaitGroup
@@ -104,6 +105,9 @@ func (w *workload) run() {
 		})
 	}
 	for i := range killTenants {
+		if w.failed() {
+			break
+		}
 		names <- i
 	}
 	close(names)
@@ -138,6 +142,12 @@ func (w *workload) tenant(i int) {
 	w.mu.Lock()
 	w.want[name] = true
 	w.mu.Unlock()
+}
+
+func (w *workload) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.problems) > 0
 }
 
 // call makes a request until it is answered: a replica that dies takes the

@@ -10,7 +10,7 @@ import (
 // configuration.
 func Program(device string) daemon.Program[Config] {
 	return daemon.Program[Config]{
-		Name: "damask-egress-router",
+		Name: "damask-egress-router", FromEnvironment: true,
 		Load: func(string) (Config, error) { return FromEnvironment(device, os.LookupEnv) },
 		Log:  func(c Config) daemon.Log { return c.Log },
 		Run:  Run,

@@ -50,7 +50,7 @@ test-race: packages ## The tests of each package again, with the race detector
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`, as it does
 # further histories.
-LONG_SUITES := TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
+LONG_SUITES := TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|RandomHistoriesShow|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
 
 test-long: build ## The whole-cluster suites that take longest
 	@DAMASK_SEEDS=$${DAMASK_SEEDS:-2,3} $(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)|RandomHistoriesEnd'

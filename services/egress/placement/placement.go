@@ -7,7 +7,8 @@
 //     its network; no node hosts two addresses of one assignment, nor more than
 //     its limit;
 //   - as many addresses are hosted as can be hosted at all;
-//   - no node has less than half of what another has and could take from there;
+//   - no node has less than half of what another has, and two less at least, that it
+//     could take from there;
 //   - what fits stays where it is, unless one of the two before needs a move;
 //   - the same calls give the same result, and a planner that adopts what
 //     another decided moves nothing.

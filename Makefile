@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test test-unit test-race test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
+.PHONY: help build demo demo-down test test-unit test-kills test-race test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -38,22 +38,27 @@ demo-down: ## Stop the demo's cluster; nothing is left behind
 test: packages build test-unit test-lab ## Everything that must pass: unit, real OVS, real packets
 
 test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
-	go test -p 4 -timeout 30m $(UNITS) ./test/traces/... ./test/repocheck/...
-	cd test/policyoracle && GOWORK=off go test -timeout 10m ./...
+	go test -vet=off -p 4 -timeout 20m -skip '$(KILLS)' $(UNITS) ./test/traces/... ./test/repocheck/...
+	cd test/policyoracle && GOWORK=off go test -vet=off -timeout 10m ./...
 
 UNITS := $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
+# Replicas of a service that are killed while thousands of requests are answered.
+KILLS := KilledReplicas|UnderKill9
+
+test-kills: ## Replicas of every service killed (SIGKILL) while thousands of requests are answered
+	go test -vet=off -p 1 -timeout 20m -run '$(KILLS)' $(addprefix ./services/,ipam/killtest tenancy servicelb egress)
+
 # What starts processes of ours and looks at them from outside has nothing to find in itself.
 FROM_OUTSIDE := cmd/damask/internal/cli$$|services/ipam/killtest
 
 test-race: packages ## The tests of each package again, with the race detector
 	go test -race -p 4 -timeout 30m $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)')
 
-# Suites of a minute and more each, that `make test` leaves to `make test-long`, as it does
-# further histories.
-LONG_SUITES := TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|RandomHistoriesShow|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
+# Suites of a minute and more each, that `make test` leaves to `make test-long`.
+LONG_SUITES := RandomHistories|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
 
 test-long: build ## The whole-cluster suites that take longest
-	@DAMASK_SEEDS=$${DAMASK_SEEDS:-2,3} $(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)|RandomHistoriesEnd'
+	@DAMASK_SEEDS=$${DAMASK_SEEDS:-2,3} $(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'
 
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}

@@ -96,10 +96,10 @@ func TestPoliciesAreKeptInOrderAndByRevision(t *testing.T) {
 	}
 }
 
-// resolves waits until nodes are told something of a name.
-func (s *system) resolves(name string, want string) {
+// resolves waits until nodes are told something of a name, by some replicas or by any.
+func (s *system) resolves(name string, want string, replicas ...string) {
 	s.t.Helper()
-	node, ctx, got := s.as(identity.Node("n1")), soon(s.t), "nothing"
+	node, ctx, got := s.as(identity.Node("n1"), replicas...), soon(s.t), "nothing"
 	for {
 		page, err := node.ListDNSNames(ctx, &egressv1.ListDNSNamesRequest{Names: []string{name}})
 		if err != nil {
@@ -133,10 +133,7 @@ func TestNamesOfPoliciesAreResolved(t *testing.T) {
 	sys.resolves("late.example.com", "UNRESOLVED  the name has no IPv4 address")
 	zone.Set("late.example.com", "late.example.com 300 A 192.0.2.9") // it is tried again
 	sys.resolves("late.example.com", "RESOLVED 192.0.2.9")
-	page, err := op.ListDNSNames(soon(t), &egressv1.ListDNSNamesRequest{Names: []string{"many.example.com"}})
-	if err != nil || len(page.GetDnsNames()) != 1 || len(page.GetDnsNames()[0].GetAddresses()) != 500 {
-		t.Errorf("many: %v, %v", page, err)
-	}
+	sys.hasAddresses("many.example.com", 500)
 
 	sys.resolves("*.example.org", "UNRESOLVED")
 	node := sys.as(identity.Node("n1"))
@@ -151,9 +148,25 @@ func TestNamesOfPoliciesAreResolved(t *testing.T) {
 	stop()
 	op = sys.operator()
 	sys.resolves("www.example.com", "RESOLVED 192.0.2.1")
+	op.put(t, &egressv1.EgressNetworkPolicy{Namespace: "shop", Name: "other", Rules: []*egressv1.EgressRule{allow("www.example.com")}})
 	op.put(t, &egressv1.EgressNetworkPolicy{Namespace: "shop", Name: "out", Rules: []*egressv1.EgressRule{allow("many.example.com")}})
 	sys.resolves("*.example.org", "nothing")
+	sys.resolves("late.example.com", "nothing")
+	sys.resolves("www.example.com", "RESOLVED 192.0.2.1") // the other one still has it
+	if _, err := op.DeleteEgressNetworkPolicy(soon(t), &egressv1.DeleteEgressNetworkPolicyRequest{Namespace: "shop", Name: "other"}); err != nil {
+		t.Fatal(err)
+	}
 	sys.resolves("www.example.com", "nothing")
+	sys.hasAddresses("many.example.com", 500) // what is new in a policy stays when the old goes
+}
+
+// hasAddresses checks how many addresses nodes are told of a name.
+func (s *system) hasAddresses(name string, count int) {
+	s.t.Helper()
+	page, err := s.as(identity.Node("n1")).ListDNSNames(soon(s.t), &egressv1.ListDNSNamesRequest{Names: []string{name}})
+	if err != nil || len(page.GetDnsNames()) != 1 || len(page.GetDnsNames()[0].GetAddresses()) != count {
+		s.t.Errorf("%s: %v, %v, want %d addresses", name, page, err, count)
+	}
 }
 
 // TestNamesOutliveTheirServer loses the server.

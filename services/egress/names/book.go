@@ -1,6 +1,7 @@
 package names
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 type Book struct {
 	mu       sync.Mutex
 	policies map[string]map[string]bool // names by policy's key
-	users    map[string]int             // policies by name
+	users    map[string]map[string]int  // policies by name and namespace
 	told     map[string]*egressv1.DNSName
 	looked   map[string]map[string]time.Time // by wildcard and name, when it was reported
 	wake     chan struct{}
@@ -33,7 +34,7 @@ func NewBook() *Book {
 }
 
 func (b *Book) reset() {
-	b.policies, b.users = map[string]map[string]bool{}, map[string]int{}
+	b.policies, b.users = map[string]map[string]bool{}, map[string]map[string]int{}
 	b.told, b.looked = map[string]*egressv1.DNSName{}, map[string]map[string]time.Time{}
 }
 
@@ -49,8 +50,8 @@ func (b *Book) Observe(changes []bucket.Change, reset bool) {
 	}
 	matters := reset
 	for _, c := range changes {
-		if _, ok := store.NamesOf(c.Key, store.KindPolicy); ok {
-			b.setPolicy(c)
+		if names, ok := store.NamesOf(c.Key, store.KindPolicy); ok {
+			b.setPolicy(names[0], c)
 			matters = true
 		} else if names, ok := store.NamesOf(c.Key, store.KindDNSName); ok {
 			delete(b.told, names[0])
@@ -72,9 +73,12 @@ func (b *Book) Observe(changes []bucket.Change, reset bool) {
 	}
 }
 
-func (b *Book) setPolicy(c bucket.Change) {
+func (b *Book) setPolicy(namespace string, c bucket.Change) {
 	for name := range b.policies[c.Key] {
-		if b.users[name]--; b.users[name] == 0 {
+		if b.users[name][namespace]--; b.users[name][namespace] == 0 {
+			delete(b.users[name], namespace)
+		}
+		if len(b.users[name]) == 0 {
 			delete(b.users, name)
 		}
 	}
@@ -87,7 +91,10 @@ func (b *Book) setPolicy(c bucket.Change) {
 	for _, rule := range policy.GetRules() {
 		if name := rule.GetDnsName(); name != "" && !names[name] {
 			names[name] = true
-			b.users[name]++
+			if b.users[name] == nil {
+				b.users[name] = map[string]int{}
+			}
+			b.users[name][namespace]++
 		}
 	}
 	if len(names) > 0 {
@@ -136,6 +143,28 @@ func (b *Book) lookups() map[string]bool {
 		}
 	}
 	return all
+}
+
+// inTurn answers names to look up in another order: the namespaces whose policies have
+// them take turns, each with its own in the order given, so that few names of one do not
+// wait for many of another.
+func (b *Book) inTurn(names []string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	had := map[string]int{} // by namespace, the names of it that were before
+	turns := make(map[string]int, len(names))
+	for _, name := range names {
+		turn := len(names)
+		for rule, rest, below := name, name, true; below; rule = "*." + rest {
+			for namespace := range b.users[rule] {
+				turn = min(turn, had[namespace])
+				had[namespace]++
+			}
+			_, rest, below = strings.Cut(rest, ".")
+		}
+		turns[name] = turn
+	}
+	return slices.SortedStableFunc(slices.Values(names), func(a, b string) int { return cmp.Compare(turns[a], turns[b]) })
 }
 
 // stored answers what nodes were told.

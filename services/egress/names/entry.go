@@ -33,6 +33,7 @@ type entry struct {
 	absent    bool                     // the last one said that there are none
 	problem   string                   // of the last one, if it failed
 	failures  int
+	slow      bool // the last one took long, so the next may
 	due       time.Time
 }
 

@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	// atOnce is how many names are looked up at once: one that times out holds a
-	// place for seconds.
-	atOnce = 64
 	// batch is how many decisions are committed at once; each may hold names of
 	// a wildcard that go.
 	batch = 200
@@ -50,17 +47,10 @@ type keeper struct {
 	lease    lease
 	log      hclog.Logger
 
-	entries map[string]*entry // by name that is looked up
-	flying  map[string]bool   // look-ups under way
-	begun   bool              // names that are new now are new to all replicas
-	answers chan result
-}
-
-// result is the end of a look-up.
-type result struct {
-	name   string
-	answer Answer
-	err    error
+	entries      map[string]*entry // by name that is looked up
+	prompt, slow *lane             // look-ups under way
+	begun        bool              // names that are new now are new to all replicas
+	answers      chan result
 }
 
 // Keep looks names up until ctx ends, or the lease is lost, which it answers.
@@ -68,7 +58,8 @@ type result struct {
 func Keep(ctx context.Context, book *Book, r resolver, l lease, log hclog.Logger) error {
 	k := &keeper{
 		book: book, resolver: r, lease: l, log: log.Named("names"),
-		entries: map[string]*entry{}, flying: map[string]bool{}, answers: make(chan result, atOnce),
+		entries: map[string]*entry{}, prompt: newLane(promptPlaces, promptTime), slow: newLane(slowPlaces, 0),
+		answers: make(chan result, promptPlaces+slowPlaces),
 	}
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
@@ -99,7 +90,7 @@ func Keep(ctx context.Context, book *Book, r resolver, l lease, log hclog.Logger
 		}
 		timer.Stop()
 		if ctx.Err() != nil {
-			for range k.flying { // their results find room
+			for range len(k.prompt.flying) + len(k.slow.flying) { // their results find room
 				<-k.answers
 			}
 			return nil
@@ -139,7 +130,7 @@ func (k *keeper) start(ctx context.Context, now time.Time) time.Duration {
 			k.entries[name] = e
 		}
 		switch {
-		case k.flying[name]:
+		case k.prompt.flying[name] || k.slow.flying[name]:
 		case !e.due.After(now):
 			due = append(due, name)
 		case e.due.Before(next):
@@ -151,24 +142,29 @@ func (k *keeper) start(ctx context.Context, now time.Time) time.Duration {
 	slices.SortFunc(due, func(a, b string) int {
 		return cmp.Or(k.entries[a].due.Compare(k.entries[b].due), strings.Compare(a, b))
 	})
+	var prompt, slow []string
 	for _, name := range due {
-		if len(k.flying) == atOnce {
-			break // an answer wakes the loop
+		if k.entries[name].slow {
+			slow = append(slow, name)
+		} else {
+			prompt = append(prompt, name)
 		}
-		k.flying[name] = true
-		go func() {
-			answer, err := k.resolver.Lookup(ctx, name)
-			k.answers <- result{name, answer, err}
-		}()
 	}
+	k.fly(ctx, k.prompt, prompt)
+	k.fly(ctx, k.slow, slow)
 	return next.Sub(now)
 }
 
 func (k *keeper) take(now time.Time, res result) {
-	delete(k.flying, res.name)
+	delete(res.lane.flying, res.name)
 	e := k.entries[res.name]
+	if e == nil { // nobody needs it any more
+		return
+	}
+	cut := res.lane == k.prompt && !res.prompt() && res.err != nil && !errors.Is(res.err, ErrNoAddress)
+	e.slow = !res.prompt()
 	switch {
-	case e == nil: // nobody needs it any more
+	case cut: // no failure yet: it is looked up anew at once, with more time
 	case res.err != nil:
 		e.fail(now, res.err)
 	default:

@@ -5,8 +5,9 @@
 // with a floor; that a look-up that fails is tried again with growing pauses, the
 // first as well as a later one; that addresses stay while the servers do not
 // answer; that an address which a name no longer has stays for as long as pods
-// may remember it; and that one slow name delays no other. One replica looks
-// names up, the one with the lease. It must not know what rules do with them.
+// may remember it; and that a slow name delays none whose servers answer, nor many
+// names of a namespace the few of another. One replica looks names up, the one with
+// the lease. It must not know what rules do with them.
 package names
 
 import (

@@ -23,6 +23,8 @@ type Zone struct {
 	records map[string][]dns.RR // by canonical name
 	rcode   map[string]int
 	asked   map[string]int
+	silent  map[string]bool
+	rotates map[string]bool
 	tcp     atomic.Int64
 	plain   atomic.Bool
 }
@@ -30,7 +32,7 @@ type Zone struct {
 // Start starts a server that knows no name.
 func Start(t testing.TB) *Zone {
 	t.Helper()
-	z := &Zone{records: map[string][]dns.RR{}, rcode: map[string]int{}, asked: map[string]int{}}
+	z := &Zone{records: map[string][]dns.RR{}, rcode: map[string]int{}, asked: map[string]int{}, silent: map[string]bool{}, rotates: map[string]bool{}}
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +64,8 @@ func (z *Zone) Set(name string, records ...string) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	delete(z.rcode, dns.CanonicalName(name))
+	delete(z.silent, dns.CanonicalName(name))
+	delete(z.rotates, dns.CanonicalName(name))
 	z.records[dns.CanonicalName(name)] = nil
 	for _, text := range records {
 		record, err := dns.NewRR(text)
@@ -79,6 +83,26 @@ func (z *Zone) Many(name string, ttl, count int) {
 		records = append(records, fmt.Sprintf("%s %d A 198.51.%d.%d", name, ttl, i/250, i%250+1))
 	}
 	z.Set(name, records...)
+}
+
+// Rotate is a name of which each question is answered with another of some
+// addresses, as a server does that spreads clients.
+func (z *Zone) Rotate(name string, addresses ...string) {
+	var records []string
+	for _, address := range addresses {
+		records = append(records, fmt.Sprintf("%s 300 A %s", name, address))
+	}
+	z.Set(name, records...)
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.rotates[dns.CanonicalName(name)] = true
+}
+
+// Silence makes questions for a name stay without answer.
+func (z *Zone) Silence(name string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.silent[dns.CanonicalName(name)] = true
 }
 
 // Refuse makes questions for a name end with a code.
@@ -102,6 +126,9 @@ func (z *Zone) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	defer z.mu.Unlock()
 	name := dns.CanonicalName(r.Question[0].Name)
 	z.asked[name]++
+	if z.silent[name] {
+		return
+	}
 	reply := new(dns.Msg)
 	reply.SetReply(r)
 	records, known := z.records[name]
@@ -112,6 +139,9 @@ func (z *Zone) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 		reply.Rcode = dns.RcodeFormatError
 	case !known:
 		reply.Rcode = dns.RcodeNameError
+	}
+	if z.rotates[name] {
+		records = records[z.asked[name]%len(records):][:1]
 	}
 	reply.Answer = records
 	if _, isTCP := w.RemoteAddr().(*net.TCPAddr); isTCP {

@@ -15,7 +15,6 @@ import (
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/enter"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/machine"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/node"
-	"github.com/damask-sdn/damask/cmd/damask/internal/lab/pod"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/topology"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/underlay"
 	"github.com/damask-sdn/damask/internal/identity"
@@ -384,44 +383,4 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 		return err
 	}
 	return s.refreshRoutes(ctx)
-}
-
-// hostPort says it as a container runtime does.
-func hostPort(p topology.ContainerPort) node.HostPort {
-	h := node.HostPort{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: strings.ToLower(cmp.Or(p.Protocol, "TCP"))}
-	if p.HostIP.IsValid() {
-		h.HostIP = p.HostIP.String()
-	}
-	return h
-}
-
-func (s *Supervisor) addPods(ctx context.Context) error {
-	// What is asked for comes first, so that nobody else gets it by chance.
-	for _, asking := range []bool{true, false} {
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(abreast)
-		for _, p := range s.topology.Pods {
-			if (p.IP.IsValid() || p.OFPort != 0) != asking {
-				continue
-			}
-			wish := pod.Wish{Namespace: p.Namespace, Name: p.Name, OFPort: p.OFPort, Labels: p.Labels, Annotations: p.Annotations}
-			if p.IP.IsValid() {
-				wish.IP = p.IP.String()
-			}
-			for _, port := range p.Ports {
-				wish.Ports = append(wish.Ports, node.ContainerPort{Name: port.Name, ContainerPort: port.ContainerPort, Protocol: port.Protocol})
-				if port.HostPort != 0 {
-					wish.HostPorts = append(wish.HostPorts, hostPort(port))
-				}
-			}
-			group.Go(func() error {
-				_, err := s.addPod(ctx, p.Node, wish)
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

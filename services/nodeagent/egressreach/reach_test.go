@@ -144,6 +144,8 @@ func world(t *testing.T) (node, other *netnstest.Namespace, prober *Prober) {
 	other.Run(t, "ip", "route", "add", "unreachable", "198.51.100.0/24")
 	other.Run(t, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0")
 	node.Run(t, "ip", "route", "add", "unreachable", "203.0.113.0/24")
+	// Of others it knows no route, which is another error, and of others again the node itself.
+	node.Run(t, "ip", "route", "add", "198.18.0.0/15", "via", "10.130.0.1")
 	var err error
 	node.Do(t, func() { prober, err = OpenProber() })
 	if err != nil {

@@ -1,6 +1,7 @@
 package masquerade
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -132,6 +133,39 @@ func TestAStartLeavesEgressRulesAlone(t *testing.T) {
 		after := b.save(t) + b.do(t, "-t mangle -S")
 		if strings.Contains(after, "192.0.2.100") || !strings.Contains(after, "192.0.2.101") || strings.Contains(after, "0x2a") {
 			t.Errorf("after the start:\n%s", after)
+		}
+	})
+}
+
+// TestAStartTakesAwayTheAncestorsEgressRules is a node that OpenShift SDN's agent left:
+// its namespace was renumbered meanwhile, so that the address is hosted still, and its mark
+// is another.
+func TestAStartTakesAwayTheAncestorsEgressRules(t *testing.T) {
+	config := testConfig()
+	config.ClusterNetworks = append(config.ClusterNetworks, netip.MustParsePrefix("10.200.0.0/16"))
+	eachBackend(t, func(t *testing.T, b *backend) {
+		was, is := egressIP(t, 42, "192.0.2.100"), egressIP(t, 43, "192.0.2.100")
+		b.do(t, "-t nat -N OPENSHIFT-MASQUERADE")
+		b.do(t, "-N OPENSHIFT-FIREWALL-ALLOW")
+		for _, network := range config.ClusterNetworks {
+			b.do(t, fmt.Sprintf("-t nat -I OPENSHIFT-MASQUERADE 1 -s %s -m mark --mark %#x -j SNAT --to-source %s", network, was.Mark, was.IP))
+			b.do(t, fmt.Sprintf("-t nat -I OPENSHIFT-MASQUERADE 1 -s %[1]s -d %[1]s -m mark --mark %#[2]x -j MASQUERADE", network, was.Mark))
+		}
+		b.do(t, "-A OPENSHIFT-FIREWALL-ALLOW -d 192.0.2.100 -m conntrack --ctstate NEW -j REJECT")
+		b.ensure(t, config)
+		if got := b.save(t); strings.Count(got, "-j SNAT") != 2 || strings.Count(got, "-j REJECT") != 1 {
+			t.Errorf("before this node's egress IPs are known:\n%s", got)
+		}
+		b.setEgress(t, is)
+		got := b.save(t)
+		for part, times := range map[string]int{
+			fmt.Sprintf("--mark %#x ", was.Mark):                                 0,
+			fmt.Sprintf("--mark %#x -j SNAT --to-source 192.0.2.100\n", is.Mark): 2,
+			"-j SNAT": 2, "-j MASQUERADE": 2, "-j REJECT": 1,
+		} {
+			if strings.Count(got, part) != times {
+				t.Errorf("%q is there %d times, want %d:\n%s", part, strings.Count(got, part), times, got)
+			}
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -115,6 +116,40 @@ func TestWhatSomebodyTakesAwayComesBack(t *testing.T) {
 	}
 	w.node.Run(t, "ip", "address", "add", nodeIP+"/24", "dev", "eth0")
 	until(t, "the address comes back with the node's", back)
+}
+
+// TestAnAddressComesBackAsOftenAsItGoes takes it away more often than anybody would try
+// again, for longer than anybody would wait, and tells the neighbours each time that
+// another has it.
+func TestAnAddressComesBackAsOftenAsItGoes(t *testing.T) {
+	w := newWorld(t, "eth0")
+	w.run(t)
+	const ip, entry = "192.0.2.100", "192.0.2.100/24 eth0:eip"
+	w.hold(t, ip)
+	back := func() bool { return slices.Contains(w.has(t), entry) }
+	found := func() bool { has, own := w.neighbour(t, ip, "eth0"); return has == own }
+	elsewhere := func() {
+		w.outside.Run(t, "ip", "neighbour", "replace", ip, "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "stale")
+	}
+	for range 10 {
+		elsewhere()
+		w.node.Run(t, "ip", "address", "del", "192.0.2.100/24", "dev", "eth0")
+		until(t, "the address comes back", back)
+		until(t, "the neighbour finds it", found)
+	}
+	// Nothing can be held now, however often it is tried.
+	w.node.Run(t, "ip", "address", "del", nodeIP+"/24", "dev", "eth0")
+	gone := time.Now()
+	until(t, "some seconds pass", func() bool {
+		if back() {
+			t.Fatal("the address is there without the node's")
+		}
+		return time.Since(gone) > 3*time.Second
+	})
+	elsewhere()
+	w.node.Run(t, "ip", "address", "add", nodeIP+"/24", "dev", "eth0")
+	until(t, "the address comes back with the node's", back)
+	until(t, "the neighbour finds it again", found)
 }
 
 func TestAnAddressThatComesIsAnnounced(t *testing.T) {

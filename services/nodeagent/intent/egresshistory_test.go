@@ -12,6 +12,12 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
 
+// drawnVNIDs are what histories draw: VNID 0, which is global elsewhere, is one like others
+// on the way out.
+var drawnVNIDs = []uint32{0, 40, 41}
+
+func anyVNID(random *rand.Rand) uint32 { return drawnVNIDs[random.IntN(len(drawnVNIDs))] }
+
 // world is the other side of a random history: plain facts, and where each pod must
 // leave by them. It knows nothing of flows.
 type world struct {
@@ -102,6 +108,20 @@ func (w *world) wantFromTunnel(t *testing.T, vnid uint32, ip string) []string {
 	return nil
 }
 
+// assignedHere are the addresses that are assigned to this node, as it would host them.
+func (w *world) assignedHere(namespaces []string) (all []*egressv1.HostedAddress) {
+	for _, ns := range namespaces {
+		for _, a := range w.assignments[ns] {
+			for _, address := range a.GetAddresses() {
+				if address.GetNode() == "self" {
+					all = append(all, &egressv1.HostedAddress{Ip: address.GetIp(), Namespace: ns, Selection: a.GetSelection(), Netid: a.GetNetid()})
+				}
+			}
+		}
+	}
+	return all
+}
+
 // step changes the world and the state alike.
 func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
 	t.Helper()
@@ -112,7 +132,7 @@ func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
 	var err error
 	switch random.IntN(9) {
 	case 0, 1:
-		w.vnids[ns] = uint32(40 + random.IntN(2))
+		w.vnids[ns] = anyVNID(random)
 		change = s.SetNetNamespace(namespace(ns, w.vnids[ns], 1))
 	case 2:
 		if random.IntN(3) == 0 {
@@ -129,7 +149,7 @@ func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
 			for j := range random.IntN(4) {
 				addresses = append(addresses, fmt.Sprintf("192.0.2.%d@%s", 100+10*slices.Index(names, ns)+3*i+j, []string{"self", "n2", "n3", ""}[random.IntN(4)]))
 			}
-			all = append(all, assignment(ns, name, uint32(40+random.IntN(2)), uint32(i), addresses...))
+			all = append(all, assignment(ns, name, anyVNID(random), uint32(i), addresses...))
 		}
 		w.assignments[ns] = all
 		change, err = s.SetEgress(ns, 7, all)
@@ -151,13 +171,18 @@ func (w *world) step(t *testing.T, random *rand.Rand, s *State) Change {
 	case 7:
 		w.hosted = nil
 		for i := range random.IntN(5) {
-			w.hosted = append(w.hosted, &egressv1.HostedAddress{
+			h := &egressv1.HostedAddress{
 				Ip: fmt.Sprintf("192.0.2.%d", 100+10*random.IntN(3)+i*2), Namespace: names[random.IntN(3)], Selection: selections[random.IntN(3)],
-				Netid: uint32(40 + random.IntN(2)), Slot: uint32(i), MatchPods: random.IntN(3) > 0,
-			})
+				Netid: anyVNID(random),
+			}
+			if here := w.assignedHere(names); len(here) > 0 && random.IntN(2) == 0 {
+				h = here[random.IntN(len(here))]
+			}
+			h.Slot, h.MatchPods = uint32(i), random.IntN(3) > 0
+			if !slices.ContainsFunc(w.hosted, func(other *egressv1.HostedAddress) bool { return other.GetIp() == h.GetIp() }) {
+				w.hosted = append(w.hosted, h)
+			}
 		}
-		slices.SortFunc(w.hosted, func(a, b *egressv1.HostedAddress) int { return int(a.GetSlot()) - int(b.GetSlot()) })
-		w.hosted = slices.CompactFunc(w.hosted, func(a, b *egressv1.HostedAddress) bool { return a.GetIp() == b.GetIp() })
 		change, err = s.SetEgressHosting(7, w.hosted)
 	default:
 		pod := podNumber(random.IntN(6), ns)
@@ -206,19 +231,22 @@ func TestRandomHistoriesLeaveByTheRightPlace(t *testing.T) {
 					t.Fatalf("%s: %s leaves by %q, want %q", where, pod.Owner(), got, want)
 				}
 				seen[fmt.Sprintf("%d places, %t %t", len(want), want[0] == "drop", want[0] == "node")]++
+				if vnid == 0 {
+					seen["VNID 0 "+want[0][:4]]++
+				}
 			}
-			for vnid := range uint32(2) {
+			for _, vnid := range drawnVNIDs {
 				ip := podNumber(random.IntN(6), "").IP
-				got, want := leaves(flows, 1, ip, 40+vnid), w.wantFromTunnel(t, 40+vnid, ip.String())
+				got, want := leaves(flows, 1, ip, vnid), w.wantFromTunnel(t, vnid, ip.String())
 				// A pod that is closed here cannot come from elsewhere.
 				if !slices.Equal(got, want) && !w.has(ip) {
-					t.Fatalf("%s: from the tunnel %s of VNID %d leaves by %q, want %q", where, ip, 40+vnid, got, want)
+					t.Fatalf("%s: from the tunnel %s of VNID %d leaves by %q, want %q", where, ip, vnid, got, want)
 				}
-				seen["tunnel "+want[0][:4]]++
+				seen[fmt.Sprintf("tunnel %s %d", want[0][:4], vnid)]++
 			}
 		}
 	}
-	for _, must := range []string{"1 places, true false", "1 places, false true", "1 places, false false", "2 places, false false", "tunnel drop", "tunnel mark"} {
+	for _, must := range []string{"1 places, true false", "1 places, false true", "1 places, false false", "2 places, false false", "VNID 0 drop", "VNID 0 node", "VNID 0 mark", "VNID 0 192.", "tunnel drop 0", "tunnel mark 0", "tunnel drop 40", "tunnel mark 40"} {
 		if seen[must] < 20 {
 			t.Errorf("the histories had %q %d times: %v", must, seen[must], seen)
 		}

@@ -1,15 +1,12 @@
 package intent
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/damask-sdn/damask/internal/egressmark"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 )
@@ -203,170 +200,6 @@ func TestRulesWaitForTheAddressesOfTheirNames(t *testing.T) {
 	if _, err := s.SetDNSName(resolved("worse.example", 14, "2001:db8::1")); err == nil {
 		t.Error("an IPv6 address is taken")
 	}
-}
-
-// TestFirewallHistories changes everything in any order, and asks after each change
-// whether what passes is what should, whether the change names what it touches, and whether
-// an agent that starts then finds the same flows.
-func TestFirewallHistories(t *testing.T) {
-	namespaces, names := []string{"red", "blue", "green"}, []string{"a.example", "b.example", "*.example"}
-	rules := []string{"allow 203.0.113.0/24", "deny 203.0.113.0/24", "deny 0.0.0.0/0", "allow 203.0.113.7/32", "allow a.example", "deny a.example", "deny b.example", "allow *.example"}
-	targets := []string{"203.0.113.7", "203.0.113.8", "198.51.100.1"}
-	for seed := range uint64(60) {
-		r := rand.New(rand.NewPCG(seed, 7))
-		s, m := following(t), &firewallModel{inForce: map[string][]*egressv1.EgressRule{}, waiting: map[string][]*egressv1.EgressRule{}, names: map[string][]string{}}
-		s.FollowEgress(egressmark.Reserved{})
-		servers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("172.30.0.10:53"), netip.MustParseAddrPort("192.0.2.53:53")}
-		s.FollowLookups(servers)
-		vnids := map[string]uint32{}
-		for i, ns := range namespaces {
-			vnids[ns] = uint32(40 + i)
-			s.SetNetNamespace(namespace(ns, vnids[ns], 4))
-			if _, err := s.SetEgress(ns, 1, nil); err != nil {
-				t.Fatal(err)
-			}
-			s.AddPod(podNumber(i+1, ns))
-		}
-		for step := range 60 {
-			before := s.CompileAll()
-			ns := namespaces[r.IntN(len(namespaces))]
-			var change Change
-			var err error
-			switch r.IntN(6) {
-			case 0, 1:
-				var policies []*egressv1.EgressNetworkPolicy
-				for i := range r.IntN(3) {
-					p := firewallPolicy(ns, fmt.Sprint("p", i), uint32(r.IntN(2)))
-					for range r.IntN(4) {
-						p.Rules = append(p.Rules, rule(rules[r.IntN(len(rules))]))
-					}
-					policies = append(policies, p)
-				}
-				change, err = s.SetFirewall(ns, uint64(step), policies)
-				m.set(ns, policies)
-			case 2:
-				name := names[r.IntN(len(names))]
-				addresses := slices.DeleteFunc(slices.Clone(targets), func(string) bool { return r.IntN(2) == 0 })
-				change, err = s.SetDNSName(resolved(name, uint64(step), addresses...))
-				m.tell(name, addresses)
-			case 3:
-				vnids[ns] = uint32(40 + r.IntN(3)) // Joined, or apart.
-				change = s.SetNetNamespace(namespace(ns, vnids[ns], uint64(step+5)))
-			case 4:
-				change = s.ForgetFirewall(ns)
-				m.forget(ns)
-			case 5:
-				change, err = s.SetEgressHosting(uint64(step), []*egressv1.HostedAddress{{Ip: "192.0.2.9", Namespace: ns, Selection: "default", Netid: vnids[ns]}})
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			after := s.CompileAll()
-			for owner, flows := range after {
-				if !slices.EqualFunc(flows, before[owner], openflow.Flow.Equal) && !slices.Contains(change.Owners, owner) {
-					t.Fatalf("seed %d: %s has changed, and the change names %q", seed, owner, change.Owners)
-				}
-			}
-			for owner := range before {
-				if after[owner] == nil && !slices.Contains(change.Owners, owner) {
-					t.Fatalf("seed %d: %s is gone, and the change names %q", seed, owner, change.Owners)
-				}
-			}
-			flows := everything(s)
-			for i, ns := range namespaces {
-				if got, want := copiesTo(flows, podNumber(i+1, ns).IP), m.copies(ns); got != want {
-					t.Fatalf("seed %d, step %d: answers of %d servers to a pod of %s are copied, want %d", seed, step, got, ns, want)
-				}
-				for _, to := range targets {
-					addr := netip.MustParseAddr(to)
-					want := m.passes(ns, addr)
-					if got := passes(flows, podNumber(i+1, ns).IP, addr); got != want {
-						t.Fatalf("seed %d, step %d: %s to %s passes: %t, want %t", seed, step, ns, to, got, want)
-					}
-					if got := s.MayLeave(ns, netip.AddrPortFrom(addr, 80), "TCP"); got != want {
-						t.Fatalf("seed %d, step %d: %s to %s may leave: %t, want %t", seed, step, ns, to, got, want)
-					}
-				}
-			}
-		}
-	}
-}
-
-// copiesTo counts the servers whose answers to a pod are copied.
-func copiesTo(flows []openflow.Flow, pod netip.Addr) int {
-	n := 0
-	for _, f := range flows {
-		if f.Copies() && f.Table == 70 && strings.Contains(f.String(), "nw_dst="+pod.String()+",") {
-			n++
-		}
-	}
-	return n
-}
-
-// copies is what copiesTo should count: both servers, for a wildcard that is in force.
-func (m *firewallModel) copies(ns string) int {
-	if slices.ContainsFunc(m.inForce[ns], func(r *egressv1.EgressRule) bool { return strings.HasPrefix(r.GetDnsName(), "*.") }) {
-		return 2
-	}
-	return 0
-}
-
-// firewallModel is what should pass: rules that are in force, those that wait, and names.
-type firewallModel struct {
-	inForce, waiting map[string][]*egressv1.EgressRule
-	names            map[string][]string
-}
-
-func (m *firewallModel) set(ns string, policies []*egressv1.EgressNetworkPolicy) {
-	m.waiting[ns] = []*egressv1.EgressRule{}
-	for order := range uint32(2) {
-		for _, p := range policies { // They are made in the order of their names.
-			if p.GetOrder() == order {
-				m.waiting[ns] = append(m.waiting[ns], p.GetRules()...)
-			}
-		}
-	}
-	m.promote()
-}
-
-func (m *firewallModel) tell(name string, addresses []string) {
-	m.names[name] = addresses
-	m.promote()
-}
-
-func (m *firewallModel) promote() {
-	for ns, rules := range m.waiting {
-		unknown := slices.ContainsFunc(rules, func(r *egressv1.EgressRule) bool {
-			_, known := m.names[r.GetDnsName()]
-			return r.GetDnsName() != "" && !known
-		})
-		if !unknown {
-			m.inForce[ns] = rules
-			delete(m.waiting, ns)
-		}
-	}
-}
-
-func (m *firewallModel) forget(ns string) {
-	delete(m.inForce, ns)
-	delete(m.waiting, ns)
-}
-
-func (m *firewallModel) passes(ns string, to netip.Addr) bool {
-	rules, known := m.inForce[ns]
-	if !known {
-		return false
-	}
-	for _, r := range rules {
-		hit := slices.Contains(m.names[r.GetDnsName()], to.String())
-		if r.GetCidrSelector() != "" {
-			hit = netip.MustParsePrefix(r.GetCidrSelector()).Contains(to)
-		}
-		if hit {
-			return r.GetType() == egressv1.RuleType_RULE_TYPE_ALLOW
-		}
-	}
-	return true
 }
 
 // TestFirewallsAreTheSameAfterARestart tells two states the same in two orders.

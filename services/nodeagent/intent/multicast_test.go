@@ -78,6 +78,11 @@ func (g *group) step(t *testing.T, random *rand.Rand, s *State) Change {
 	i := random.IntN(8)
 	for owner, p := range g.pods {
 		if p.Name == podNumber(i, "").Name {
+			if random.IntN(3) == 0 { // It is attached again, and the switch has another port for it.
+				p.Port = podNumber(i, "").Port + 100*uint32(random.IntN(3))
+				g.pods[owner] = p
+				return s.AddPod(p)
+			}
 			delete(g.pods, owner)
 			return s.RemovePod(p)
 		}

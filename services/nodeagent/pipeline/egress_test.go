@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +50,29 @@ func TestPacketsLeaveWhereTheyMay(t *testing.T) {
 					t.Errorf("got %s, want %s:\n%s", got, w.want, answer)
 				}
 			})
+		}
+	}
+}
+
+// TestVNIDZeroLeavesAsOthersDo gives the global namespace an egress IP on this node, and a
+// firewall.
+func TestVNIDZeroLeavesAsOthersDo(t *testing.T) {
+	here, its := "in_port=6,tcp,nw_src=10.130.0.8", fromTunnel+"tun_id=0,tcp,nw_src=10.131.0.4"
+	for _, c := range bothDatapaths() {
+		c.pods = slices.Clone(c.pods)
+		c.pods[3].Firewall = 0x80000001
+		c.egress = []pipeline.Egress{{Whole: &pipeline.EgressWay{{}}, Hosted: []pipeline.EgressHosted{{Firewall: 0x80000001}}}}
+		mark := "set(skb_mark(0xff000000)" // A mark of 0 would be none.
+		if c.node.Userspace {
+			mark = "set(eth(src=0a:59:ff:00:00:00"
+		}
+		sw := startWith(t, c)
+		for _, from := range []string{here, its} {
+			answer := sw.Appctl(t, "ofproto/trace", "br0", from+",nw_dst=8.8.8.8,tp_dst=443")
+			if expect(t, answer, "2"); !strings.Contains(answer, mark) {
+				t.Errorf("%s: %s leaves without %s:\n%s", c.name, from, mark, answer)
+			}
+			expect(t, sw.Appctl(t, "ofproto/trace", "br0", from+",nw_dst=8.8.8.8,tp_dst=80"), "drop")
 		}
 	}
 }

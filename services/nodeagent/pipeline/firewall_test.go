@@ -53,7 +53,7 @@ func mayLeave(rules []pipeline.FirewallRule, l leaving) bool {
 // anyFirewall draws rules that overlap often: few networks, one in the other, and few ports.
 func anyFirewall(r *rand.Rand, most int) []pipeline.FirewallRule {
 	networks := prefixes("0.0.0.0/0", "203.0.0.0/8", "203.0.112.0/20", "203.0.113.0/24", "203.0.113.0/25", "203.0.113.128/25",
-		"203.0.113.7/32", "203.0.113.200/32", "198.51.0.0/16", "198.51.100.0/24", "198.51.100.9/32")
+		"203.0.113.7/32", "203.0.113.200/32", "0.0.0.0/32", "198.51.0.0/16", "198.51.100.0/24", "198.51.100.9/32")
 	protocols := []pipeline.Protocol{pipeline.TCP, pipeline.UDP, pipeline.SCTP}
 	var rules []pipeline.FirewallRule
 	for range r.IntN(most + 1) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -178,6 +179,66 @@ func TestOnePodsChangeWritesWhatItChangesAndNothingElse(t *testing.T) {
 	}
 	if r := checkResolved(t, last); len(r.pods["n1/shop/web"].Pod.Policies) != 1 || r.pods["n1/shop/web"].Sandbox != web.GetSandboxId() {
 		t.Errorf("the target is %+v", r.pods["n1/shop/web"])
+	}
+}
+
+// TestACompletedPodSaysNothingOfWhoHasItsAddressNow keeps the entry of a completed pod
+// beside that of a pod with its address, which has what its own labels give it.
+func TestACompletedPodSaysNothingOfWhoHasItsAddressNow(t *testing.T) {
+	sys := start(t, vnid.Default())
+	op, node := sys.operator(), sys.node("n1")
+	const shared = "10.1.0.2"
+	node.registerPod(t, podOf("shop", "web", "10.1.0.1", map[string]string{"app": "web"}))
+	node.registerPod(t, podOf("shop", "job", shared, map[string]string{"app": "client"}))
+	op.resolved(t, op.apply(t, manifest("shop", "allow-web", fromApp)).GetRevision())
+	want := func(what, entry string, revision uint64, peers ...netip.Addr) {
+		t.Helper()
+		op.resolved(t, revision)
+		r := checkResolved(t, sys.snapshot())
+		for id, members := range r.groups {
+			var got []netip.Addr
+			for _, m := range members {
+				got = append(got, m.Addr)
+			}
+			if !slices.Equal(got, peers) {
+				t.Errorf("%s: group %s has %v, want %v", what, id, got, peers)
+			}
+		}
+		if len(r.groups) != 1 {
+			t.Errorf("%s: there are %d groups, want 1", what, len(r.groups))
+		}
+		answer, err := op.ExplainConnection(soon(t), &tenancyv1.ExplainConnectionRequest{
+			From: &tenancyv1.ConnectionEnd{Ip: shared}, To: &tenancyv1.ConnectionEnd{Namespace: "shop", Name: "web"}, Port: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from := answer.GetSides()[0].GetPod().GetName(); from != entry || answer.GetAllowed() != (len(peers) > 0) {
+			t.Errorf("%s: %s is explained as pod %q, allowed: %t", what, shared, from, answer.GetAllowed())
+		}
+	}
+	complete := func(name string) uint64 {
+		t.Helper()
+		answer, err := op.SetPodConditions(soon(t), &tenancyv1.SetPodConditionsRequest{Namespace: "shop", Name: name, Conditions: &tenancyv1.PodConditions{Completed: proto.Bool(true)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.GetPod().GetRevision()
+	}
+	address := netip.MustParseAddr(shared)
+	complete("job")
+	next := node.registerPod(t, podOf("shop", "next", shared, map[string]string{"app": "other"}))
+	want("another label", "next", next.GetRevision())
+	labelled, err := op.UpdatePodLabels(soon(t), &tenancyv1.UpdatePodLabelsRequest{Namespace: "shop", Name: "next", Set: map[string]string{"app": "client"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("the label that the completed one has", "next", labelled.GetPod().GetRevision(), address)
+	// The news that a pod has completed may come after its address was given away.
+	node.registerPod(t, podOf("shop", "late", shared, map[string]string{"app": "client"}))
+	want("a second one that completed before it was said", "next", complete("late"), address)
+	list, err := op.ListPods(soon(t), &tenancyv1.ListPodsRequest{Namespace: "shop"})
+	if err != nil || len(list.GetPods()) != 4 {
+		t.Errorf("the registry has %d pods, want 4 with the completed ones (%v)", len(list.GetPods()), err)
 	}
 }
 

@@ -208,8 +208,8 @@ func (c *checker) namespaces() {
 		path := fmt.Sprintf("namespaces[%d]", i)
 		c.name(path+".name", namespace.Name, syntax.Label, names)
 		c.labels(path+".labels", namespace.Labels)
-		if namespace.Multicast && (c.t.Mode == "subnet" || c.t.Mode == "networkpolicy") {
-			c.Addf(path+".multicast", "there is no multicast in %s mode, which has no tenants to keep it from", c.t.Mode)
+		if namespace.Multicast && c.t.Mode == "subnet" {
+			c.Addf(path+".multicast", "there is no multicast in subnet mode, which has no tenants to keep it from")
 		}
 		for j, network := range namespace.EgressRouters {
 			field := fmt.Sprintf("%s.egressRouters[%d]", path, j)

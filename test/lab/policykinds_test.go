@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -18,6 +20,7 @@ pods:
 - {namespace: x, name: web, node: node1, labels: {app: web}, ports: [{name: http, containerPort: 8080}, {name: http, containerPort: 8081, protocol: UDP}]}
 - {namespace: x, name: client, node: node2, labels: {app: client}}
 - {namespace: y, name: client, node: node1, labels: {app: client}}
+- {namespace: default, name: client, node: node2, labels: {app: client}}
 `
 
 // The policies of the rows, in one line each.
@@ -32,8 +35,8 @@ const (
 )
 
 // kindRow is policies, and who reaches x/web then, and whom x/web reaches: of "x/client",
-// "y/client", "outside", "partner", "node1" and "node2", each with the protocol and port
-// that it is asked by.
+// "y/client", "default/client", "outside", "partner", "node1" and "node2", each with the
+// protocol and port that it is asked by.
 type kindRow struct {
 	name     string
 	policies []string
@@ -43,7 +46,7 @@ type kindRow struct {
 func kindRows() []kindRow {
 	f := fmt.Sprintf
 	// The node of the pod is not asked: it is there in each row.
-	const all = "x/client y/client outside partner node1 node2"
+	const all = "x/client y/client default/client outside partner node1 node2"
 	only := func(ports string, names string) string {
 		var want []string
 		for _, name := range strings.Fields(names) {
@@ -59,38 +62,41 @@ func kindRows() []kindRow {
 	return []kindRow{
 		{"no policies", nil, only(every, all), only(every, all)},
 		{"a closed pod, and its own node", []string{f(onlyFrom, "")}, node, only(every, all)},
-		{"ports of UDP", []string{f(onlyFrom, "{ports: [{protocol: UDP, port: 8080}]}")}, with(only("udp:8080", "x/client y/client outside partner node2")), only(every, all)},
+		{"ports of UDP", []string{f(onlyFrom, "{ports: [{protocol: UDP, port: 8080}]}")}, with(only("udp:8080", "x/client y/client default/client outside partner node2")), only(every, all)},
 		{"a name that means another port for each protocol", []string{f(onlyFrom, "{ports: [{port: http}, {port: http, protocol: UDP}]}")},
-			with(only("tcp:8080 udp:8081", "x/client y/client outside partner node2")), only(every, all)},
+			with(only("tcp:8080 udp:8081", "x/client y/client default/client outside partner node2")), only(every, all)},
 		{"a range of UDP from one namespace", []string{f(onlyFrom, "{from: [{namespaceSelector: {matchLabels: {team: b}}}], ports: [{protocol: UDP, port: 8080, endPort: 8081}]}")},
 			with(only("udp:8080 udp:8081", "y/client")), only(every, all)},
 		{"a host outside as client", []string{f(onlyFrom, "{from: [{ipBlock: {cidr: 192.168.108.1/32}}]}")}, with(only(every, "outside")), only(every, all)},
 		{"hosts outside as clients but one", []string{f(onlyFrom, "{from: [{ipBlock: {cidr: 192.168.108.0/30, except: [192.168.108.1/32]}}]}")}, with(only(every, "partner")), only(every, all)},
 		{"a host outside as destination", []string{f(onlyTo, "{to: [{ipBlock: {cidr: 192.168.108.2/32}}], ports: [{protocol: UDP}]}")}, only(every, all), only("udp:8080 udp:8081", "partner")},
 		{"everything as destination but a host outside", []string{f(onlyTo, "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [192.168.108.1/32]}}]}")}, only(every, all),
-			only(every, "x/client y/client partner node1 node2")},
-		{"an empty namespaceSelector is pods, not the world", []string{f(onlyFrom, "{from: [{namespaceSelector: {}}]}")}, with(only(every, "x/client y/client")), only(every, all)},
-		{"an empty namespaceSelector as destination", []string{f(onlyTo, "{to: [{namespaceSelector: {}}]}")}, only(every, all), only(every, "x/client y/client")},
+			only(every, "x/client y/client default/client partner node1 node2")},
+		{"an empty namespaceSelector is pods, not the world", []string{f(onlyFrom, "{from: [{namespaceSelector: {}}]}")}, with(only(every, "x/client y/client default/client")), only(every, all)},
+		{"an empty namespaceSelector as destination", []string{f(onlyTo, "{to: [{namespaceSelector: {}}]}")}, only(every, all), only(every, "x/client y/client default/client")},
+		{"namespace default is its pods, and not what VNID 0 is besides", []string{f(onlyFrom, "{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}]}")},
+			with(only(every, "default/client")), only(every, all)},
+		{"namespace default as destination", []string{f(onlyTo, "{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}]}")}, only(every, all), only(every, "default/client")},
 		{"AdminNetworkPolicy: Deny is before what a NetworkPolicy allows", []string{f(onlyFrom, "{}"), f(adminFrom, "{action: Deny, "+ofY+"}")},
-			with(only(every, "x/client outside partner node2")), only(every, all)},
+			with(only(every, "x/client default/client outside partner node2")), only(every, all)},
 		{"AdminNetworkPolicy: Allow is before what a NetworkPolicy forbids", []string{f(onlyFrom, ""), f(adminFrom, "{action: Allow, "+ofY+"}")}, with(only(every, "y/client")), only(every, all)},
 		{"AdminNetworkPolicy: Pass asks the NetworkPolicies", []string{f(onlyFrom, "{from: [{podSelector: {}}]}"), f(adminFrom, "{action: Pass, "+ofY+"}, {action: Allow, "+ofY+"}")},
 			with(only(every, "x/client")), only(every, all)},
 		{"AdminNetworkPolicy: a port of UDP outside", []string{f(adminTo, "{action: Deny, to: [{networks: [192.168.108.1/32]}], ports: [{portNumber: {protocol: UDP, port: 8080}}]}")}, only(every, all),
-			only(every, "x/client y/client partner node1 node2") + ", " + only("tcp:8080 tcp:8081 udp:8081", "outside")},
-		{"BaselineAdminNetworkPolicy: Deny where no NetworkPolicy is", []string{f(baseFrom, "{action: Deny, "+ofY+"}")}, with(only(every, "x/client outside partner node2")), only(every, all)},
+			only(every, "x/client y/client default/client partner node1 node2") + ", " + only("tcp:8080 tcp:8081 udp:8081", "outside")},
+		{"BaselineAdminNetworkPolicy: Deny where no NetworkPolicy is", []string{f(baseFrom, "{action: Deny, "+ofY+"}")}, with(only(every, "x/client default/client outside partner node2")), only(every, all)},
 		{"BaselineAdminNetworkPolicy: a NetworkPolicy is before it", []string{f(baseFrom, "{action: Deny, "+ofY+"}"), f(onlyFrom, "{}")}, only(every, all), only(every, all)},
 		{"BaselineAdminNetworkPolicy: Pass of an administrator asks it", []string{f(adminFrom, "{action: Pass, "+ofY+"}"), f(baseFrom, "{action: Deny, "+ofY+"}")},
-			with(only(every, "x/client outside partner node2")), only(every, all)},
+			with(only(every, "x/client default/client outside partner node2")), only(every, all)},
 		{"BaselineAdminNetworkPolicy: Allow before Deny", []string{f(baseFrom, "{action: Allow, "+ofY+", ports: [{portNumber: {port: 8080}}]}, {action: Deny, "+ofY+"}")},
-			with(only(every, "x/client outside partner node2") + ", " + only("tcp:8080", "y/client")), only(every, all)},
+			with(only(every, "x/client default/client outside partner node2") + ", " + only("tcp:8080", "y/client")), only(every, all)},
 		{"ClusterNetworkPolicy: Deny of the Admin tier", []string{f(onlyFrom, "{}"), f(tierFrom, "Admin", "{action: Deny, "+ofY+", protocols: [{udp: {destinationPort: {range: {start: 8080, end: 8081}}}}]}")},
-			with(only(every, "x/client outside partner node2") + ", " + only("tcp:8080 tcp:8081", "y/client")), only(every, all)},
+			with(only(every, "x/client default/client outside partner node2") + ", " + only("tcp:8080 tcp:8081", "y/client")), only(every, all)},
 		{"ClusterNetworkPolicy: Accept of the Admin tier", []string{f(onlyFrom, ""), f(tierFrom, "Admin", "{action: Accept, "+ofY+"}")}, with(only(every, "y/client")), only(every, all)},
 		{"ClusterNetworkPolicy: Pass of the Admin tier", []string{f(onlyFrom, ""), f(tierFrom, "Admin", "{action: Pass, "+ofY+"}, {action: Accept, "+ofY+"}")}, node, only(every, all)},
-		{"ClusterNetworkPolicy: Deny of the Baseline tier", []string{f(tierFrom, "Baseline", "{action: Deny, "+ofY+"}")}, with(only(every, "x/client outside partner node2")), only(every, all)},
+		{"ClusterNetworkPolicy: Deny of the Baseline tier", []string{f(tierFrom, "Baseline", "{action: Deny, "+ofY+"}")}, with(only(every, "x/client default/client outside partner node2")), only(every, all)},
 		{"ClusterNetworkPolicy: a name of a port", []string{f(tierFrom, "Admin", "{action: Deny, "+ofY+", protocols: [{destinationNamedPort: http}]}")},
-			with(only(every, "x/client outside partner node2") + ", " + only("tcp:8081 udp:8080", "y/client")), only(every, all)},
+			with(only(every, "x/client default/client outside partner node2") + ", " + only("tcp:8081 udp:8080", "y/client")), only(every, all)},
 	}
 }
 
@@ -99,7 +105,7 @@ func TestPoliciesOfEveryKindByPackets(t *testing.T) {
 	c := up(t, kindsTopology)
 	web := c.reside(inPod("x/web"), "x/web", c.podIP("x/web"))
 	var others []*resident
-	for _, name := range []string{"x/client", "y/client"} {
+	for _, name := range []string{"x/client", "y/client", "default/client"} {
 		others = append(others, c.reside(inPod(name), name, c.podIP(name)))
 	}
 	for _, name := range []string{"outside", "partner"} {
@@ -119,35 +125,46 @@ func TestPoliciesOfEveryKindByPackets(t *testing.T) {
 				defer c.ctl("policy", "delete", "-f", file)
 			}
 			c.exec(onNode("node1"), "sh", "-c", "ovs-appctl revalidator/wait && ovs-appctl revalidator/wait")
-			for _, other := range others {
-				wantReached(t, other, web, other.name, row.in)
-				wantReached(t, web, other, other.name, row.out)
-			}
+			wantReached(t, web, others, row)
 		})
 	}
 }
 
-// wantReached asks one of another by each protocol and port; want lists those that are
-// answered, by the name of who is not x/web.
-func wantReached(t *testing.T, from, to *resident, name, want string) {
+// wantReached has all ask x/web, and x/web all, at once.
+func wantReached(t *testing.T, web *resident, others []*resident, row kindRow) {
 	t.Helper()
-	var what, pairs []string
+	out := &asking{from: web}
+	all := []*asking{out}
+	for _, other := range others {
+		in := &asking{from: other}
+		in.add(web, other.name, row.in)
+		out.add(other, other.name, row.out)
+		all = append(all, in)
+	}
+	var working sync.WaitGroup
+	for _, a := range all {
+		working.Go(func() {
+			got, _ := a.ask(t)
+			for i, want := range a.names {
+				if got[i] != want {
+					t.Errorf("%s to %s by %s %s: answered by %q, want %q", a.from.name, a.to[i].name, a.pairs[2*i], a.pairs[2*i+1], got[i], want)
+				}
+			}
+		})
+	}
+	working.Wait()
+}
+
+// add adds the questions to one, by each protocol and port; want lists those that are to
+// be answered, by the name of who is not x/web.
+func (a *asking) add(to *resident, name, want string) {
+	answered := strings.Split(want, ", ")
 	for _, p := range []string{"tcp:8080", "tcp:8081", "udp:8080", "udp:8081"} {
 		protocol, port, _ := strings.Cut(p, ":")
-		what, pairs = append(what, p), append(pairs, protocol, to.ip+":"+port)
-	}
-	a := &asking{from: from, pairs: pairs, names: make([]string, len(what))}
-	for i, p := range what {
-		for _, answered := range strings.Split(want, ", ") {
-			if answered == name+" "+p {
-				a.names[i] = to.name
-			}
+		expected := ""
+		if slices.Contains(answered, name+" "+p) {
+			expected = to.name
 		}
-	}
-	got, _ := a.ask(t)
-	for i, p := range what {
-		if got[i] != a.names[i] {
-			t.Errorf("%s to %s by %s: answered by %q, want %q", from.name, to.name, p, got[i], a.names[i])
-		}
+		a.pairs, a.to, a.names = append(a.pairs, protocol, to.ip+":"+port), append(a.to, to), append(a.names, expected)
 	}
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,7 +73,47 @@ func TestAnIdledServiceKeepsItsFirstClientsUntilItHasEndpoints(t *testing.T) {
 					}
 				}
 			}
+			if engine == "iptables" { // What follows is the switch's.
+				c.in(t).wantPoliciesJudgeWhatWaited(t, service)
+			}
 		})
+	}
+}
+
+// wantPoliciesJudgeWhatWaited idles the service once more, where policies decide and only
+// blue may enter the backend: of those who waited, the others never reach it.
+func (c *cluster) wantPoliciesJudgeWhatWaited(t *testing.T, service string) {
+	t.Helper()
+	c.ctl("mode", "set", "networkpolicy")
+	c.storePolicy(t, "red", "blue-alone", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: blue}}}]}]}`)
+	c.apply(t, slice("red/hand", 8080))
+	c.ctl("service", "idle", "red/hand")
+	c.eventually(t, "node1 holds packets to the service", func() bool { return strings.Contains(c.heldOn("node1"), "red/hand") })
+	eye := c.start(inPod("red/b0"), "witness")
+	running := map[string][]*background{}
+	for i, client := range []string{"red/client", "blue/client"} {
+		for _, protocol := range []string{"tcp", "udp"} {
+			running[client] = append(running[client], c.start(inPod(client), "load", protocol, service, "rate", "5"))
+		}
+		// Red waits before blue is there.
+		c.eventually(t, client+" waits on node1", func() bool { return c.waiting("node1") >= 2*(i+1) })
+	}
+	c.apply(t, slice("red/hand", 8080, atNode(c.podIP("red/b0"), "node2")))
+	pause(300 * time.Millisecond)
+	for client, both := range running {
+		for _, b := range both {
+			got := readShares(t, b.end(t))
+			if client == "blue/client" && (got.by()["b0"] < 2 || len(got.Errors) > 0) || client == "red/client" && (len(got.Answers) > 0 || got.Errors[silence] < 2) {
+				t.Errorf("%s: got %+v where policies let blue in alone", client, got)
+			}
+		}
+	}
+	var seen testimony
+	if err := json.Unmarshal(eye.end(t), &seen); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"tcp 8080", "udp 8080"} {
+		seen.wantOnly(t, kind, c.podIP("blue/client"))
 	}
 }
 

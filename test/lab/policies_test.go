@@ -12,16 +12,17 @@ import (
 )
 
 // policiesTopology has two namespaces with two pods each, on two nodes. Each web
-// calls another port "http".
+// calls another port "http". On a third node nothing of x is.
 const policiesTopology = `
 mode: networkpolicy
-nodes: [{name: node1}, {name: node2}]
+nodes: [{name: node1}, {name: node2}, {name: node3}]
 namespaces: [{name: x, labels: {team: a}}, {name: y}]
 pods:
 - {namespace: x, name: web, node: node1, labels: {app: web}, ports: [{name: http, containerPort: 8080}]}
 - {namespace: x, name: client, node: node2, labels: {app: client}}
 - {namespace: y, name: web, node: node2, labels: {app: web}, ports: [{name: http, containerPort: 8081}]}
 - {namespace: y, name: client, node: node1, labels: {app: client}}
+- {namespace: y, name: far, node: node3, labels: {app: client}}
 networkPolicies:
 - {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: x, name: first}, spec: {podSelector: {}}}
 `
@@ -121,6 +122,36 @@ func TestPoliciesLetPassWhatTheySay(t *testing.T) {
 			t.Errorf("two nodes have pods of the policy: %s", out)
 		}
 	})
+	t.Run("a node has flows of the policies of its pods and of no others", func(t *testing.T) {
+		for node, has := range map[string]bool{"node1": true, "node2": true, "node3": false} {
+			if flows := c.policyFlows(node); strings.Contains(flows, "NetworkPolicy x/p") != has || !has && flows != "" {
+				t.Errorf("%s has flows of the policy of x: want %t; its policies' are\n%s", node, has, flows)
+			}
+		}
+		c.run("lab", "pod", "add", "--name", c.name, "x/guest", "--node", "node3", "--label", "app=web")
+		if flows := c.policyFlows("node3"); !strings.Contains(flows, "NetworkPolicy x/p") || !strings.Contains(flows, "isolation x/guest") {
+			t.Errorf("with a pod of x, node3's policies have the flows\n%s", flows)
+		}
+		c.run("lab", "pod", "delete", "--name", c.name, "x/guest")
+		c.eventually(t, "node3 has no flows of policies again", func() bool { return c.policyFlows("node3") == "" })
+	})
+}
+
+// policyFlows are the flows of a node that it has for policies, each below its owner; not
+// those that it has without any.
+func (c *cluster) policyFlows(node string) string {
+	c.t.Helper()
+	var all strings.Builder
+	owned := false
+	for line := range strings.Lines(c.ctl("flows", node)) {
+		if owner, is := strings.CutPrefix(strings.TrimSpace(line), "# "); is {
+			owned = strings.HasPrefix(owner, "NetworkPolicy ") || strings.HasPrefix(owner, "policy ") && !strings.HasPrefix(owner, "policy base")
+		}
+		if owned {
+			all.WriteString(line)
+		}
+	}
+	return all.String()
 }
 
 // wantPass tries every connection between the pods, and compares with what is

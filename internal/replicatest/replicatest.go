@@ -2,13 +2,13 @@
 // which a test can kill.
 //
 // It owns how a test binary becomes the daemon, a replica's configuration file and
-// its log. It promises that no replica outlives the test (package proctest). It must
-// not know any service: a test brings the configuration.
+// its log, and how clients go on while replicas die. It promises that no replica
+// outlives the test (package proctest). It must not know any service: a test brings the
+// configuration and the requests.
 package replicatest
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,27 +80,6 @@ func (r *Replica) Complaints() string {
 		return err.Error()
 	}
 	return fmt.Sprintf("%s:\n%s", r.name, text)
-}
-
-// KillWhile kills one of the replicas, any, and starts it again, each time that so
-// many more answers came, until the work is finished. Progress says that answered
-// has changed. It answers how many it killed.
-func KillWhile(replicas []*Replica, every int64, answered func() int64, progress, finished <-chan struct{}) (kills int) {
-	for last := int64(0); ; {
-		select {
-		case <-finished:
-			return kills
-		case <-progress:
-			if answered()-last < every {
-				continue
-			}
-			last = answered()
-			victim := replicas[rand.IntN(len(replicas))]
-			victim.Kill()
-			victim.Restart()
-			kills++
-		}
-	}
 }
 
 // Loopback answers addresses of this machine that are the test's own: each process

@@ -8,9 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/replicatest"
@@ -104,22 +101,11 @@ func setWish(t *testing.T, op client, namespace string, owner map[string]string)
 	})
 }
 
-// again makes a request until it is answered: a replica that dies takes the
-// answer with it, and the request must be safe to make again.
+// again makes a request until it is answered.
 func again(t *testing.T, do func(context.Context) error) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		err := do(ctx)
-		cancel()
-		if err == nil {
-			return
-		}
-		lost := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded || status.Code(err) == codes.Canceled
-		if !lost || time.Now().After(deadline) {
-			t.Fatal(err)
-		}
+	if err := replicatest.Again(do); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -5,12 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
@@ -39,25 +34,9 @@ func TestKilledReplicasNeverShareOrLeakAnything(t *testing.T) {
 		p, address := startProcess(t, i+1, tls, sys.store.URL())
 		processes, addresses = append(processes, p), append(addresses, address)
 	}
-	w := &workload{client: sys.as(identity.Operator("ann"), addresses...), progress: make(chan struct{}, 1)}
-	finished := make(chan struct{})
-	began := time.Now()
-	go func() {
-		defer close(finished)
-		w.run()
-	}()
-	kills := replicatest.KillWhile(processes, killEvery, w.answered.Load, w.progress, finished)
-	for _, problem := range w.problems {
-		t.Error(problem)
-	}
-	if t.Failed() {
-		for _, p := range processes {
-			t.Log(p.Complaints())
-		}
-		t.FailNow()
-	}
-	t.Logf("%d services, %d requests answered, %d kills, %v", killServices, w.answered.Load(), kills, time.Since(began).Round(time.Second))
-	if kills < 8 {
+	w := &workload{client: sys.as(identity.Operator("ann"), addresses...)}
+	work := replicatest.Work{Replicas: processes, Lives: killServices, Clients: killClients, Life: w.service, KillEvery: killEvery}
+	if kills := work.Do(t); kills < 8 {
 		t.Errorf("only %d kills, the test proves little", kills)
 	}
 	got := audit(t, sys.read())
@@ -67,57 +46,33 @@ func TestKilledReplicasNeverShareOrLeakAnything(t *testing.T) {
 	}
 }
 
-// workload is the clients and what they know.
+// workload is what the clients know.
 type workload struct {
-	client   client
-	answered atomic.Int64
-	progress chan struct{}
+	client client
 
-	mu       sync.Mutex
-	want     []string // services that must be there
-	problems []string
-}
-
-// run ends early at the first problem: what cannot be done once takes minutes each time.
-func (w *workload) run() {
-	numbers := make(chan int)
-	var working sync.WaitGroup
-	for range killClients {
-		working.Go(func() {
-			for i := range numbers {
-				w.service(i)
-			}
-		})
-	}
-	for i := range killServices {
-		if w.failed() {
-			break
-		}
-		numbers <- i
-	}
-	close(numbers)
-	working.Wait()
+	mu   sync.Mutex
+	want []string // services that must be there
 }
 
 // service is the life of one service.
-func (w *workload) service(i int) {
+func (w *workload) service(i int, call replicatest.Call) {
 	s := web(fmt.Sprintf("w%d", i))
 	if i%5 == 2 {
 		nodePort(s)
 	}
-	w.call(s.Name, func(ctx context.Context) error {
+	call(s.Name, func(ctx context.Context) error {
 		_, err := w.client.CreateService(ctx, &servicelbv1.CreateServiceRequest{Service: s})
 		return err
 	})
 	switch i % 10 {
 	case 3, 7:
-		w.call(s.Name, func(ctx context.Context) error {
+		call(s.Name, func(ctx context.Context) error {
 			_, err := w.client.DeleteService(ctx, &servicelbv1.DeleteServiceRequest{Namespace: "shop", Name: s.Name})
 			return err
 		})
 		return
 	case 2:
-		w.call(s.Name, func(ctx context.Context) error {
+		call(s.Name, func(ctx context.Context) error {
 			_, err := w.client.UpdateService(ctx, &servicelbv1.UpdateServiceRequest{Service: web(s.Name)})
 			return err
 		})
@@ -125,36 +80,4 @@ func (w *workload) service(i int) {
 	w.mu.Lock()
 	w.want = append(w.want, s.Name)
 	w.mu.Unlock()
-}
-
-func (w *workload) failed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.problems) > 0
-}
-
-// call makes a request until it is answered: a replica that dies takes the
-// answer with it, and the request must be safe to make again.
-func (w *workload) call(name string, do func(context.Context) error) {
-	deadline := time.Now().Add(time.Minute)
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		err := do(ctx)
-		cancel()
-		if err == nil {
-			w.answered.Add(1)
-			select {
-			case w.progress <- struct{}{}:
-			default:
-			}
-			return
-		}
-		lost := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded || status.Code(err) == codes.Canceled
-		if !lost || time.Now().After(deadline) {
-			w.mu.Lock()
-			w.problems = append(w.problems, fmt.Sprintf("%s: %v", name, err))
-			w.mu.Unlock()
-			return
-		}
-	}
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go/jetstream"
@@ -26,8 +24,7 @@ const (
 	killTenants  = 10_000
 	killReplicas = 4
 	killClients  = 16
-	// killEvery is how many answered requests lie between two kills: every
-	// moment of a replica's life is hit, the start included.
+	// killEvery is how many answered requests lie between two kills.
 	killEvery = 300
 )
 
@@ -58,83 +55,50 @@ func TestKilledReplicasNeverShareOrLeakAVNID(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 
-	began := time.Now()
-	w := &workload{client: newClient(conn), want: map[string]bool{}, progress: make(chan struct{}, 1)}
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		w.run()
-	}()
-	kills := replicatest.KillWhile(processes, killEvery, w.answered.Load, w.progress, finished)
-	for _, problem := range w.problems {
-		t.Error(problem)
+	w := &workload{client: newClient(conn), want: map[string]bool{}}
+	if err := replicatest.Again(w.create("tenant-0")); err != nil { // others join it
+		t.Fatal(err)
 	}
-	if t.Failed() {
-		for _, p := range processes {
-			t.Log(p.Complaints())
-		}
-		t.FailNow()
-	}
-	t.Logf("%d namespaces, %d requests answered, %d kills, %v", killTenants, w.answered.Load(), kills, time.Since(began).Round(time.Second))
-	if kills < 20 {
+	work := replicatest.Work{Replicas: processes, Lives: killTenants, Clients: killClients, Life: w.tenant, KillEvery: killEvery}
+	if kills := work.Do(t); kills < 20 {
 		t.Errorf("only %d kills, the test proves little", kills)
 	}
 	w.compare(t, read(t, server, ca.Source(t, identitytest.Service(t, "tenancy"))))
 }
 
-// workload is the clients and what they know.
+// workload is what the clients know.
 type workload struct {
-	client   client
-	answered atomic.Int64
-	progress chan struct{}
+	client client
 
-	mu       sync.Mutex
-	want     map[string]bool // namespaces that must be there
-	problems []string
+	mu   sync.Mutex
+	want map[string]bool // namespaces that must be there
 }
 
-// run ends early at the first problem: what cannot be done once takes minutes each time.
-func (w *workload) run() {
-	names := make(chan int)
-	var working sync.WaitGroup
-	for range killClients {
-		working.Go(func() {
-			for i := range names {
-				w.tenant(i)
-			}
-		})
+func (w *workload) create(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := w.client.CreateNetNamespace(ctx, &tenancyv1.CreateNetNamespaceRequest{Name: name})
+		return err
 	}
-	for i := range killTenants {
-		if w.failed() {
-			break
-		}
-		names <- i
-	}
-	close(names)
-	working.Wait()
 }
 
 // tenant is the life of one namespace.
-func (w *workload) tenant(i int) {
+func (w *workload) tenant(i int, call replicatest.Call) {
 	name := fmt.Sprintf("tenant-%d", i)
-	w.call(name, func(ctx context.Context) error {
-		_, err := w.client.CreateNetNamespace(ctx, &tenancyv1.CreateNetNamespaceRequest{Name: name})
-		return err
-	})
+	call(name, w.create(name))
 	switch i % 10 {
 	case 3:
-		w.call(name, func(ctx context.Context) error {
+		call(name, func(ctx context.Context) error {
 			_, err := w.client.DeleteNetNamespace(ctx, &tenancyv1.DeleteNetNamespaceRequest{Name: name})
 			return err
 		})
 		return
 	case 5:
-		w.call(name, func(ctx context.Context) error {
+		call(name, func(ctx context.Context) error {
 			_, err := w.client.JoinNetNamespace(ctx, &tenancyv1.JoinNetNamespaceRequest{Name: name, Target: "tenant-0"})
 			return err
 		})
 	case 7:
-		w.call(name, func(ctx context.Context) error {
+		call(name, func(ctx context.Context) error {
 			_, err := w.client.MakeNetNamespaceGlobal(ctx, &tenancyv1.MakeNetNamespaceGlobalRequest{Name: name})
 			return err
 		})
@@ -142,38 +106,6 @@ func (w *workload) tenant(i int) {
 	w.mu.Lock()
 	w.want[name] = true
 	w.mu.Unlock()
-}
-
-func (w *workload) failed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.problems) > 0
-}
-
-// call makes a request until it is answered: a replica that dies takes the
-// answer with it, and the request must be safe to make again. tenant-0 is
-// created by the first client; joins to it before that are tried again too.
-func (w *workload) call(name string, do func(context.Context) error) {
-	deadline := time.Now().Add(2 * time.Minute)
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		err := do(ctx)
-		cancel()
-		if err == nil {
-			w.answered.Add(1)
-			select {
-			case w.progress <- struct{}{}:
-			default:
-			}
-			return
-		}
-		if time.Now().After(deadline) {
-			w.mu.Lock()
-			w.problems = append(w.problems, fmt.Sprintf("%s: %v", name, err))
-			w.mu.Unlock()
-			return
-		}
-	}
 }
 
 // read answers the store's content through a view of its own.

@@ -43,14 +43,16 @@ func TestKilledReplicasResolveEverythingInTheEnd(t *testing.T) {
 		return newClient(conn)
 	}
 	op, node := connect(identity.Operator("ann")), connect(identity.Node("n1"))
-	w := &workload{}
 	revision := uint64(0)
 	change := func(what string, do func(ctx context.Context) (uint64, error)) {
-		w.call(what, func(ctx context.Context) error {
+		t.Helper()
+		if err := replicatest.Again(func(ctx context.Context) error {
 			r, err := do(ctx)
 			revision = max(revision, r)
 			return err
-		})
+		}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
 	}
 	syncPods := func(n int) {
 		pods := make([]*tenancyv1.Pod, n)
@@ -101,13 +103,10 @@ func TestKilledReplicasResolveEverythingInTheEnd(t *testing.T) {
 		r, err := op.ApplyNetworkPolicy(ctx, &tenancyv1.ApplyNetworkPolicyRequest{Manifest: manifest("shop", "last", fromApp)})
 		return r.GetNetworkPolicy().GetRevision(), err
 	})
-	w.call("resolved", func(ctx context.Context) error {
+	change("resolved", func(ctx context.Context) (uint64, error) {
 		_, err := op.WaitResolved(ctx, &tenancyv1.WaitResolvedRequest{Revision: revision})
-		return err
+		return 0, err
 	})
-	for _, problem := range w.problems {
-		t.Error(problem)
-	}
 	got := checkResolved(t, sys.snapshot())
 	t.Logf("%d changes, %d kills, %v; in the end %v", policyKillRounds, kills, time.Since(began).Round(time.Second), got)
 	if len(got.pods) == 0 || len(got.groups) == 0 {

@@ -11,20 +11,18 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/proctest"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 )
 
-// patience bounds one call, and how long a caller tries again. Only a broken
-// service meets it.
+// patience bounds a look at the store. Only a broken one meets it.
 const patience = 30 * time.Second
 
 // build builds the service's binary as it is.
@@ -108,22 +106,8 @@ func dial(t *testing.T, ca *identitytest.CA, replicas ...*replica) operator {
 	return operator{networks: ipamv1.NewClusterNetworkServiceClient(conn), hostSubnets: ipamv1.NewHostSubnetServiceClient(conn)}
 }
 
-// again calls until the answer is not that of a replica that died or lost its
-// store, as an agent does.
-func again(call func(context.Context) error) error {
-	deadline := time.Now().Add(patience)
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		err := call(ctx)
-		cancel()
-		if code := status.Code(err); code != codes.Unavailable || time.Now().After(deadline) {
-			return err
-		}
-	}
-}
-
 func (o operator) createPlan(cidr string, hostBits uint32) error {
-	return again(func(ctx context.Context) error {
+	return replicatest.Again(func(ctx context.Context) error {
 		_, err := o.networks.CreateClusterNetwork(ctx, &ipamv1.CreateClusterNetworkRequest{ClusterNetwork: &ipamv1.ClusterNetwork{
 			Networks:        []*ipamv1.ClusterNetworkEntry{{Cidr: cidr, HostSubnetLength: hostBits}},
 			ServiceNetworks: []string{"172.30.0.0/16"},
@@ -136,7 +120,7 @@ func (o operator) createPlan(cidr string, hostBits uint32) error {
 func node(n int) string { return fmt.Sprintf("node-%d.example.org", n) }
 
 func (o operator) allocate(n int, uid string) (subnet string, err error) {
-	err = again(func(ctx context.Context) error {
+	err = replicatest.Again(func(ctx context.Context) error {
 		answer, err := o.hostSubnets.AllocateHostSubnet(ctx, &ipamv1.AllocateHostSubnetRequest{
 			Node: node(n), NodeUid: uid, HostIps: []string{net.IPv4(192, 168, byte(n>>8), byte(n)).String()},
 		})
@@ -149,7 +133,7 @@ func (o operator) allocate(n int, uid string) (subnet string, err error) {
 }
 
 func (o operator) release(n int) error {
-	return again(func(ctx context.Context) error {
+	return replicatest.Again(func(ctx context.Context) error {
 		_, err := o.hostSubnets.ReleaseHostSubnet(ctx, &ipamv1.ReleaseHostSubnetRequest{Node: node(n)})
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/damask-sdn/damask/internal/bus"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/natsd"
+	"github.com/damask-sdn/damask/internal/replicatest"
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 )
@@ -140,7 +141,7 @@ func listAll(t *testing.T, client operator) []*ipamv1.HostSubnet {
 	var list []*ipamv1.HostSubnet
 	for token := ""; ; {
 		var answer *ipamv1.ListHostSubnetsResponse
-		err := again(func(ctx context.Context) (err error) {
+		err := replicatest.Again(func(ctx context.Context) (err error) {
 			answer, err = client.hostSubnets.ListHostSubnets(ctx, &ipamv1.ListHostSubnetsRequest{PageSize: 100, PageToken: token})
 			return err
 		})

@@ -22,13 +22,19 @@ type fabric struct {
 	mu sync.Mutex
 
 	dead    map[string]bool            // nodes without power
+	cut     map[[2]string]bool         // by observer and target, who hears nothing of whom
+	denied  map[[2]string]int          // how often an observer reported that a target does not answer
 	held    map[string]map[string]bool // addresses by node
+	took    map[string][]string        // by address, the nodes that came to hold it
 	twice   []string                   // moments in which two living nodes held one address
 	changed chan struct{}              // closed and replaced at each change of held
 }
 
 func newFabric(t testing.TB) *fabric {
-	f := &fabric{t: t, dead: map[string]bool{}, held: map[string]map[string]bool{}, changed: make(chan struct{})}
+	f := &fabric{
+		t: t, dead: map[string]bool{}, cut: map[[2]string]bool{}, denied: map[[2]string]int{},
+		held: map[string]map[string]bool{}, took: map[string][]string{}, changed: make(chan struct{}),
+	}
 	t.Cleanup(func() {
 		for _, problem := range f.twice {
 			t.Error(problem)
@@ -37,10 +43,32 @@ func newFabric(t testing.TB) *fabric {
 	return f
 }
 
-func (f *fabric) answers(node string) bool {
+// answers says whether an observer hears a target.
+func (f *fabric) answers(observer, target string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.dead[node]
+	return !f.dead[target] && !f.cut[[2]string{observer, target}]
+}
+
+// sever lets two nodes hear nothing of each other.
+func (f *fabric) sever(a, b string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut[[2]string{a, b}], f.cut[[2]string{b, a}] = true, true
+}
+
+// deny counts a report.
+func (f *fabric) deny(observer, target string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.denied[[2]string{observer, target}]++
+	f.signal()
+}
+
+// signal wakes whoever waits. The lock is held.
+func (f *fabric) signal() {
+	close(f.changed)
+	f.changed = make(chan struct{})
 }
 
 // hold makes a node hold exactly these addresses.
@@ -50,6 +78,11 @@ func (f *fabric) hold(node string, addresses map[string]bool) {
 	if f.dead[node] {
 		return
 	}
+	for ip := range addresses {
+		if !f.held[node][ip] {
+			f.took[ip] = append(f.took[ip], node)
+		}
+	}
 	f.held[node] = addresses
 	for other, list := range f.held {
 		for ip := range list {
@@ -58,8 +91,7 @@ func (f *fabric) hold(node string, addresses map[string]bool) {
 			}
 		}
 	}
-	close(f.changed)
-	f.changed = make(chan struct{})
+	f.signal()
 }
 
 // kill takes a node's power: it answers nobody, and holds nothing.
@@ -74,18 +106,29 @@ func (f *fabric) kill(node string) {
 // that took.
 func (f *fabric) until(node string, want ...string) time.Duration {
 	f.t.Helper()
-	began, ctx := time.Now(), soon(f.t)
-	for {
+	began := time.Now()
+	f.await(func() (string, bool) {
+		got := slices.Sorted(maps.Keys(f.held[node]))
+		return fmt.Sprintf("%s holds %v, want %v", node, got, want), slices.Equal(got, want)
+	})
+	return time.Since(began)
+}
+
+// await waits until something is so, and says what is instead if it never is.
+func (f *fabric) await(so func() (instead string, is bool)) {
+	f.t.Helper()
+	for ctx := soon(f.t); ; {
 		f.mu.Lock()
-		got, changed := slices.Sorted(maps.Keys(f.held[node])), f.changed
+		instead, is := so()
+		changed := f.changed
 		f.mu.Unlock()
-		if slices.Equal(got, want) {
-			return time.Since(began)
+		if is {
+			return
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			f.t.Fatalf("%s holds %v, want %v", node, got, want)
+			f.t.Fatal(instead)
 		}
 	}
 }
@@ -100,6 +143,8 @@ type agent struct {
 
 	mu      sync.Mutex
 	applied uint64
+	told    map[string]bool // what it has to hold
+	fence   fence
 }
 
 // startAgent starts an agent with a stream to every replica; stop kills it.
@@ -119,7 +164,7 @@ func (s *system) startAgent(f *fabric, node string, network string) (stop func()
 		},
 	}, follow.Options[*egressv1.EgressHosting]{Log: hclog.NewNullLogger(), OnChange: func(e follow.Event[*egressv1.EgressHosting]) { a.apply(e) }})
 	a.hosting.Want(node)
-	stops := []func(){background(t, a.hosting.Run)}
+	stops := []func(){background(t, a.hosting.Run), background(t, a.guard)}
 	for _, address := range s.replica {
 		stream := s.as(identity.Node(node), address)
 		stops = append(stops, background(t, func(ctx context.Context) error {
@@ -142,8 +187,9 @@ func (a *agent) apply(e follow.Event[*egressv1.EgressHosting]) {
 	for _, h := range e.Object.GetAddresses() {
 		addresses[h.GetIp()] = true
 	}
-	a.fabric.hold(a.node, addresses)
 	a.mu.Lock()
+	a.told = addresses
+	a.hold()
 	a.applied = e.Revision
 	a.mu.Unlock()
 	select {
@@ -166,6 +212,7 @@ func (a *agent) report(ctx context.Context, c client) {
 	}
 	var mu sync.Mutex
 	targets, silent := first.GetTargets(), map[string]time.Time{}
+	a.hear(first)
 	go func() {
 		defer cancel()
 		for {
@@ -176,6 +223,7 @@ func (a *agent) report(ctx context.Context, c client) {
 			mu.Lock()
 			targets = r.GetTargets()
 			mu.Unlock()
+			a.hear(r)
 		}
 	}()
 	probe := time.NewTicker(first.GetProbeInterval().AsDuration())
@@ -185,7 +233,7 @@ func (a *agent) report(ctx context.Context, c client) {
 		mu.Lock()
 		for _, target := range targets {
 			// Patience is kept here: silence counts from the last answer.
-			if a.fabric.answers(target.GetNode()) {
+			if a.fabric.answers(a.node, target.GetNode()) {
 				silent[target.GetNode()] = time.Now()
 			}
 			last, known := silent[target.GetNode()]
@@ -199,10 +247,15 @@ func (a *agent) report(ctx context.Context, c client) {
 		}
 		mu.Unlock()
 		a.mu.Lock()
-		request.HostingRevision = a.applied
+		request.HostingRevision, request.AsksToHost = a.applied, a.fence.asks
 		a.mu.Unlock()
 		if stream.Send(request) != nil {
 			return
+		}
+		for _, o := range request.GetObservations() {
+			if !o.GetReachable() {
+				a.fabric.deny(a.node, o.GetTarget())
+			}
 		}
 		select {
 		case <-ctx.Done():

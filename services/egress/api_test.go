@@ -137,6 +137,47 @@ func TestNodesWriteOnlyWhatIsTheirs(t *testing.T) {
 	}
 }
 
+// TestWhatANodeMayHostIsChangedByNobodyElse has an offer of addresses and of ranges, and lets
+// addresses come and go.
+func TestWhatANodeMayHostIsChangedByNobodyElse(t *testing.T) {
+	sys, f, _ := cluster(t, 1, 2)
+	op := sys.operator()
+	capacity := uint32(5)
+	given := &egressv1.HostSubnetEgress{Node: "n1", EgressIps: []string{"192.0.2.9", "192.0.2.7"}, EgressCidrs: []string{"192.0.2.64/26", "192.0.2.0/26"}, Capacity: &capacity}
+	op.offer(t, given)
+	offered := func(when string, drained bool) {
+		t.Helper()
+		page, err := op.ListHostSubnetEgress(soon(t), &egressv1.ListHostSubnetEgressRequest{})
+		if err != nil || len(page.GetHostSubnetEgress()) != 1 {
+			t.Fatalf("%s: %v, %v", when, page, err)
+		}
+		got, want := page.GetHostSubnetEgress()[0], proto.CloneOf(given)
+		want.Revision, want.Drained = got.GetRevision(), drained
+		if !proto.Equal(got, want) {
+			t.Errorf("%s n1 may host %v, want %v", when, got, want)
+		}
+	}
+	sys.tenancy.netid("shop", 42)
+	sys.tenancy.netid("bank", 43)
+	op.want(t, "shop", "192.0.2.7") // listed
+	op.want(t, "bank", "192.0.2.8") // in a range
+	f.until("n1", "192.0.2.7", "192.0.2.8")
+	offered("when it hosts,", false)
+	op.offer(t, &egressv1.HostSubnetEgress{Node: "n2", EgressIps: []string{"192.0.2.7"}})
+	if _, err := op.DrainEgress(soon(t), &egressv1.DrainEgressRequest{Node: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	f.until("n2", "192.0.2.7")
+	f.until("n1")
+	op.offer(t, &egressv1.HostSubnetEgress{Node: "n2"})
+	offered("when it is drained,", true)
+	if _, err := op.RestoreEgress(soon(t), &egressv1.RestoreEgressRequest{Node: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	f.until("n1", "192.0.2.7", "192.0.2.8")
+	offered("when it is restored,", false)
+}
+
 // TestJoinedNamespacesAreToldApartByTheirPods joins two namespaces, and selects
 // pods of one.
 func TestJoinedNamespacesAreToldApartByTheirPods(t *testing.T) {

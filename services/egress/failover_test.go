@@ -130,3 +130,123 @@ func TestAReplicaThatStopsLeavesDecidingToAnother(t *testing.T) {
 		return a.GetReason() == egressv1.AddressReason_ADDRESS_REASON_NETWORK_UNKNOWN
 	})
 }
+
+// within fails when a node takes too long to hold exactly these addresses.
+func (f *fabric) within(limit time.Duration, node string, addresses ...string) {
+	f.t.Helper()
+	took := f.until(node, addresses...)
+	f.t.Logf("%s holds %v after %v", node, addresses, took.Round(time.Millisecond))
+	if took > limit {
+		f.t.Errorf("%s holds %v after %v only", node, addresses, took)
+	}
+}
+
+func TestNodesThatDieTogetherAreAllReplaced(t *testing.T) {
+	sys, f, kill := cluster(t, 2, 6)
+	op := sys.operator()
+	for node, ip := range map[string]string{"n1": "192.0.2.7", "n2": "192.0.2.8", "n3": "192.0.2.7", "n4": "192.0.2.8"} {
+		op.offer(t, &egressv1.HostSubnetEgress{Node: node, EgressIps: []string{ip}})
+	}
+	sys.tenancy.netid("shop", 42)
+	sys.tenancy.netid("bank", 43)
+	op.want(t, "shop", "192.0.2.7")
+	op.want(t, "bank", "192.0.2.8")
+	sys.told("shop", "hosted by n1", hostedBy("n1"))
+	sys.told("bank", "hosted by n2", hostedBy("n2"))
+	f.until("n1", "192.0.2.7")
+	f.until("n2", "192.0.2.8")
+	f.kill("n1")
+	f.kill("n2")
+	f.within(3*time.Second, "n3", "192.0.2.7")
+	f.within(3*time.Second, "n4", "192.0.2.8")
+	kill["n1"]()
+	kill["n2"]()
+}
+
+// TestANodeIsWatchedWhileItHasAnyAddress takes one of a node's two addresses away before the node
+// dies: in one case nobody wants it any more, in the other the node may not host it.
+func TestANodeIsWatchedWhileItHasAnyAddress(t *testing.T) {
+	for name, less := range map[string]func(op client){
+		"a wish is gone":        func(op client) { op.want(t, "bank") },
+		"an offer is withdrawn": func(op client) { op.offer(t, &egressv1.HostSubnetEgress{Node: "n1", EgressIps: []string{"192.0.2.7"}}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			sys, f, kill := cluster(t, 2, 4)
+			op := sys.operator()
+			op.offer(t, &egressv1.HostSubnetEgress{Node: "n1", EgressIps: []string{"192.0.2.7", "192.0.2.8"}})
+			sys.tenancy.netid("shop", 42)
+			sys.tenancy.netid("bank", 43)
+			op.want(t, "shop", "192.0.2.7")
+			op.want(t, "bank", "192.0.2.8")
+			f.until("n1", "192.0.2.7", "192.0.2.8")
+			op.offer(t, &egressv1.HostSubnetEgress{Node: "n2", EgressIps: []string{"192.0.2.7"}})
+			less(op)
+			f.until("n1", "192.0.2.7")
+			sys.told("shop", "hosted by n1", hostedBy("n1"))
+			kill["n1"]()
+			f.within(3*time.Second, "n2", "192.0.2.7")
+		})
+	}
+}
+
+// TestANodeThatIsMissingHoldsUpNoDecision has an offer of a node that ipam does not know, a node
+// without an agent, and one that is released at the moment in which the host dies.
+func TestANodeThatIsMissingHoldsUpNoDecision(t *testing.T) {
+	sys, f, kill := cluster(t, 2, 4)
+	sys.ipam.register(5)
+	op := sys.operator()
+	for _, node := range []string{"ghost", "n1", "n2", "n5"} {
+		op.offer(t, &egressv1.HostSubnetEgress{Node: node, EgressIps: []string{"192.0.2.7"}})
+	}
+	sys.tenancy.netid("shop", 42)
+	op.want(t, "shop", "192.0.2.7")
+	f.until("n1", "192.0.2.7")
+	sys.told("shop", "hosted by n1", hostedBy("n1"))
+	sys.ipam.release("n3")
+	kill["n1"]()
+	f.within(3*time.Second, "n2", "192.0.2.7")
+}
+
+// TestANodeThatSomeDoNotSeeMovesOnceOrNotAtAll cuts the host off from one of its observers, and then
+// from most of them.
+func TestANodeThatSomeDoNotSeeMovesOnceOrNotAtAll(t *testing.T) {
+	sys, f, _ := cluster(t, 2, 5)
+	op := sys.operator()
+	for _, node := range []string{"n1", "n2"} {
+		op.offer(t, &egressv1.HostSubnetEgress{Node: node, EgressIps: []string{"192.0.2.7"}})
+	}
+	sys.tenancy.netid("shop", 42)
+	op.want(t, "shop", "192.0.2.7")
+	f.until("n1", "192.0.2.7")
+	hosts := func(want ...string) {
+		t.Helper()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if got := f.took["192.0.2.7"]; !slices.Equal(got, want) {
+			t.Errorf("it was held by %v, one after the other, want %v", got, want)
+		}
+	}
+	// said waits until an observer has told each replica ten times that n1 does not answer.
+	said := func(observer string) {
+		t.Helper()
+		f.mu.Lock()
+		most := f.denied[[2]string{observer, "n1"}] + 10*len(sys.replica)
+		f.mu.Unlock()
+		f.await(func() (string, bool) {
+			n := f.denied[[2]string{observer, "n1"}]
+			return fmt.Sprintf("%s said %d times that n1 does not answer, want %d", observer, n, most), n >= most
+		})
+	}
+	f.sever("n3", "n1")
+	said("n3")
+	sys.told("shop", "hosted by n1", hostedBy("n1"))
+	hosts("n1")
+	for _, node := range []string{"n2", "n4"} {
+		f.sever(node, "n1")
+	}
+	f.within(3*time.Second, "n2", "192.0.2.7")
+	said("n3")
+	f.until("n1")
+	f.until("n2", "192.0.2.7")
+	hosts("n1", "n2")
+}

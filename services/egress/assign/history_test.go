@@ -29,6 +29,8 @@ type theatre struct {
 	revision uint64
 	stored   map[string]proto.Message
 	wishes   map[string]*egressv1.NetNamespaceEgress
+	offers   map[string]*egressv1.HostSubnetEgress
+	netids   map[string]uint32
 
 	told map[string]*egressv1.EgressHosting // by node, what the agent last read
 	held map[string]map[string]bool         // by node, what it really holds
@@ -39,7 +41,8 @@ const actors = 4
 
 func newTheatre(t *rapid.T) *theatre {
 	th := &theatre{
-		t: t, book: facts.New(), stored: map[string]proto.Message{}, wishes: map[string]*egressv1.NetNamespaceEgress{},
+		t: t, book: facts.New(), stored: map[string]proto.Message{},
+		wishes: map[string]*egressv1.NetNamespaceEgress{}, offers: map[string]*egressv1.HostSubnetEgress{}, netids: map[string]uint32{},
 		told: map[string]*egressv1.EgressHosting{}, held: map[string]map[string]bool{}, dead: map[string]bool{},
 	}
 	for i := range actors {
@@ -71,6 +74,12 @@ func (th *theatre) put(key string, object proto.Message) {
 		th.stored[key] = clone
 	}
 	th.book.Observe([]bucket.Change{c}, false)
+}
+
+// number gives a namespace a VNID.
+func (th *theatre) number(namespace string, netid uint32) {
+	th.netids[namespace] = netid
+	th.book.SetNetNamespace(namespace, &tenancyv1.NetNamespace{Name: namespace, Netid: netid})
 }
 
 // decide lets the desk decide, and checks what it stores.
@@ -118,9 +127,14 @@ func (th *theatre) change() {
 		for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(1, 8), 0, 3, rapid.ID[int]).Draw(th.t, "lists") {
 			offer.EgressIps = append(offer.EgressIps, fmt.Sprintf("192.0.2.%d", n))
 		}
-		if rapid.Bool().Draw(th.t, "range") {
-			offer.EgressCidrs = []string{"192.0.2.0/28"}
+		if rapid.IntRange(0, 5).Draw(th.t, "nonsense") == 0 {
+			// The API refuses it, so it is an older release's, or somebody else's.
+			offer.EgressIps, offer.EgressCidrs = append(offer.EgressIps, "y"), []string{"x"}
 		}
+		if rapid.Bool().Draw(th.t, "range") {
+			offer.EgressCidrs = append(offer.EgressCidrs, "192.0.2.0/28")
+		}
+		th.offers[node] = offer
 		th.put(store.HostSubnets().Key(node), offer)
 	case 4:
 		th.dead[node] = true
@@ -132,9 +146,11 @@ func (th *theatre) change() {
 		th.book.SetHealth(liveness.Verdict{Node: node, Health: liveness.Up})
 	case 6:
 		name := fmt.Sprintf("ns%d", rapid.IntRange(0, 3).Draw(th.t, "joins"))
-		th.book.SetNetNamespace(name, &tenancyv1.NetNamespace{Name: name, Netid: uint32(rapid.IntRange(10, 12).Draw(th.t, "netid"))}) //nolint:gosec // small
+		th.number(name, rapid.SampledFrom([]uint32{10, 11, 12, 0}).Draw(th.t, "netid"))
 	case 7:
-		th.book.SetNetNamespace(fmt.Sprintf("ns%d", rapid.IntRange(0, 3).Draw(th.t, "goes")), nil)
+		name := fmt.Sprintf("ns%d", rapid.IntRange(0, 3).Draw(th.t, "goes"))
+		delete(th.netids, name)
+		th.book.SetNetNamespace(name, nil)
 	case 8: // another replica takes over
 		th.desk = newDesk(th.book, th.desk.now)
 		all := th.book.TakeAll()
@@ -183,6 +199,7 @@ func (th *theatre) wish() {
 
 // check looks at what the world outside sees, and what namespaces are told.
 func (th *theatre) check() {
+	th.unchanged()
 	holder := map[string]string{}
 	for _, node := range slices.Sorted(maps.Keys(th.held)) {
 		for ip := range th.held[node] {
@@ -212,11 +229,11 @@ func (th *theatre) check() {
 	}
 	seen := 0
 	for name, w := range th.wishes {
-		ns := th.book.Namespace(name)
-		for _, s := range selections(w) {
+		netid, known := th.netids[name]
+		for _, s := range selections(proto.CloneOf(w)) {
 			a, _ := th.stored[store.Assignments().Key(name, s.name)].(*egressv1.EgressAssignment)
-			if len(a.GetAddresses()) != len(s.ips) || a.Netid != nil != ns.HasNetid || a.GetNetid() != ns.Netid {
-				th.t.Fatalf("%s %s: told %v, wants %v with VNID %d", name, s.name, a, s.ips, ns.Netid)
+			if len(a.GetAddresses()) != len(s.ips) || a.Netid != nil != known || a.GetNetid() != netid {
+				th.t.Fatalf("%s %s: told %v, wants %v with VNID %d", name, s.name, a, s.ips, netid)
 			}
 			for i, told := range a.GetAddresses() {
 				want := told.GetNode() + " " + name + " " + s.name
@@ -238,6 +255,26 @@ func (th *theatre) check() {
 	}
 }
 
+// unchanged checks that what the book shares is what is stored: whoever decides must not
+// change it.
+func (th *theatre) unchanged() {
+	for i := range actors {
+		name := fmt.Sprintf("ns%d", i)
+		if got := th.book.Namespace(name).Wish; !proto.Equal(got, th.wishes[name]) {
+			th.t.Fatalf("the wish of %s is %v, and was %v", name, got, th.wishes[name])
+		}
+		name = fmt.Sprintf("n%d", i)
+		node := th.book.Node(name)
+		if !proto.Equal(node.Offer, th.offers[name]) {
+			th.t.Fatalf("%s may host %v, and was to host %v", name, node.Offer, th.offers[name])
+		}
+		h, _ := th.stored[store.Hostings().Key(name)].(*egressv1.EgressHosting)
+		if !proto.Equal(node.Hosting, h) {
+			th.t.Fatalf("%s has to hold %v, stored was %v", name, node.Hosting, h)
+		}
+	}
+}
+
 // settled makes everybody act until nothing changes, and checks that what can
 // be hosted then is.
 func (th *theatre) settled() {
@@ -256,6 +293,13 @@ func (th *theatre) settled() {
 		}
 		th.decide()
 		th.check()
+	}
+	for i := range actors {
+		for _, a := range th.book.Node(fmt.Sprintf("n%d", i)).Hosting.GetAddresses() {
+			if netid, known := th.netids[a.GetNamespace()]; !known || a.GetNetid() != netid {
+				th.t.Fatalf("the host is told %v, the namespace has VNID %d", a, netid)
+			}
+		}
 	}
 	for key, object := range th.stored {
 		if a, ok := object.(*egressv1.EgressAssignment); ok {
@@ -282,7 +326,7 @@ func TestRandomHistoriesNeverShowTwoHosts(t *testing.T) {
 		th := newTheatre(t)
 		for i := range 4 {
 			name := fmt.Sprintf("ns%d", i)
-			th.book.SetNetNamespace(name, &tenancyv1.NetNamespace{Name: name, Netid: uint32(10 + i)}) //nolint:gosec // small
+			th.number(name, []uint32{0, 10, 11, 12}[i])
 		}
 		th.decide()
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {

@@ -362,6 +362,20 @@ func (s *State) policyFlows(name string) int {
 	return s.policies.book.FlowsOf(key)
 }
 
+// crowdedPolicies says of policies, by name, why they let nothing pass.
+func (s *State) crowdedPolicies() map[string]string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.mode.Policies() {
+		return nil
+	}
+	crowded := map[string]string{}
+	for key, why := range s.policies.book.Crowded() {
+		crowded[policywire.PolicyName(key)] = why
+	}
+	return crowded
+}
+
 // drainPolicies answers the owners of the book's fragments that are different since
 // the last time.
 func (s *State) drainPolicies() []string {

@@ -3,6 +3,7 @@ package intent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 )
@@ -12,7 +13,8 @@ type Status struct {
 	Object
 	Wanted     uint64
 	Programmed uint64
-	// Err is why the last try did not work; nil when it did.
+	// Err is why the last try did not work, or why what is in force is not all of the
+	// object; nil when it did, and is.
 	Err error
 	// Flows is how many flows the object has; only pods and HostSubnets have
 	// flows of their own. Of a policy, how many it uses.
@@ -93,6 +95,7 @@ func (p *Programmer) WaitProgrammed(ctx context.Context, o Object, revision uint
 // Statuses answers how far the node is with every object, by kind and name.
 func (p *Programmer) Statuses() []Status {
 	var all []Status
+	crowded := p.state.crowdedPolicies()
 	for o, wanted := range p.state.Objects() {
 		done, _, err := p.progress.of(o)
 		s := Status{Object: o, Wanted: wanted, Programmed: done, Err: err}
@@ -101,6 +104,9 @@ func (p *Programmer) Statuses() []Status {
 			s.Flows = len(p.state.compile(hostSubnetOwner(o.Name)))
 		case KindPolicy:
 			s.Flows = p.state.policyFlows(o.Name)
+			if why, is := crowded[o.Name]; is && err == nil {
+				s.Err = errors.New(why)
+			}
 		}
 		all = append(all, s)
 	}

@@ -27,6 +27,7 @@ type Book struct {
 	logging map[string]Logging // By namespace; none that asks for nothing.
 
 	terms  map[term]map[clause]int
+	full   map[term]struct{} // Those with more clauses than a flow has room for.
 	owners map[string]map[term]struct{}
 	dirty  map[string]struct{}
 }
@@ -53,7 +54,7 @@ func New(l Layout) (*Book, error) {
 		layout: l, groups: policy.Groups{}, policies: map[policy.Key]*compiled{}, waiting: map[policy.Key]policy.Policy{},
 		pods: map[string]*pod{}, unsettled: map[string]*pod{}, ids: newIdentities(), conjunctions: map[string]*conjunction{},
 		users: map[policy.GroupID]map[string]struct{}{}, targets: map[policy.Key]map[string]*pod{}, ranks: map[policy.Key]int{}, logging: map[string]Logging{},
-		terms: map[term]map[clause]int{}, owners: map[string]map[term]struct{}{}, dirty: map[string]struct{}{},
+		terms: map[term]map[clause]int{}, full: map[term]struct{}{}, owners: map[string]map[term]struct{}{}, dirty: map[string]struct{}{},
 	}, nil
 }
 

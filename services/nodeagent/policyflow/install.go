@@ -138,6 +138,9 @@ func (b *Book) put(c *conjunction) func(term, uint8) {
 		at := clause{c.id, n, c.of}
 		if b.terms[t][at]++; b.terms[t][at] == 1 {
 			b.dirty[t.owner()] = struct{}{}
+			if len(b.terms[t]) > MaxClauses {
+				b.full[t] = struct{}{}
+			}
 		}
 	}
 }
@@ -151,7 +154,9 @@ func (b *Book) drop(c *conjunction) func(term, uint8) {
 		}
 		owner := t.owner()
 		b.dirty[owner] = struct{}{}
-		delete(b.terms[t], at)
+		if delete(b.terms[t], at); len(b.terms[t]) <= MaxClauses {
+			delete(b.full, t)
+		}
 		if len(b.terms[t]) > 0 {
 			return
 		}

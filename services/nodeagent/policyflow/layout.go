@@ -59,9 +59,9 @@ const (
 // can have on a node.
 const MaxOrderedRules = priorityFirst - 1
 
-// MaxClauses is how many rules on one node can name one address: each is an
-// action of 16 bytes of its flow, and a message to the switch has 64 KiB. Beyond
-// it package flowsync refuses the flow, and names it.
+// MaxClauses is how many rules on one node can name one address, or one port: each
+// is an action of 16 bytes of its flow, and a message to the switch has 64 KiB.
+// Those beyond it let nothing pass that is about it, and Crowded names their policies.
 const MaxClauses = 4000
 
 func (l Layout) stage(d policy.Direction) *Stage {

@@ -1,8 +1,10 @@
 package policyflow
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/damask-sdn/damask/internal/policy"
 )
@@ -71,6 +73,31 @@ func (b *Book) FlowsOf(key policy.Key) int {
 		}
 	}
 	return flows + len(terms)
+}
+
+// Crowded answers the policies with rules that let nothing pass, since too many name
+// what they name, and says of each what that is.
+func (b *Book) Crowded() map[policy.Key]string {
+	if len(b.full) == 0 {
+		return nil
+	}
+	keys := map[uint32]policy.Key{}
+	for _, c := range b.conjunctions {
+		keys[c.id] = c.key
+	}
+	crowded := map[policy.Key]string{}
+	for t := range b.full {
+		_, left := inOrder(b.terms[t])
+		for _, c := range left {
+			// Of several reasons the first by name, so that it says the same each time.
+			why := fmt.Sprintf("%d rules on this node are about %s, %d are in force, and this policy has one of the others: it lets nothing pass",
+				len(b.terms[t]), strings.TrimPrefix(t.owner(), "policy "), MaxClauses)
+			if other, named := crowded[keys[c.id]]; !named || why < other {
+				crowded[keys[c.id]] = why
+			}
+		}
+	}
+	return crowded
 }
 
 // Has reports whether a pod was set.

@@ -62,13 +62,22 @@ func (t term) match() openflow.Match {
 	return m
 }
 
-// flow is the term with its clauses in order, which makes equal terms equal flows.
-func (t term) flow(clauses map[clause]int) openflow.Flow {
-	sorted := make([]clause, 0, len(clauses))
+// inOrder are a term's clauses in the order of its flow, which makes equal terms equal
+// flows. Those that a flow has no room for are left out: only rules of NetworkPolicies
+// share terms by the thousand, and those only allow, so what is left out closes.
+func inOrder(clauses map[clause]int) (sorted, left []clause) {
+	sorted = make([]clause, 0, len(clauses))
 	for c := range clauses {
 		sorted = append(sorted, c)
 	}
 	slices.SortFunc(sorted, func(a, b clause) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.n, b.n)) })
+	room := min(len(sorted), MaxClauses)
+	return sorted[:room], sorted[room:]
+}
+
+// flow is the term with its clauses.
+func (t term) flow(clauses map[clause]int) openflow.Flow {
+	sorted, _ := inOrder(clauses)
 	f := openflow.Flow{Table: t.table, Priority: t.priority, Match: t.match(), Actions: make([]openflow.Action, 0, len(sorted))}
 	for _, c := range sorted {
 		f.Actions = append(f.Actions, openflow.Conjunction(c.id, c.n, c.of))

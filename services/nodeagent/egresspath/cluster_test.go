@@ -69,6 +69,7 @@ type world struct {
 // node is one node with what runs on it.
 type node struct {
 	index  int
+	mode   tenancyv1.IsolationMode
 	ns     *netnstest.Namespace
 	sw     *ovstest.Switch
 	bridge *bridge.Bridge
@@ -94,6 +95,11 @@ type parts struct {
 // newWorld makes nodes that know one another, without egress IPs.
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
+	return newWorldIn(t, nodes, tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT)
+}
+
+func newWorldIn(t *testing.T, nodes int, mode tenancyv1.IsolationMode) *world {
+	t.Helper()
 	proctest.Need(t, "ip", "nft", "iptables", "ethtool", "sysctl", "conntrack")
 	w := &world{wire: netnstest.New(t, "wire"), outside: netnstest.New(t, "outside")}
 	w.wire.Run(t, "ip", "link", "add", "wire", "type", "bridge")
@@ -106,7 +112,7 @@ func newWorld(t *testing.T, nodes int) *world {
 	w.outside.Run(t, "sh", "-e", "-c", "ip address add "+outsideIP+"/24 dev eth0; ip link set eth0 up; ethtool -K eth0 tx off >/dev/null")
 	w.seen = watch(t, w.outside)
 	for i := range nodes {
-		n := &node{index: i, ns: netnstest.New(t, nodeName(i))}
+		n := &node{index: i, mode: mode, ns: netnstest.New(t, nodeName(i))}
 		plug(n.ns, nodeName(i))
 		n.underlay(t)
 		w.nodes = append(w.nodes, n)
@@ -200,7 +206,7 @@ func (n *node) learn(t *testing.T, nodes int) {
 		ServiceNetworks: []string{"172.30.0.0/16"}, Revision: 1,
 	})
 	if err == nil {
-		_, err = n.state.SetIsolation(&tenancyv1.Isolation{Mode: tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT, Revision: 1})
+		_, err = n.state.SetIsolation(&tenancyv1.Isolation{Mode: n.mode, Revision: 1})
 	}
 	for i := range nodes {
 		if err == nil {

@@ -4,8 +4,16 @@ import (
 	"testing"
 )
 
+// TestOutsideSeesTheEgressIPFromEveryNode has pods isolated, where policies decide: answers
+// from outside belong to what they asked, and pass.
 func TestOutsideSeesTheEgressIPFromEveryNode(t *testing.T) {
-	w := newWorld(t, 3)
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) { outsideSeesTheEgressIP(t, newWorldIn(t, 3, mode)) })
+	}
+}
+
+func outsideSeesTheEgressIP(t *testing.T, w *world) {
+	t.Helper()
 	serve(t, w.outside, ":8080")
 	local, remote := w.nodes[0].addPod(t, "red", 5), w.nodes[1].addPod(t, "red", 5)
 	plain := w.nodes[0].addPod(t, "plain", 6)
@@ -33,6 +41,8 @@ func TestOutsideSeesTheEgressIPFromEveryNode(t *testing.T) {
 	remote.wantSeenAs(t, "192.0.2.100")
 	w.seen.only(t, "192.0.2.100")
 	plain.wantSeenAs(t, "192.0.2.1")
+	serve(t, remote.ns, ":8080")
+	w.nodes[1].wantIsolated(t, local, remote)
 	if t.Failed() {
 		t.Log(w.nodes[0].describe(t))
 	}

@@ -51,6 +51,7 @@ func (n *node) addPod(t *testing.T, namespace string, last byte) *pod {
 	if err := n.program.Program(patience(t), n.state.AddPod(p.port)); err != nil {
 		t.Fatal(err)
 	}
+	n.isolate(t, p)
 	return p
 }
 

@@ -104,7 +104,13 @@ func TestSomePodsOfANamespaceLeaveByOtherAddresses(t *testing.T) {
 
 // TestConnectionsAreSpreadOverSeveralAddresses has three, one of them on the pod's node.
 func TestConnectionsAreSpreadOverSeveralAddresses(t *testing.T) {
-	w := newWorld(t, 3)
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) { connectionsAreSpread(t, newWorldIn(t, 3, mode)) })
+	}
+}
+
+func connectionsAreSpread(t *testing.T, w *world) {
+	t.Helper()
 	serve(t, w.outside, ":8080")
 	at := map[string]int{"192.0.2.100": 0, "192.0.2.101": 1, "192.0.2.102": 2}
 	for ip, node := range at {

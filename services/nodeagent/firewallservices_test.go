@@ -1,0 +1,109 @@
+package nodeagent
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/damask-sdn/damask/internal/netnstest"
+	"github.com/damask-sdn/damask/internal/proctest"
+	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
+	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
+	"github.com/damask-sdn/damask/services/nodeagent/intent"
+)
+
+// slice is an EndpointSlice with these addresses at port 80.
+func slice(addresses ...string) *servicelbv1.EndpointSlice {
+	return &servicelbv1.EndpointSlice{
+		Endpoints: []*servicelbv1.Endpoint{{Addresses: addresses}},
+		Ports:     []*servicelbv1.EndpointPort{{Protocol: servicelbv1.Protocol_PROTOCOL_TCP, Port: 80}},
+	}
+}
+
+// TestTheGuardOfServicesFollowsTheRules changes rules, names and slices, and reads in the
+// kernel which endpoints outside the namespace's pod may reach.
+func TestTheGuardOfServicesFollowsTheRules(t *testing.T) {
+	proctest.Need(t, "nft")
+	ns := netnstest.New(t, "node")
+	guard, err := firewallguard.Open(ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = guard.Close() })
+	if _, err := guard.Ensure(t.Context(), firewallguard.Config{Pods: netip.MustParsePrefix("10.130.0.0/23")}); err != nil {
+		t.Fatal(err)
+	}
+	state := complete(t)
+	state.FollowFirewalls()
+	state.SetNetNamespace(&tenancyv1.NetNamespace{Name: "red", Netid: 42, Revision: 1})
+	state.AddPod(intent.Pod{Namespace: "red", Name: "a", Sandbox: "a", Ifname: "eth0", IP: netip.MustParseAddr("10.130.0.5"), Port: 3})
+	g := newServiceGuard(state, guard)
+	revision := uint64(0)
+	firewall := func(denied ...*egressv1.EgressRule) {
+		t.Helper()
+		for _, r := range denied {
+			r.Type = egressv1.RuleType_RULE_TYPE_DENY
+		}
+		revision++
+		if _, err := state.SetFirewall("red", revision, []*egressv1.EgressNetworkPolicy{{Namespace: "red", Name: "a", Rules: denied}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resolved := func(address string) {
+		t.Helper()
+		revision++
+		name := &egressv1.DNSName{Name: "a.example", Addresses: []string{address}, State: egressv1.NameState_NAME_STATE_RESOLVED, Revision: revision}
+		if _, err := state.SetDNSName(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	network := func(cidr string) *egressv1.EgressRule { return &egressv1.EgressRule{CidrSelector: cidr} }
+	const seven, eight, nine = "203.0.113.7", "203.0.113.8", "203.0.113.9"
+	for _, step := range []struct {
+		name   string
+		change func()
+		may    string // the last numbers of whom the pod may reach, or "free"
+	}{
+		{"rules that are not known yet", func() { g.sliceChanged("s", slice(seven, eight)) }, ""},
+		{"one is denied", func() { firewall(network(eight + "/32")) }, "7"},
+		{"the other is", func() { firewall(network(seven + "/32")) }, "8"},
+		{"an endpoint comes", func() { g.sliceChanged("s", slice(seven, eight, nine)) }, "89"},
+		{"both, by two rules", func() { firewall(network(seven+"/32"), network(eight+"/32")) }, "9"},
+		{"a name is denied", func() { firewall(&egressv1.EgressRule{DnsName: "a.example"}); resolved(seven) }, "89"},
+		{"the name has another address", func() { resolved(nine) }, "78"},
+		{"an endpoint goes", func() { g.sliceChanged("s", slice(eight)) }, "8"},
+		{"no rules", func() { firewall() }, "free"},
+		{"all is denied", func() { firewall(network("0.0.0.0/0")) }, ""},
+		{"nobody has endpoints outside", func() { firewall(network(eight + "/32")); g.sliceChanged("s", nil) }, ""},
+	} {
+		step.change()
+		for range 2 { // The second time nothing has changed.
+			if err := g.sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if may := reachable(t, ns); may != step.may {
+				t.Errorf("%s: the pod may reach %q, want %q", step.name, may, step.may)
+			}
+		}
+	}
+}
+
+// reachable reads from the kernel whom the pod 10.130.0.5 may reach.
+func reachable(t *testing.T, ns *netnstest.Namespace) string {
+	t.Helper()
+	if strings.Contains(ns.Run(t, "nft", "list set ip damask_firewall free"), "10.130.0.5") {
+		return "free"
+	}
+	if !strings.Contains(ns.Run(t, "nft", "list map ip damask_firewall pods"), "10.130.0.5 : goto fw-red") {
+		return "not judged"
+	}
+	allowed, may := ns.Run(t, "nft", "list set ip damask_firewall allowed-red"), ""
+	for _, last := range []string{"7", "8", "9"} {
+		if strings.Contains(allowed, "203.0.113."+last+" ") {
+			may += last
+		}
+	}
+	return may
+}

@@ -30,6 +30,10 @@ func failovers(t *testing.T) int {
 // failoverGoal is how long new connections may not get out at most.
 const failoverGoal = 1500 * time.Millisecond
 
+// failoverBefore is how long OpenShift SDN's nodes took at least to notice a dead one. Nothing
+// may take as long here, however busy the machine is.
+const failoverBefore = 9 * time.Second
+
 func failoverTopology() string {
 	text := "replicas: {egress: 2}\nnamespaces: [{name: red, egressIPs: [192.168.108.200]}]\nnodes:\n- {name: worker}\n"
 	pods := "pods:\n- {namespace: red, name: worker, node: worker}\n"
@@ -103,13 +107,16 @@ func failOver(t *testing.T, f failure) {
 	quiet := c.failures() == len(lost)
 	c.wantFailedOverCleanly(t, seen, lost, quiet)
 	slices.Sort(outages)
-	p99 := outages[(len(outages)*99-1)/100]
+	most, p99 := outages[len(outages)-1], outages[(len(outages)*99-1)/100]
 	verdict := "reached"
 	if p99 > failoverGoal {
 		verdict = "MISSED"
 	}
 	t.Logf("%d failures: new connections did not get out for %s (median), %s (p99), %s (most); goal p99 %s: %s",
-		len(lost), outages[len(outages)/2].Round(time.Millisecond), p99.Round(time.Millisecond), outages[len(outages)-1].Round(time.Millisecond), failoverGoal, verdict)
+		len(lost), outages[len(outages)/2].Round(time.Millisecond), p99.Round(time.Millisecond), most.Round(time.Millisecond), failoverGoal, verdict)
+	if most >= failoverBefore {
+		t.Errorf("an outage took %s", most)
+	}
 	if median := outages[len(outages)/2]; quiet && median > failoverGoal {
 		t.Errorf("half of the outages took %s and more", median)
 	}
@@ -181,13 +188,17 @@ func (c *cluster) failures() (n int) {
 	return n
 }
 
-// longestSilence is the longest time between two connections that were answered, of those
-// that were answered from a moment on until another.
+// longestSilence is the longest time in which no connection was answered, from a moment on
+// until another, or until the last connection was begun.
 func longestSilence(list []asked, from, to time.Time) time.Duration {
-	var ends []int64
+	begin, end := from.UnixMicro(), to.UnixMicro()
+	if len(list) > 0 {
+		end = min(end, list[len(list)-1].At)
+	}
+	ends := []int64{begin, end}
 	for _, a := range list {
-		if end := a.At + a.Took; a.Error == "" && end >= from.UnixMicro() && end <= to.UnixMicro() {
-			ends = append(ends, end)
+		if answered := a.At + a.Took; a.Error == "" && answered >= begin && answered <= end {
+			ends = append(ends, answered)
 		}
 	}
 	slices.Sort(ends)

@@ -50,8 +50,10 @@ func (c *cluster) wantCast(t *testing.T, want map[string][]string) {
 	for _, pod := range pods {
 		c.exec(inPod(pod), probeBinary, "cast", castGroup, "from-"+pod)
 	}
-	// The node sends too, by each address that it has in the pod network.
+	// The node sends too, by each address that it has in the pod network: what it casts shall
+	// come to the switch, to be refused there. An agent that starts takes foreign routes away.
 	for _, node := range []string{"node1", "node2"} {
+		c.exec(onNode(node), "ip", "route", "replace", "239.1.2.3/32", "dev", "tun0")
 		c.forge(onNode(node), fmt.Sprintf("udp %s 239.1.2.3 9100 from-%s", c.gatewayIP(node), node))
 	}
 	// What was sent before an echo on the same way has arrived or never will.
@@ -86,10 +88,6 @@ func (c *cluster) gatewayIP(node string) string {
 // the cluster runs. Each change is in force when the command returns.
 func TestMulticastReachesTheTenantsPodsOnceAndNobodyElse(t *testing.T) {
 	c := up(t, multicastTopology)
-	for _, node := range []string{"node1", "node2"} {
-		// What the node itself casts shall come by the pod network, to be refused there.
-		c.exec(onNode(node), "ip", "route", "add", "239.1.2.3/32", "dev", "tun0")
-	}
 	red, blue := []string{"red"}, []string{"blue"}
 	for _, s := range []struct {
 		name   string
@@ -113,4 +111,42 @@ func TestMulticastReachesTheTenantsPodsOnceAndNobodyElse(t *testing.T) {
 			c.wantCast(t, s.want)
 		})
 	}
+	t.Run("pods have other ports when an agent starts", c.wantCastByOtherPorts)
+	t.Run("it is turned off while an agent is away", c.wantNoCastAfterAbsence)
+}
+
+// unplugging gives the numbers of a node's pods to ports of somebody else.
+const unplugging = `for port in $(ovs-vsctl list-ports br0 | grep ^veth); do
+	number=$(ovs-vsctl get Interface $port ofport)
+	ovs-vsctl del-port $port -- add-port br0 other$number -- set Interface other$number type=internal ofport_request=$number
+done`
+
+// wantCastByOtherPorts unplugs the node's pods while its agent is away, so that it must plug
+// them in once more, at other numbers than it knows.
+func (c *cluster) wantCastByOtherPorts(t *testing.T) {
+	c.ctl("multicast", "enable", "red")
+	before := c.ofports("node1")
+	c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
+	c.exec(onNode("node1"), "sh", "-c", unplugging)
+	c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
+	c.eventually(t, "pods talk again", func() bool {
+		return c.check(inPod("red/a"), "icmp "+c.podIP("red/c")+" 56")[0].OK && c.check(inPod("red/b"), "icmp "+c.podIP("red/c")+" 56")[0].OK
+	})
+	if after := c.ofports("node1"); len(after) != len(before) || maps.Equal(before, after) {
+		t.Fatalf("pods had ports %v, and now %v: that proves nothing", before, after)
+	}
+	c.wantCast(t, map[string][]string{"red": {"red"}})
+}
+
+// wantNoCastAfterAbsence disables it when the node's agent cannot hear of it.
+func (c *cluster) wantNoCastAfterAbsence(t *testing.T) {
+	senders := func() int { return strings.Count(c.ctl("flows", "node1", "--table", "110"), "goto_table:111") }
+	if n := senders(); n != 2 {
+		t.Fatalf("%d pods of node1 may send, want red's two", n)
+	}
+	c.run("lab", "kill", "--name", c.name, "node1", "nodeagent", "--signal", "KILL")
+	c.ctl("multicast", "disable", "red", "--wait=false")
+	c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
+	c.eventually(t, "nobody may send", func() bool { return senders() == 0 })
+	c.wantCast(t, nil)
 }

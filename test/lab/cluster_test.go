@@ -260,19 +260,28 @@ type checkResult struct {
 // check runs checks at a place, all at once.
 func (c *cluster) check(at place, lines ...string) []checkResult {
 	c.t.Helper()
+	results, err := c.tryCheck(at, lines...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return results
+}
+
+// tryCheck is check for any goroutine.
+func (c *cluster) tryCheck(at place, lines ...string) ([]checkResult, error) {
 	cmd := c.command(at, probeBinary, "check")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		c.t.Fatalf("%s: probe check: %v\n%s", at, err, &stderr)
+		return nil, fmt.Errorf("%s: probe check: %w\n%s", at, err, &stderr)
 	}
 	var results []checkResult
 	if err := json.Unmarshal(out, &results); err != nil {
-		c.t.Fatalf("%s: probe check answered %q: %v", at, out, err)
+		return nil, fmt.Errorf("%s: probe check answered %q: %w", at, out, err)
 	}
-	return results
+	return results, nil
 }
 
 // soon is eventually without a judgement: it gives up after a while.

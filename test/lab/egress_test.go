@@ -3,8 +3,6 @@ package lab
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -172,6 +170,8 @@ func TestTheOutsideSeesExactlyTheEgressIP(t *testing.T) {
 		wantNone(t, c.check(onOutside(""), "tcp 192.168.108.200:7777 10", "udp 192.168.108.200:7777 10"))
 	})
 	t.Run("answers to connections from outside never have the egress IP", c.wantAnswersUntouched)
+	t.Run("a namespace that is renumbered keeps its own", c.wantItsOwnUnderAnyVNID)
+	t.Run("policies that close pods let answers pass", c.wantAnswersPastPolicies)
 }
 
 // wantAnswersUntouched connects to pods from outside.
@@ -188,37 +188,6 @@ func (c *cluster) wantAnswersUntouched(t *testing.T) {
 		for _, s := range spans {
 			if strings.HasPrefix(s.Source, "192.168.108.2") {
 				t.Errorf("%d packets for %s came from %s", s.Packets, kind, s.Source)
-			}
-		}
-	}
-}
-
-// wantInsideUntouched looks at pods of one tenant, at the DNS port of the pod's node,
-// and at what a backend sees of a service's client.
-func (c *cluster) wantInsideUntouched(t *testing.T) {
-	c.start(inPod("red/near"), "serve", "7002", "red/near")
-	c.start(onNode("node3"), "serve", "53", "node3")
-	for _, r := range c.check(inPod("red/far"), "tcp "+c.podIP("red/near")+":7002 10", "udp "+c.podIP("red/near")+":7002 10") {
-		if r.Source != c.podIP("red/far") {
-			t.Errorf("%s: red/near saw %q (%s)", r.Check, r.Source, r.Error)
-		}
-	}
-	for _, r := range c.check(inPod("red/far"), "tcp "+c.nodeIP("node3")+":53 10", "udp "+c.nodeIP("node3")+":53 10") {
-		if !r.OK || r.Source == "192.168.108.200" {
-			t.Errorf("%s: the node's DNS saw %q (%s)", r.Check, r.Source, r.Error)
-		}
-	}
-	c.ctl("service", "create", "red/web", "--port", "80:7002")
-	slice := fmt.Sprintf("endpointSlices:\n- {namespace: red, name: web-1, serviceName: web, ports: [{port: 7002}], endpoints: [{addresses: [%s], nodeName: node1}]}\n", c.podIP("red/near"))
-	file := filepath.Join(t.TempDir(), "slice.yaml")
-	if err := os.WriteFile(file, []byte(slice), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c.ctl("service", "apply", "-f", file)
-	for _, s := range c.services() {
-		for _, r := range c.check(inPod("red/far"), "tcp "+s.ClusterIPs[0].String()+":80 10") {
-			if r.Source != c.podIP("red/far") {
-				t.Errorf("%s: the backend saw %q (%s)", r.Check, r.Source, r.Error)
 			}
 		}
 	}

@@ -6,12 +6,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 // Red and blue have firewalls of their own and will be joined; green leaves by an egress
 // IP of node2, and so does gold, without a firewall; free has neither. There are two hosts
-// outside. Service ext leads to one of them, api to a node.
+// outside. Service ext leads to one of them, two to both, api to a node.
 const firewallTopology = `
 serviceEngine: nftables
 nodes: [{name: node1}, {name: node2, ip: 192.168.108.12, egressIPs: [192.168.108.200, 192.168.108.201]}]
@@ -29,9 +30,11 @@ pods:
 - {namespace: free, name: a, node: node1}
 services:
 - {namespace: default, name: api, clusterIP: 172.30.0.78, ports: [{port: 80}]}
+- {namespace: default, name: two, clusterIP: 172.30.0.79, ports: [{port: 80}]}
 - {namespace: default, name: ext, clusterIP: 172.30.0.77, type: NodePort, ports: [{port: 80, nodePort: 30077}]}
 endpointSlices:
 - {namespace: default, name: api-1, serviceName: api, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.12]}]}
+- {namespace: default, name: two-1, serviceName: two, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.1]}, {addresses: [192.168.108.2]}]}
 - {namespace: default, name: ext-1, serviceName: ext, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.2]}]}
 egressFirewalls:
 - namespace: red
@@ -47,41 +50,49 @@ egressFirewalls:
 // way is a packet to an outside host, as probe check writes it.
 type way struct{ pod, check string }
 
+// wantWays asks from all pods at once: what is denied takes its time.
 func (c *cluster) wantWays(t *testing.T, want map[way]bool) {
 	t.Helper()
 	byPod := map[string][]string{}
 	for w := range want {
 		byPod[w.pod] = append(byPod[w.pod], w.check)
 	}
+	var all sync.WaitGroup
 	for pod, checks := range byPod {
-		slices.Sort(checks)
-		for _, r := range c.check(inPod(pod), checks...) {
-			if w := (way{pod, r.Check}); r.OK != want[w] {
-				t.Errorf("%s, %s: passes: %t, want %t (%s)", pod, r.Check, r.OK, want[w], r.Error)
-			} else if namespace, _, _ := strings.Cut(pod, "/"); r.OK && r.Source != "" && egressIPs[namespace] != "" && r.Source != egressIPs[namespace] && r.Check != apiService {
-				t.Errorf("%s, %s: seen as %s", pod, r.Check, r.Source)
+		all.Go(func() {
+			results, err := c.tryCheck(inPod(pod), checks...)
+			if err != nil {
+				t.Error(err)
 			}
-		}
+			for _, r := range results {
+				if w := (way{pod, r.Check}); r.OK != want[w] {
+					t.Errorf("%s, %s: passes: %t, want %t (%s)", pod, r.Check, r.OK, want[w], r.Error)
+				} else if namespace, _, _ := strings.Cut(pod, "/"); r.OK && r.Source != "" && egressIPs[namespace] != "" && r.Source != egressIPs[namespace] && r.Check != apiService {
+					t.Errorf("%s, %s: seen as %s", pod, r.Check, r.Source)
+				}
+			}
+		})
 	}
+	all.Wait()
 }
 
 // egressIPs are those of namespaces, and apiService leads to a node, which sees another node.
 var egressIPs = map[string]string{"green": "192.168.108.200", "gold": "192.168.108.201"}
 
-const apiService = "tcp 172.30.0.78:80 100"
+const apiService, extService = "tcp 172.30.0.78:80 100", "tcp 172.30.0.77:80 100"
 
 const (
 	tcp1, udp1, icmp1 = "tcp 192.168.108.1:8080 100", "udp 192.168.108.1:8080 100", "icmp 192.168.108.1 56"
 	tcp2, udp2, icmp2 = "tcp 192.168.108.2:8080 100", "udp 192.168.108.2:8080 100", "icmp 192.168.108.2 56"
 )
 
-func (c *cluster) firewall(t *testing.T, text string) {
+func (c *cluster) firewall(t *testing.T, text string, flags ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "firewall.yaml")
 	if err := os.WriteFile(file, []byte("egressFirewalls:\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.ctl("egressfirewall", "apply", "-f", file)
+	c.ctl(append([]string{"egressfirewall", "apply", "-f", file}, flags...)...)
 }
 
 func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
@@ -125,6 +136,7 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 		c.wantWays(t, want)
 		c.wantReach(t, "red/a", "blue/a")
 	})
+	t.Run("while VNIDs change", func(t *testing.T) { c.wantFirewallsWhileVNIDsChange(t, want) })
 
 	t.Run("answers to connections from outside", func(t *testing.T) {
 		var lines []string
@@ -150,24 +162,29 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 	})
 
 	t.Run("a service with an endpoint outside is no way round", func(t *testing.T) {
-		service, nodePort := "tcp 172.30.0.77:80 100", "tcp "+c.nodeIP("node1")+":30077 100"
+		nodePort := "tcp " + c.nodeIP("node1") + ":30077 100"
 		c.wantWays(t, map[way]bool{
-			{"red/a", service}: false, {"red/b", service}: false, {"green/a", service}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
-			{"blue/a", service}: true, {"free/a", service}: true, {"free/a", nodePort}: true,
+			{"red/a", extService}: false, {"red/b", extService}: false, {"green/a", extService}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
+			{"blue/a", extService}: true, {"free/a", extService}: true, {"free/a", nodePort}: true,
 		})
 	})
 
+	t.Run("of two endpoints outside one is denied", func(t *testing.T) { c.wantTheOtherEndpoint(t) })
+
 	t.Run("nor is it one past an egress IP", func(t *testing.T) {
 		c.start(onNode("node2"), "serve", port, "node2")
-		service, nodePort := "tcp 172.30.0.77:80 100", "tcp "+c.nodeIP("node1")+":30077 100"
+		nodePort := "tcp " + c.nodeIP("node1") + ":30077 100"
 		c.wantWays(t, map[way]bool{
-			{"gold/a", service}: false, {"gold/b", service}: false, {"gold/a", nodePort}: false, {"gold/a", tcp2}: true, {"gold/a", apiService}: true, {"free/a", apiService}: true,
+			{"gold/a", extService}: false, {"gold/b", extService}: false, {"gold/a", nodePort}: false, {"gold/a", tcp2}: true, {"gold/a", apiService}: true, {"free/a", apiService}: true,
+			{"red/a", apiService}: false, // a node is denied as any other address, until a rule allows it
 		})
 		c.ctl("patch", "netnamespace", "gold", "-p", `{"egressIPs": []}`)
 		for _, pod := range []string{"gold/a", "gold/b"} {
-			wantAll(t, inPod(pod), c.check(inPod(pod), service, tcp2))
+			wantAll(t, inPod(pod), c.check(inPod(pod), extService, tcp2))
 		}
 	})
+
+	t.Run("what changes while an agent is away holds when it is back", c.wantChangesWithoutAgent)
 
 	t.Run("several policies, in their order", func(t *testing.T) {
 		c.firewall(t, "- {namespace: blue, name: first, egress: [{type: Allow, to: {cidrSelector: 192.168.108.0/24}, ports: [{protocol: UDP, port: 8000, endPort: 8099}]}]}\n"+
@@ -179,7 +196,7 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 
 	t.Run("none any more", func(t *testing.T) {
 		c.ctl("egressfirewall", "delete", "red/default", "blue/default", "blue/first", "green/default")
-		c.wantWays(t, map[way]bool{{"red/a", tcp2}: true, {"red/b", icmp1}: true, {"blue/a", tcp1}: true, {"green/a", tcp2}: true, {"green/b", tcp2}: true})
+		c.wantWays(t, map[way]bool{{"red/a", tcp2}: true, {"red/a", extService}: true, {"red/a", apiService}: true, {"red/b", icmp1}: true, {"blue/a", tcp1}: true, {"green/a", tcp2}: true, {"green/b", tcp2}: true})
 	})
 }
 
@@ -187,7 +204,7 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 func (c *cluster) wantNames(t *testing.T) {
 	server := c.start(onOutside("outside"), "dns", "5353", "0", "www.example.com=192.168.108.1")
 	c.firewall(t, "- {namespace: red, egress: [{type: Allow, to: {dnsName: www.example.com}}, {type: Deny, to: {cidrSelector: 0.0.0.0/0}}]}\n")
-	c.wantWays(t, map[way]bool{{"red/a", udp1}: true, {"red/b", tcp1}: true, {"red/a", tcp2}: false})
+	c.wantWays(t, map[way]bool{{"red/a", udp1}: true, {"red/b", tcp1}: true, {"red/a", tcp2}: false, {"red/a", extService}: false})
 	if out := c.ctl("get", "egressfirewalls", "-n", "red", "-o", "wide"); !strings.Contains(out, "192.168.108.1") || !strings.Contains(out, "node1,node2") {
 		t.Errorf("it is shown as\n%s", out)
 	}
@@ -195,5 +212,5 @@ func (c *cluster) wantNames(t *testing.T) {
 	c.start(onOutside("outside"), "dns", "5353", "0", "www.example.com=192.168.108.2")
 	c.eventually(t, "the name's other address is allowed", func() bool { return c.check(inPod("red/a"), tcp2)[0].OK })
 	// What the name was before stays for a while, as it stays in pods' caches.
-	c.wantWays(t, map[way]bool{{"red/a", tcp1}: true, {"red/b", tcp2}: true})
+	c.wantWays(t, map[way]bool{{"red/a", tcp1}: true, {"red/b", tcp2}: true, {"red/a", extService}: true})
 }

@@ -216,10 +216,13 @@ func (p *Programmer) everything(ctx context.Context) (flowsync.Diff, error) {
 	for _, pod := range p.state.Pods() {
 		revisions[pod.object()] = 0
 	}
+	// What is compared with everything is no news to the next change of policies.
+	policies := p.state.drainPolicies()
 	want := p.state.CompileAll()
 	diff, err := p.sw.Reconcile(ctx, want)
 	p.progress.record(revisions, err)
 	if err != nil {
+		p.state.spoilPolicies(policies)
 		return diff, fmt.Errorf("compare the switch with the wanted state: %w", err)
 	}
 	p.mu.Lock()

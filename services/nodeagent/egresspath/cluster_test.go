@@ -95,7 +95,7 @@ type parts struct {
 // newWorld makes nodes that know one another, without egress IPs.
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
-	return newWorldIn(t, nodes, tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT)
+	return newWorldIn(t, nodes, multitenant)
 }
 
 func newWorldIn(t *testing.T, nodes int, mode tenancyv1.IsolationMode) *world {

@@ -10,15 +10,16 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
 
-// modes are those in which namespaces have egress IPs.
-var modes = []tenancyv1.IsolationMode{
-	tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT, tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY,
-	tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED,
-}
+// The modes in which namespaces have egress IPs.
+const (
+	multitenant   = tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT
+	networkPolicy = tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY
+	combined      = tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED
+)
 
 // policiesDecide says whether pods need policies in the node's mode.
 func (n *node) policiesDecide() bool {
-	return n.mode != tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT
+	return n.mode != multitenant
 }
 
 // isolate has a NetworkPolicy apply to a pod that lets nobody in, if policies decide.

@@ -2,6 +2,7 @@ package egresspath
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -18,45 +19,59 @@ import (
 
 // witness counts the sources of all IPv4 packets for the host outside.
 type witness struct {
-	mu   sync.Mutex
-	from map[string]int
+	socket int
+
+	mu     sync.Mutex // Held while packets are taken from the socket, so that none is between it and from.
+	from   map[string]int
+	buffer []byte
 }
 
 // watch sees packets before anything of the host does.
 func watch(t *testing.T, host *netnstest.Namespace) *witness {
 	t.Helper()
-	w := &witness{from: map[string]int{}}
-	var socket int
+	w := &witness{from: map[string]int{}, buffer: make([]byte, 2048)}
 	var err error
 	host.Do(t, func() {
-		socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP))))
+		w.socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP))))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50_000})
 	ended, stop := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		buffer := make([]byte, 2048)
 		for {
 			select {
 			case <-stop:
 				return
 			default:
 			}
-			n, from, err := unix.Recvfrom(socket, buffer, 0)
-			ll, ok := from.(*unix.SockaddrLinklayer)
-			if err != nil || !ok || n < 20 || ll.Pkttype != unix.PACKET_HOST || isRedirect(buffer[:n]) {
-				continue
+			if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(w.socket), Events: unix.POLLIN}}, 50); n > 0 {
+				w.mu.Lock()
+				w.take()
+				w.mu.Unlock()
 			}
-			w.mu.Lock()
-			w.from[netip.AddrFrom4([4]byte(buffer[12:16])).String()]++
-			w.mu.Unlock()
 		}
 	}()
-	t.Cleanup(func() { close(stop); <-ended; _ = unix.Close(socket) })
+	t.Cleanup(func() { close(stop); <-ended; _ = unix.Close(w.socket) })
 	return w
+}
+
+// take counts the packets that have come. The caller holds the lock.
+func (w *witness) take() {
+	for {
+		n, from, err := unix.Recvfrom(w.socket, w.buffer, unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		ll, ok := from.(*unix.SockaddrLinklayer)
+		if ok && n >= 20 && ll.Pkttype == unix.PACKET_HOST && !isRedirect(w.buffer[:n]) {
+			w.from[netip.AddrFrom4([4]byte(w.buffer[12:16])).String()]++
+		}
+	}
 }
 
 // isRedirect says whether a packet is an ICMP redirect (RFC 792): a node that has given an
@@ -70,6 +85,7 @@ func isRedirect(packet []byte) bool {
 func (w *witness) sources() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.take()
 	from := w.from
 	w.from = map[string]int{}
 	return from

@@ -85,6 +85,7 @@ func TestPoliciesLetPassWhatTheySay(t *testing.T) {
 			c.start(inPod(pod), "serve", port, pod)
 		}
 	}
+	c.ctl("policy", "delete", "x/first")
 	for _, test := range policyCases() {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "policies.yaml")
@@ -99,7 +100,6 @@ func TestPoliciesLetPassWhatTheySay(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.ctl("policy", "apply", "-f", file)
-			c.ctl("policy", "delete", "x/first")
 			c.wantPass(t, test.pass)
 			c.ctl("policy", "delete", "-f", file)
 		})

@@ -26,7 +26,8 @@ const (
 type Hosting interface {
 	// Hosts says whether the node has to hold any egress IP.
 	Hosts() bool
-	// Close ends everything, and answers when nothing leaves by an egress IP any more.
+	// Close ends everything, and answers when nothing leaves by an egress IP any more. An error
+	// leaves some of it open, but nothing comes into force until Open then either.
 	Close(ctx context.Context) error
 	// Open has everything in force again that egress told in this revision, or later.
 	Open(revision uint64)
@@ -47,6 +48,7 @@ type Fence struct {
 	after     time.Duration // zero: not told
 	patience  time.Duration
 	closed    bool      // or nobody has said yet that it may open
+	failed    bool      // to close, so that it is tried again
 	heard     time.Time // since when it is closed and hears most; zero: it does not
 	asks      bool
 	changed   chan struct{} // holds one when asks has become true
@@ -91,16 +93,16 @@ func (f *Fence) look(ctx context.Context, now time.Time) {
 		}
 	}
 	switch cut := silent >= fewest && 2*silent > len(f.observers); {
-	case cut && !f.closed:
-		f.closed = true
-		if err := f.hosting.Close(ctx); err != nil {
-			f.closed = false // so that it is tried again
+	case cut && (!f.closed || f.failed):
+		// It is closed even if that fails: only Open has hosting go on, when this is over.
+		f.closed, f.heard, f.asks = true, time.Time{}, false
+		err := f.hosting.Close(ctx)
+		if f.failed = err != nil; f.failed {
 			f.log.Error("this node is cut off and cannot close its egress IPs, trying again", "error", err)
 			return
 		}
 		f.log.Warn("this node's egress IPs are closed: its observers do not answer, and egress may be giving them to other nodes",
 			"silent", silent, "observers", len(f.observers))
-		f.heard, f.asks = time.Time{}, false
 	case cut:
 		f.heard, f.asks = time.Time{}, false
 	case f.closed && f.heard.IsZero():
@@ -155,7 +157,7 @@ func (f *Fence) open(revision uint64) {
 	if !f.closed {
 		return
 	}
-	f.closed, f.asks, f.heard = false, false, time.Time{}
+	f.closed, f.failed, f.asks, f.heard = false, false, false, time.Time{}
 	f.hosting.Open(revision)
 	f.log.Info("this node counts as alive, its egress IPs may be in force", "revision", revision)
 }

@@ -197,6 +197,31 @@ func TestACloseThatFailsIsTriedAgain(t *testing.T) {
 	s.want("[open 5 close]")
 }
 
+// TestACloseThatFailsUntilObserversAnswerIsOpened is about a node that starts: its guard is not
+// there when it must close for the first time, and then it is cut off no more.
+func TestACloseThatFailsUntilObserversAnswerIsOpened(t *testing.T) {
+	s := newScene(t, 2)
+	const always = 1 << 30
+	left := func() int {
+		s.hosting.mu.Lock()
+		defer s.hosting.mu.Unlock()
+		return s.hosting.refuse
+	}
+	s.hosting.mu.Lock()
+	s.hosting.refuse = always
+	s.hosting.mu.Unlock()
+	for _, ip := range s.all {
+		s.silent(ip)
+	}
+	s.until("it tries to close, and again", func() bool { return left() <= always-2 })
+	for _, ip := range s.all {
+		s.speak(ip)
+	}
+	s.asks()
+	s.fence.tell(t, s.all, 6)
+	s.want("[open 5 open 6]")
+}
+
 func TestObserversThatAreReplacedDoNotCount(t *testing.T) {
 	s := newScene(t, 2)
 	s.silent(s.all[0])

@@ -83,14 +83,19 @@ func (c *cluster) wantInsideUntouched(t *testing.T) {
 	}
 	// An address outside is asked at the node that has the egress IP. If that is not the
 	// pod's own, it answers for the service as for any that come from elsewhere.
-	for _, way := range []struct{ service, backend, node, client, external, seen string }{
-		{"red/web", "red/far", "node3", "red/near", "203.0.113.7", c.podIP("red/near")},
-		{"red/back", "red/near", "node1", "red/far", "203.0.113.8", c.gateway("node1")},
+	host := c.hostOf("192.168.108.200")
+	for _, way := range []struct{ service, backend, node, client, clientNode, external string }{
+		{"red/web", "red/far", "node3", "red/near", "node1", "203.0.113.7"},
+		{"red/back", "red/near", "node1", "red/far", "node3", "203.0.113.8"},
 	} {
+		seen := c.podIP(way.client)
+		if way.clientNode != host {
+			seen = c.gateway(host)
+		}
 		c.start(inPod(way.backend), "serve", "7002", way.backend)
 		c.ctl("service", "create", way.service, "--port", "tcp=80:7002", "--port", "udp=80:7002/udp", "--external-ip", way.external)
 		c.apply(t, slice(way.service, 7002, atNode(c.podIP(way.backend), way.node)))
-		want := map[string]string{c.podIP(way.backend) + ":7002": c.podIP(way.client), way.external + ":80": way.seen}
+		want := map[string]string{c.podIP(way.backend) + ":7002": c.podIP(way.client), way.external + ":80": seen}
 		for _, s := range c.services() {
 			if s.Namespace+"/"+s.Name == way.service {
 				want[s.ClusterIPs[0].String()+":80"] = c.podIP(way.client)

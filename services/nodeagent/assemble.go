@@ -117,6 +117,10 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 			return err
 		}
 		to.guard, p.guard = a.firewalls.guard, a.firewalls.guard
+		if a.services != nil {
+			to.slices = newJudgedSlices(ctx, cfg, a.firewalls, a.services.Syncer)
+			a.services.slices, a.firewalls.slices = to.slices, to.slices
+		}
 	}
 	a.followed = newFollowed(c, cfg.StateDir, to, log)
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)

@@ -19,7 +19,7 @@ import (
 )
 
 // firewalls is the agent's part for egress firewalls: those of the namespaces of its pods,
-// and of those for which this node holds egress IPs.
+// of those for which this node holds egress IPs, and of those whose services lead outside.
 type firewalls struct {
 	state    *intent.State
 	queue    func(intent.Change)
@@ -28,7 +28,8 @@ type firewalls struct {
 	followed *firewallsFollowed
 	guard    *serviceGuard
 	client   egressv1.EgressNetworkPolicyServiceClient
-	services *services // nil: somebody else's
+	services *services     // nil: somebody else's
+	slices   *judgedSlices // the same
 	lookups  *lookups.Reporter
 	servers  []netip.AddrPort // whom pods ask for names
 	log      hclog.Logger
@@ -38,6 +39,7 @@ type firewalls struct {
 	mu      sync.Mutex
 	own     map[string]bool // namespaces of this node's pods
 	hosting map[string]bool // namespaces for whose pods this node has egress IPs
+	leading map[string]bool // namespaces whose services have endpoints outside
 	names   map[string]bool // names that are followed
 	ctx     context.Context //nolint:containedctx // of Run: waiting for what is not known ends with it
 }
@@ -58,7 +60,7 @@ func (a *agent) newFirewalls(ctx context.Context, cfg Config, state *intent.Stat
 		client: egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), guard: newServiceGuard(state, guard), services: a.services,
 		lookups: lookups.New(c.egress.any, cfg.Node, a.log), servers: servers,
 		state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("firewall"),
-		own: map[string]bool{}, hosting: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
+		own: map[string]bool{}, hosting: map[string]bool{}, leading: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
 	}, nil
 }
 
@@ -95,23 +97,33 @@ func (f *firewalls) known(ctx context.Context, namespace string) {
 }
 
 // hostingWant follows exactly the firewalls of these namespaces for egress IPs of this node.
-func (f *firewalls) hostingWant(namespaces map[string]bool) {
+func (f *firewalls) hostingWant(namespaces map[string]bool) { f.wantExactly(f.hosting, namespaces) }
+
+// leadingWant follows exactly the firewalls of these namespaces for services.
+func (f *firewalls) leadingWant(namespaces map[string]bool) { f.wantExactly(f.leading, namespaces) }
+
+func (f *firewalls) wantExactly(by, namespaces map[string]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for namespace := range namespaces {
-		f.want(f.hosting, namespace)
+		f.want(by, namespace)
 	}
-	for namespace := range f.hosting {
+	for namespace := range by {
 		if !namespaces[namespace] {
-			delete(f.hosting, namespace)
+			delete(by, namespace)
 			f.dropUnwanted(namespace)
 		}
 	}
 }
 
+// wanted says whether anybody wants a namespace. The caller holds the lock.
+func (f *firewalls) wanted(namespace string) bool {
+	return f.own[namespace] || f.hosting[namespace] || f.leading[namespace]
+}
+
 // want follows a namespace. The caller holds the lock.
 func (f *firewalls) want(by map[string]bool, namespace string) {
-	had := f.own[namespace] || f.hosting[namespace]
+	had := f.wanted(namespace)
 	by[namespace] = true
 	if had {
 		return
@@ -126,7 +138,7 @@ func (f *firewalls) want(by map[string]bool, namespace string) {
 
 // dropUnwanted stops following what nobody wants. The caller holds the lock.
 func (f *firewalls) dropUnwanted(namespace string) {
-	if f.own[namespace] || f.hosting[namespace] {
+	if f.wanted(namespace) {
 		return
 	}
 	f.followed.policies.Drop(namespace)
@@ -178,6 +190,11 @@ func (f *firewalls) tell(change intent.Change) {
 	if len(change.Owners) > 0 {
 		if err := f.guard.sync(f.ctx); err != nil && f.ctx.Err() == nil {
 			f.guardFailed(err)
+		}
+		for _, owner := range change.Owners {
+			if namespace, is := intent.FirewallOf(owner); is && f.slices != nil {
+				f.slices.again(namespace)
+			}
 		}
 	}
 	f.queue(change)
@@ -261,6 +278,16 @@ func (f *firewalls) resolve(ctx context.Context) {
 		namespaces = append(namespaces, namespace)
 	}
 	f.mu.Unlock()
+	f.resolveAll(ctx, namespaces)
+	for _, namespace := range namespaces {
+		if !f.state.FirewallKnown(namespace) {
+			f.log.Warn("it is not known where pods may go outside of the cluster, they stay inside", "namespace", namespace)
+		}
+	}
+}
+
+// resolveAll waits until the state knows the firewalls of namespaces, or ctx ends.
+func (f *firewalls) resolveAll(ctx context.Context, namespaces []string) {
 	for _, namespace := range namespaces {
 		if f.followed.policies.Known(ctx, namespace) == nil {
 			f.policyChanged(namespace + "/")
@@ -270,11 +297,6 @@ func (f *firewalls) resolve(ctx context.Context) {
 	for _, name := range f.state.FirewallNames() {
 		if f.followed.names.Known(ctx, name) == nil {
 			f.nameChanged(name)
-		}
-	}
-	for _, namespace := range namespaces {
-		if !f.state.FirewallKnown(namespace) {
-			f.log.Warn("it is not known where pods may go outside of the cluster, they stay inside", "namespace", namespace)
 		}
 	}
 }

@@ -38,6 +38,7 @@ type sink struct {
 	wake       func()        // asks for a pass
 	services   *services     // nil: somebody else's
 	guard      *serviceGuard // nil: there are no firewalls
+	slices     *judgedSlices // nil: the same, or services are somebody else's
 	hostPorts  *hostPorts
 	released   func() // this node's HostSubnet is gone
 	appeared   func(*ipamv1.HostSubnet)
@@ -55,6 +56,7 @@ func (s *sink) take(object intent.Object, change intent.Change, err error) {
 	}
 	if change.Node {
 		s.wake() // a pass ends with a comparison of all flows
+		s.nodesChanged()
 		if s.services != nil {
 			s.services.Wake()
 		}
@@ -63,6 +65,26 @@ func (s *sink) take(object intent.Object, change intent.Change, err error) {
 	s.programmer.Queue(change)
 	if change.All {
 		s.wake() // it may have been all that was missing
+	}
+}
+
+// nodesChanged tells those who ask whether an address is a node's or a pod's.
+func (s *sink) nodesChanged() {
+	if s.guard != nil {
+		s.guard.wake() // pods with egress IPs may reach nodes
+	}
+	if s.slices != nil {
+		s.slices.nodesChanged()
+	}
+}
+
+// slice tells those who must know where services lead before they do.
+func (s *sink) slice(name string, slice *servicelbv1.EndpointSlice) {
+	if s.guard != nil {
+		s.guard.sliceChanged(name, slice)
+	}
+	if s.slices != nil {
+		s.slices.sliceChanged(name, slice)
 	}
 }
 
@@ -86,6 +108,7 @@ func (s *sink) hostSubnet(e follow.Event[*ipamv1.HostSubnet]) {
 		}
 		s.take(object, s.state.DeleteHostSubnet(e.Name), nil)
 		s.programmer.Forget(object)
+		s.nodesChanged()
 		return
 	}
 	change, err := s.state.SetHostSubnet(e.Object)
@@ -93,9 +116,7 @@ func (s *sink) hostSubnet(e follow.Event[*ipamv1.HostSubnet]) {
 	if err == nil {
 		s.appeared(e.Object)
 	}
-	if s.guard != nil {
-		s.guard.wake() // pods with egress IPs may reach nodes
-	}
+	s.nodesChanged()
 	if s.hostPorts.any() {
 		s.wake() // tenants' host ports are closed for other nodes
 	}
@@ -182,8 +203,13 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 	}
 	if s.services != nil {
 		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, log)
-		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, s.guard, log)
-		s.services.Follow(f.services, f.slices)
+		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, s.slice, log)
+		if s.slices == nil {
+			s.services.Follow(f.services, f.slices)
+		} else {
+			s.slices.sliceSource = f.slices
+			s.services.Follow(f.services, s.slices)
+		}
 	}
 	return f
 }

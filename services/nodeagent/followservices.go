@@ -28,8 +28,8 @@ func followServices(nc *nats.Conn, client servicelbv1.ServiceServiceClient, cach
 	}})
 }
 
-// followSlices follows all EndpointSlices. The guard, if there is one, is told too.
-func followSlices(nc *nats.Conn, client servicelbv1.EndpointSliceServiceClient, cache string, to *svcsync.Syncer, guard *serviceGuard, log hclog.Logger) *follow.Follower[*servicelbv1.EndpointSlice] {
+// followSlices follows all EndpointSlices. Who else must know of them is told first.
+func followSlices(nc *nats.Conn, client servicelbv1.EndpointSliceServiceClient, cache string, to *svcsync.Syncer, first func(name string, slice *servicelbv1.EndpointSlice), log hclog.Logger) *follow.Follower[*servicelbv1.EndpointSlice] {
 	return follow.New(nc, follow.Source[*servicelbv1.EndpointSlice]{
 		Service: "servicelb", Kind: "endpointslice", Nested: true,
 		List: func(ctx context.Context, _ []string) ([]*servicelbv1.EndpointSlice, uint64, error) {
@@ -41,9 +41,7 @@ func followSlices(nc *nats.Conn, client servicelbv1.EndpointSliceServiceClient, 
 		Name:     func(s *servicelbv1.EndpointSlice) string { return s.GetNamespace() + "/" + s.GetName() },
 		Revision: (*servicelbv1.EndpointSlice).GetRevision,
 	}, follow.Options[*servicelbv1.EndpointSlice]{All: true, Cache: cache, Log: log, OnChange: func(e follow.Event[*servicelbv1.EndpointSlice]) {
-		if guard != nil {
-			guard.sliceChanged(e.Name, e.Object)
-		}
+		first(e.Name, e.Object)
 		to.SliceChanged(e.Name, e.Revision)
 	}})
 }

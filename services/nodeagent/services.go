@@ -23,6 +23,7 @@ type services struct {
 	interest   *interest
 	gate       gate
 	needs      *needpods.Reporter
+	slices     *judgedSlices // nil: no firewall withholds endpoints
 }
 
 // newServices makes the part for Services; nil when they are somebody else's.
@@ -39,17 +40,18 @@ func (a *agent) newServices(cfg Config, state *intent.State, servicelb *grpc.Cli
 		return nil, err
 	}
 	a.onClose(held.Close)
-	syncer := svcsync.New(svcsync.Config{
+	s := &services{state: state, gate: gate{held}, needs: needs}
+	s.Syncer = svcsync.New(svcsync.Config{
 		Node:    serviceview.Node{Name: cfg.Node, Zone: cfg.Services.Zone},
 		Engines: engines(cfg.Services.Engine, state, a.prog.Queue),
-		View:    func() (proxy.Node, bool) { return engineView(cfg, state) },
+		View:    func() (proxy.Node, bool) { return s.view(cfg) },
 		Flows:   &serviceFlows{state: state, program: a.prog.Program, unsent: map[string]bool{}},
 		Audit:   cfg.AuditInterval,
 		Health:  healthPorts{health},
 		Idle:    gate{held},
 		Log:     a.log.Named("services"),
 	})
-	return &services{Syncer: syncer, state: state, gate: gate{held}, needs: needs}, nil
+	return s, nil
 }
 
 // collectors are the metrics of the part.
@@ -68,10 +70,13 @@ func engines(chosen string, state *intent.State, queue func(intent.Change)) svcs
 	return e
 }
 
-// engineView is what an engine must know of the node; false until the address plan is
-// known.
-func engineView(cfg Config, state *intent.State) (proxy.Node, bool) {
-	network, known := state.Network()
+// view is what an engine must know of the node; false until the address plan is
+// known, and what leads outside.
+func (s *services) view(cfg Config) (proxy.Node, bool) {
+	network, known := s.state.Network()
+	if known && s.slices != nil {
+		known = s.slices.settled()
+	}
 	return proxy.Node{
 		ClusterNetworks: network.Node.ClusterNetworks, Pods: network.Node.Subnet, MasqueradeBit: uint8(cfg.MasqueradeBit),
 		NodePortNetworks: cfg.Services.NodePortNetworks,

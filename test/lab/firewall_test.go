@@ -32,7 +32,11 @@ services:
 - {namespace: default, name: api, clusterIP: 172.30.0.78, ports: [{port: 80}]}
 - {namespace: default, name: two, clusterIP: 172.30.0.79, ports: [{port: 80}]}
 - {namespace: default, name: ext, clusterIP: 172.30.0.77, type: NodePort, ports: [{port: 80, nodePort: 30077}]}
+- {namespace: red, name: out, clusterIP: 172.30.0.80, type: NodePort, ports: [{port: 80, nodePort: 30080}]}
+- {namespace: blue, name: out, clusterIP: 172.30.0.81, type: NodePort, ports: [{port: 80, nodePort: 30081}]}
 endpointSlices:
+- {namespace: red, name: out-1, serviceName: out, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.2]}]}
+- {namespace: blue, name: out-1, serviceName: out, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.2]}]}
 - {namespace: default, name: api-1, serviceName: api, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.12]}]}
 - {namespace: default, name: two-1, serviceName: two, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.1]}, {addresses: [192.168.108.2]}]}
 - {namespace: default, name: ext-1, serviceName: ext, ports: [{port: 8080}], endpoints: [{addresses: [192.168.108.2]}]}
@@ -85,6 +89,11 @@ const (
 	tcp1, udp1, icmp1 = "tcp 192.168.108.1:8080 100", "udp 192.168.108.1:8080 100", "icmp 192.168.108.1 56"
 	tcp2, udp2, icmp2 = "tcp 192.168.108.2:8080 100", "udp 192.168.108.2:8080 100", "icmp 192.168.108.2 56"
 )
+
+// elsewhere is a node port of the node without the first pods.
+func (c *cluster) elsewhere(nodePort string) string {
+	return "tcp " + c.nodeIP("node2") + ":" + nodePort + " 100"
+}
 
 func (c *cluster) firewall(t *testing.T, text string, flags ...string) {
 	t.Helper()
@@ -164,6 +173,8 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 	t.Run("a service with an endpoint outside is no way round", func(t *testing.T) {
 		nodePort := "tcp " + c.nodeIP("node1") + ":30077 100"
 		c.wantWays(t, map[way]bool{
+			// At another node nobody knows who has asked: a service of one's own leads where oneself may go.
+			{"red/a", c.elsewhere("30080")}: false, {"blue/a", c.elsewhere("30081")}: true,
 			{"red/a", extService}: false, {"red/b", extService}: false, {"green/a", extService}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
 			{"blue/a", extService}: true, {"free/a", extService}: true, {"free/a", nodePort}: true,
 		})
@@ -196,7 +207,7 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 
 	t.Run("none any more", func(t *testing.T) {
 		c.ctl("egressfirewall", "delete", "red/default", "blue/default", "blue/first", "green/default")
-		c.wantWays(t, map[way]bool{{"red/a", tcp2}: true, {"red/a", extService}: true, {"red/a", apiService}: true, {"red/b", icmp1}: true, {"blue/a", tcp1}: true, {"green/a", tcp2}: true, {"green/b", tcp2}: true})
+		c.wantWays(t, map[way]bool{{"red/a", tcp2}: true, {"red/a", extService}: true, {"red/a", c.elsewhere("30080")}: true, {"red/a", apiService}: true, {"red/b", icmp1}: true, {"blue/a", tcp1}: true, {"green/a", tcp2}: true, {"green/b", tcp2}: true})
 	})
 }
 

@@ -58,7 +58,7 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 	if flows, ok := s.compilePolicies(owner); ok {
 		return flows
 	}
-	if namespace, ok := strings.CutPrefix(owner, firewallOwnerPrefix); ok {
+	if namespace, ok := FirewallOf(owner); ok {
 		return s.firewallFlows(namespace)
 	}
 	if text, ok := strings.CutPrefix(owner, "vnid "); ok {

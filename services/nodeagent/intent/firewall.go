@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
@@ -25,6 +26,11 @@ const (
 const firewallOwnerPrefix = "firewall "
 
 func firewallOwner(namespace string) string { return firewallOwnerPrefix + namespace }
+
+// FirewallOf answers whose firewall a fragment is, by its owner.
+func FirewallOf(owner string) (namespace string, is bool) {
+	return strings.CutPrefix(owner, firewallOwnerPrefix)
+}
 
 // firewalls is what is known of where pods may go.
 //

@@ -112,15 +112,8 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}
-	if a.egress != nil {
-		if a.firewalls, err = a.newFirewalls(ctx, cfg, state, c); err != nil {
-			return err
-		}
-		to.guard, p.guard = a.firewalls.guard, a.firewalls.guard
-		if a.services != nil {
-			to.slices = newJudgedSlices(ctx, cfg, a.firewalls, a.services.Syncer)
-			a.services.slices, a.firewalls.slices = to.slices, to.slices
-		}
+	if err := a.judge(ctx, cfg, state, c, to, p); err != nil {
+		return err
 	}
 	a.followed = newFollowed(c, cfg.StateDir, to, log)
 	a.interest = newInterest(a.followed.namespaces, state, a.prog.Queue)
@@ -144,6 +137,23 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		api.Services = a.services
 	}
 	return a.listen(cfg, source, attachments, nodeapi.New(api))
+}
+
+// judge makes the part for firewalls, if there are any, and what keeps services from leading
+// past them.
+func (a *agent) judge(ctx context.Context, cfg Config, state *intent.State, c cluster, to *sink, p *pods) (err error) {
+	if a.egress == nil {
+		return nil
+	}
+	if a.firewalls, err = a.newFirewalls(ctx, cfg, state, c); err != nil {
+		return err
+	}
+	to.guard, p.guard = a.firewalls.guard, a.firewalls.guard
+	if a.services != nil {
+		to.slices = newJudgedSlices(ctx, cfg, a.firewalls, a.services.Syncer)
+		a.services.slices, a.firewalls.slices = to.slices, to.slices
+	}
+	return nil
 }
 
 // followLeaving makes the parts for egress IPs and firewalls follow what egress decides.

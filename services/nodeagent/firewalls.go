@@ -116,15 +116,17 @@ func (f *firewalls) wantExactly(by, namespaces map[string]bool) {
 	}
 }
 
+// judges says whether packets of a namespace's pods leave by this node. The caller holds the lock.
+func (f *firewalls) judges(namespace string) bool { return f.own[namespace] || f.hosting[namespace] }
+
 // wanted says whether anybody wants a namespace. The caller holds the lock.
-func (f *firewalls) wanted(namespace string) bool {
-	return f.own[namespace] || f.hosting[namespace] || f.leading[namespace]
-}
+func (f *firewalls) wanted(namespace string) bool { return f.judges(namespace) || f.leading[namespace] }
 
 // want follows a namespace. The caller holds the lock.
 func (f *firewalls) want(by map[string]bool, namespace string) {
 	had := f.wanted(namespace)
 	by[namespace] = true
+	f.tell(f.state.SetFirewallIdle(namespace, !f.judges(namespace)))
 	if had {
 		return
 	}
@@ -136,13 +138,16 @@ func (f *firewalls) want(by map[string]bool, namespace string) {
 	}()
 }
 
-// dropUnwanted stops following what nobody wants. The caller holds the lock.
+// dropUnwanted stops following what nobody wants, and takes out of the switch what only
+// services want. The caller holds the lock.
 func (f *firewalls) dropUnwanted(namespace string) {
 	if f.wanted(namespace) {
+		f.tell(f.state.SetFirewallIdle(namespace, !f.judges(namespace)))
 		return
 	}
 	f.followed.policies.Drop(namespace)
 	change := f.state.ForgetFirewall(namespace)
+	f.state.SetFirewallIdle(namespace, false) // it has no flows any more
 	f.tell(change)
 	f.forget(intent.Object{Kind: intent.KindFirewall, Name: namespace})
 }
@@ -187,6 +192,9 @@ func (f *firewalls) nameChanged(name string) {
 // tell hands a change over: first to the guard, so that services lead nowhere any more
 // when the change is said to be in force.
 func (f *firewalls) tell(change intent.Change) {
+	if len(change.Owners)+len(change.Objects) == 0 {
+		return
+	}
 	if len(change.Owners) > 0 {
 		if err := f.guard.sync(f.ctx); err != nil && f.ctx.Err() == nil {
 			f.guardFailed(err)

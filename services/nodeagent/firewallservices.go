@@ -13,7 +13,8 @@ import (
 )
 
 // serviceGuard keeps services with endpoints outside of the cluster from leading past
-// firewalls and egress IPs: it tells the guard which pods may reach which of these endpoints. What
+// firewalls and egress IPs: it tells the guard which pods may reach which of these endpoints, and
+// which node ports of other nodes, which lead there in their turn. What
 // a service leads outside leaves by the node's address, since the kernel translates it
 // after the switch has seen it; so pods with egress IPs reach none but other nodes, which
 // are where the API server is, and no host outside.
@@ -22,27 +23,36 @@ type serviceGuard struct {
 	guard *firewallguard.Guard
 	dirty chan struct{} // holds one when sync is to be called
 
-	mu      sync.Mutex
-	slices  map[string][]firewallguard.Endpoint // endpoints of each slice
-	changes uint64                              // of slices
-	known   map[string]allowedEndpoints         // by namespace
+	mu       sync.Mutex
+	slices   map[string]ledTo                    // by name
+	services map[string][]firewallguard.NodePort // that have some, by name
+	changes  uint64                              // of slices, services and nodes
+	nodes    []netip.Addr                        // the others, sorted
+	known    map[string]allowedEndpoints         // by namespace
+	outside  map[string][]firewallguard.Endpoint // services with node ports that lead outside; nil: not known
+}
+
+// ledTo is the endpoints of a slice, and whose they are.
+type ledTo struct {
+	service   string
+	endpoints []firewallguard.Endpoint
 }
 
 // movedSuffix ends the name of the firewall of a namespace's pods with egress IPs. No namespace
 // has such a name.
 const movedSuffix = "_moved"
 
-// allowedEndpoints is what a firewall lets pods reach, as of rules and slices.
+// allowedEndpoints is what a firewall lets pods reach, as of rules and changes.
 type allowedEndpoints struct {
-	rules   any
-	changes uint64
-	list    []firewallguard.Endpoint
+	rules                any
+	changes              uint64
+	endpoints, nodePorts []firewallguard.Endpoint
 }
 
 func newServiceGuard(state *intent.State, guard *firewallguard.Guard) *serviceGuard {
 	return &serviceGuard{
 		state: state, guard: guard, dirty: make(chan struct{}, 1),
-		slices: map[string][]firewallguard.Endpoint{}, known: map[string]allowedEndpoints{},
+		slices: map[string]ledTo{}, services: map[string][]firewallguard.NodePort{}, known: map[string]allowedEndpoints{},
 	}
 }
 
@@ -73,11 +83,41 @@ func (g *serviceGuard) sliceChanged(name string, slice *servicelbv1.EndpointSlic
 	if len(endpoints) == 0 {
 		delete(g.slices, name)
 	} else {
-		g.slices[name] = endpoints
+		g.slices[name] = ledTo{slice.GetNamespace() + "/" + slice.GetServiceName(), endpoints}
 	}
-	g.changes++
+	g.anew()
 	g.mu.Unlock()
 	g.wake()
+}
+
+// serviceChanged takes a service, nil if it is gone.
+func (g *serviceGuard) serviceChanged(name string, service *servicelbv1.Service) {
+	var ports []firewallguard.NodePort
+	for _, p := range service.GetPorts() {
+		if number := protocolNumbers[p.GetProtocol()]; number != 0 && p.GetNodePort() != 0 && p.GetNodePort() <= 65535 {
+			ports = append(ports, firewallguard.NodePort{Protocol: number, Port: uint16(p.GetNodePort())})
+		}
+	}
+	g.mu.Lock()
+	changed := !slices.Equal(g.services[name], ports)
+	if len(ports) == 0 {
+		delete(g.services, name)
+	} else {
+		g.services[name] = ports
+	}
+	if changed {
+		g.anew()
+	}
+	g.mu.Unlock()
+	if changed {
+		g.wake()
+	}
+}
+
+// anew forgets what follows from slices, services and nodes. The caller holds the lock.
+func (g *serviceGuard) anew() {
+	g.changes++
+	g.outside = nil
 }
 
 func (g *serviceGuard) wake() {
@@ -111,24 +151,53 @@ func (g *serviceGuard) sync(ctx context.Context) error {
 	if !known {
 		return nil // the guard is closed, and so are pods
 	}
-	nodes := map[netip.Addr]bool{}
-	for _, node := range g.state.Remotes() {
-		nodes[node] = true
+	if nodes := slices.SortedFunc(slices.Values(g.state.Remotes()), netip.Addr.Compare); !slices.Equal(nodes, g.nodes) {
+		g.nodes = nodes
+		g.anew()
 	}
-	w := firewallguard.Wanted{Judged: map[netip.Addr]string{}, Allowed: map[string][]firewallguard.Endpoint{}}
+	g.find(network.Node)
+	w := firewallguard.Wanted{Nodes: g.nodes, Judged: map[netip.Addr]string{}, Allowed: map[string][]firewallguard.Endpoint{}}
+	for service := range g.outside {
+		w.NodePorts = append(w.NodePorts, g.services[service]...)
+	}
 	for _, j := range g.state.Judged() {
-		var allowed []firewallguard.Endpoint
+		var allowed, ports []firewallguard.Endpoint
 		if j.Number != pipeline.UnknownFirewall {
-			allowed = g.allowed(j, network.Node.ClusterNetworks)
+			allowed, ports = g.allowed(j, network.Node.ClusterNetworks)
 		}
 		if j.Number == pipeline.NoFirewall {
 			w.Free = append(w.Free, j.Pods...)
 		} else {
-			judge(w, j.Namespace, j.Pods, allowed)
+			judge(w, j.Namespace, j.Pods, slices.Concat(allowed, ports))
 		}
-		judge(w, j.Namespace+movedSuffix, j.Moved, slices.DeleteFunc(slices.Clone(allowed), func(e firewallguard.Endpoint) bool { return !nodes[e.Address.Addr()] }))
+		judge(w, j.Namespace+movedSuffix, j.Moved, slices.DeleteFunc(slices.Clone(allowed), func(e firewallguard.Endpoint) bool { return !g.isNode(e.Address.Addr()) }))
 	}
 	return g.guard.Set(ctx, w)
+}
+
+// isNode says whether an address is another node's. The caller holds the lock.
+func (g *serviceGuard) isNode(addr netip.Addr) bool {
+	_, is := slices.BinarySearchFunc(g.nodes, addr, netip.Addr.Compare)
+	return is
+}
+
+// find finds the services with node ports that lead to hosts which are neither pods nor nodes,
+// and where. The caller holds the lock.
+func (g *serviceGuard) find(node pipeline.Node) {
+	if g.outside != nil {
+		return
+	}
+	g.outside = map[string][]firewallguard.Endpoint{}
+	for _, slice := range g.slices {
+		if g.services[slice.service] == nil {
+			continue
+		}
+		for _, e := range slice.endpoints {
+			if addr := e.Address.Addr(); !within(node.ClusterNetworks, addr) && addr != node.HostIP && !g.isNode(addr) {
+				g.outside[slice.service] = append(g.outside[slice.service], e)
+			}
+		}
+	}
 }
 
 // judge gives pods a firewall; nobody's is none.
@@ -142,27 +211,40 @@ func judge(w firewallguard.Wanted, firewall string, pods []netip.Addr, allowed [
 	w.Allowed[firewall] = allowed
 }
 
-// allowed answers which endpoints outside a namespace's pods may reach; it asks the rules
-// again when these or slices have changed. The caller holds the lock.
-func (g *serviceGuard) allowed(j intent.Judged, cluster []netip.Prefix) []firewallguard.Endpoint {
+// allowed answers which endpoints outside a namespace's pods may reach, and which node ports
+// of other nodes that lead outside: those that lead nowhere else. It asks the rules again when
+// these have changed, or what services lead to. The caller holds the lock.
+func (g *serviceGuard) allowed(j intent.Judged, cluster []netip.Prefix) (endpoints, nodePorts []firewallguard.Endpoint) {
 	if known, there := g.known[j.Namespace]; there && known.rules == j.Rules && known.changes == g.changes {
-		return known.list
+		return known.endpoints, known.nodePorts
+	}
+	may := func(e firewallguard.Endpoint) bool {
+		return g.state.MayLeave(j.Namespace, e.Address, protocolNames[e.Protocol])
 	}
 	seen := map[firewallguard.Endpoint]bool{}
-	var list []firewallguard.Endpoint
-	for _, endpoints := range g.slices {
-		for _, e := range endpoints {
+	for _, slice := range g.slices {
+		for _, e := range slice.endpoints {
 			if seen[e] || within(cluster, e.Address.Addr()) {
 				continue
 			}
 			seen[e] = true
-			if g.state.MayLeave(j.Namespace, e.Address, protocolNames[e.Protocol]) {
-				list = append(list, e)
+			if may(e) {
+				endpoints = append(endpoints, e)
 			}
 		}
 	}
-	g.known[j.Namespace] = allowedEndpoints{j.Rules, g.changes, list}
-	return list
+	for service, outside := range g.outside {
+		if slices.ContainsFunc(outside, func(e firewallguard.Endpoint) bool { return !may(e) }) {
+			continue
+		}
+		for _, port := range g.services[service] {
+			for _, node := range g.nodes {
+				nodePorts = append(nodePorts, firewallguard.Endpoint{Address: netip.AddrPortFrom(node, port.Port), Protocol: port.Protocol})
+			}
+		}
+	}
+	g.known[j.Namespace] = allowedEndpoints{j.Rules, g.changes, endpoints, nodePorts}
+	return endpoints, nodePorts
 }
 
 func within(networks []netip.Prefix, addr netip.Addr) bool {

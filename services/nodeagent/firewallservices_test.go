@@ -2,12 +2,14 @@ package nodeagent
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/proctest"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
@@ -106,4 +108,83 @@ func reachable(t *testing.T, ns *netnstest.Namespace) string {
 		}
 	}
 	return may
+}
+
+// TestNodePortsThatLeadOutsideAreJudgedByWhereTheyLead changes a service, what it leads to and
+// nodes, and reads in the kernel which node ports of other nodes the namespace's pod may reach.
+func TestNodePortsThatLeadOutsideAreJudgedByWhereTheyLead(t *testing.T) {
+	proctest.Need(t, "nft")
+	ns := netnstest.New(t, "node")
+	guard, err := firewallguard.Open(ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = guard.Close() })
+	if _, err := guard.Ensure(t.Context(), firewallguard.Config{Pods: netip.MustParsePrefix("10.130.0.0/23")}); err != nil {
+		t.Fatal(err)
+	}
+	state := complete(t)
+	state.FollowFirewalls()
+	state.SetNetNamespace(&tenancyv1.NetNamespace{Name: "red", Netid: 42, Revision: 1})
+	state.AddPod(intent.Pod{Namespace: "red", Name: "a", Sandbox: "a", Ifname: "eth0", IP: netip.MustParseAddr("10.130.0.5"), Port: 3})
+	denied := []*egressv1.EgressRule{{Type: egressv1.RuleType_RULE_TYPE_DENY, CidrSelector: "203.0.113.8/32"}}
+	if _, err := state.SetFirewall("red", 1, []*egressv1.EgressNetworkPolicy{{Namespace: "red", Name: "a", Rules: denied}}); err != nil {
+		t.Fatal(err)
+	}
+	g := newServiceGuard(state, guard)
+	node := func(name, ip, subnet string) {
+		t.Helper()
+		if _, err := state.SetHostSubnet(&ipamv1.HostSubnet{Name: name, HostIps: []string{ip}, Subnets: []string{subnet}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leads := func(addresses ...string) {
+		s := slice(addresses...)
+		s.Endpoints = nil
+		for _, a := range addresses {
+			s.Endpoints = append(s.Endpoints, &servicelbv1.Endpoint{Addresses: []string{a}})
+		}
+		s.Namespace, s.ServiceName = "default", "out"
+		g.sliceChanged("default/out-1", s)
+	}
+	listens := func(nodePort uint32) {
+		g.serviceChanged("default/out", &servicelbv1.Service{
+			Namespace: "default", Name: "out", Ports: []*servicelbv1.ServicePort{{Protocol: servicelbv1.Protocol_PROTOCOL_TCP, Port: 80, NodePort: nodePort}},
+		})
+	}
+	for _, step := range []struct {
+		name         string
+		change       func()
+		judged, open string // node ports that are judged, and that the pod may reach at which nodes
+	}{
+		{"no nodes", func() { listens(30001); leads("203.0.113.7") }, "30001", ""},
+		{"a node", func() { node("infra", "192.0.2.13", "10.129.0.0/23") }, "30001", "192.0.2.13 . tcp . 30001"},
+		{"a denied endpoint", func() { leads("203.0.113.8") }, "30001", ""},
+		{"one of two is denied", func() { leads("203.0.113.7", "203.0.113.8") }, "30001", ""},
+		{"pods and nodes", func() { leads("10.131.0.7", "192.0.2.11", "192.0.2.13") }, "", ""},
+		{"another port", func() { leads("203.0.113.7"); listens(30002) }, "30002", "192.0.2.13 . tcp . 30002"},
+		{"another node", func() { node("more", "192.0.2.14", "10.131.2.0/23") }, "30002", "192.0.2.13 . tcp . 30002, 192.0.2.14 . tcp . 30002"},
+		{"a node less", func() { state.DeleteHostSubnet("infra") }, "30002", "192.0.2.14 . tcp . 30002"},
+		{"no port", func() { listens(0) }, "", ""},
+	} {
+		step.change()
+		if err := g.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		elements := func(set string) string {
+			_, list, _ := strings.Cut(strings.Join(strings.Fields(ns.Run(t, "nft", "list set ip damask_firewall "+set)), " "), "elements = { ")
+			list, _, _ = strings.Cut(list, " }")
+			return list
+		}
+		var open []string
+		for e := range strings.SplitSeq(elements("allowed-red"), ", ") {
+			if strings.HasPrefix(e, "192.0.2.") && !strings.HasSuffix(e, " 80") {
+				open = append(open, e)
+			}
+		}
+		slices.Sort(open)
+		if judged, may := strings.TrimPrefix(elements("ports"), "tcp . "), strings.Join(open, ", "); judged != step.judged || may != step.open {
+			t.Errorf("%s: judged is %q, open %q; want %q and %q", step.name, judged, may, step.judged, step.open)
+		}
+	}
 }

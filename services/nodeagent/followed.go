@@ -71,14 +71,20 @@ func (s *sink) take(object intent.Object, change intent.Change, err error) {
 // nodesChanged tells those who ask whether an address is a node's or a pod's.
 func (s *sink) nodesChanged() {
 	if s.guard != nil {
-		s.guard.wake() // pods with egress IPs may reach nodes
+		s.guard.wake()
 	}
 	if s.slices != nil {
 		s.slices.nodesChanged()
 	}
 }
 
-// slice tells those who must know where services lead before they do.
+// service and slice tell those who must know where services lead before they do.
+func (s *sink) service(name string, service *servicelbv1.Service) {
+	if s.guard != nil {
+		s.guard.serviceChanged(name, service)
+	}
+}
+
 func (s *sink) slice(name string, slice *servicelbv1.EndpointSlice) {
 	if s.guard != nil {
 		s.guard.sliceChanged(name, slice)
@@ -202,7 +208,7 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 		}, follow.Options[*tenancyv1.NetNamespace]{Cache: cache("netnamespace"), OnChange: s.namespace, Log: log}),
 	}
 	if s.services != nil {
-		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, log)
+		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, s.service, log)
 		f.slices = followSlices(nc, servicelbv1.NewEndpointSliceServiceClient(c.servicelb), cache("endpointslice"), s.services.Syncer, s.slice, log)
 		if s.slices == nil {
 			s.services.Follow(f.services, f.slices)

@@ -11,8 +11,8 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
-// followServices follows all Services.
-func followServices(nc *nats.Conn, client servicelbv1.ServiceServiceClient, cache string, to *svcsync.Syncer, log hclog.Logger) *follow.Follower[*servicelbv1.Service] {
+// followServices follows all Services. Who else must know of them is told first.
+func followServices(nc *nats.Conn, client servicelbv1.ServiceServiceClient, cache string, to *svcsync.Syncer, first func(name string, service *servicelbv1.Service), log hclog.Logger) *follow.Follower[*servicelbv1.Service] {
 	return follow.New(nc, follow.Source[*servicelbv1.Service]{
 		Service: "servicelb", Kind: "service", Nested: true,
 		List: func(ctx context.Context, _ []string) ([]*servicelbv1.Service, uint64, error) {
@@ -24,6 +24,7 @@ func followServices(nc *nats.Conn, client servicelbv1.ServiceServiceClient, cach
 		Name:     func(s *servicelbv1.Service) string { return s.GetNamespace() + "/" + s.GetName() },
 		Revision: (*servicelbv1.Service).GetRevision,
 	}, follow.Options[*servicelbv1.Service]{All: true, Cache: cache, Log: log, OnChange: func(e follow.Event[*servicelbv1.Service]) {
+		first(e.Name, e.Object)
 		to.ServiceChanged(e.Name, e.Revision)
 	}})
 }

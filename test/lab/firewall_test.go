@@ -173,7 +173,8 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 	t.Run("a service with an endpoint outside is no way round", func(t *testing.T) {
 		nodePort := "tcp " + c.nodeIP("node1") + ":30077 100"
 		c.wantWays(t, map[way]bool{
-			// At another node nobody knows who has asked: a service of one's own leads where oneself may go.
+			// At another node nobody knows who has asked.
+			{"red/a", c.elsewhere("30077")}: false, {"green/a", c.elsewhere("30077")}: false, {"blue/a", c.elsewhere("30077")}: true, {"free/a", c.elsewhere("30077")}: true,
 			{"red/a", c.elsewhere("30080")}: false, {"blue/a", c.elsewhere("30081")}: true,
 			{"red/a", extService}: false, {"red/b", extService}: false, {"green/a", extService}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
 			{"blue/a", extService}: true, {"free/a", extService}: true, {"free/a", nodePort}: true,
@@ -186,7 +187,7 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 		c.start(onNode("node2"), "serve", port, "node2")
 		nodePort := "tcp " + c.nodeIP("node1") + ":30077 100"
 		c.wantWays(t, map[way]bool{
-			{"gold/a", extService}: false, {"gold/b", extService}: false, {"gold/a", nodePort}: false, {"gold/a", tcp2}: true, {"gold/a", apiService}: true, {"free/a", apiService}: true,
+			{"gold/a", extService}: false, {"gold/b", extService}: false, {"gold/a", nodePort}: false, {"gold/a", c.elsewhere("30077")}: false, {"gold/a", tcp2}: true, {"gold/a", apiService}: true, {"free/a", apiService}: true,
 			{"red/a", apiService}: false, // a node is denied as any other address, until a rule allows it
 		})
 		c.ctl("patch", "netnamespace", "gold", "-p", `{"egressIPs": []}`)

@@ -18,9 +18,9 @@ func anew(conn *nftables.Conn, config Config, want contents) error {
 	conn.AddTable(table()) // else there may be none to delete
 	conn.DelTable(table())
 	conn.AddTable(table())
-	for _, set := range []*nftables.Set{freeSet(), podsMap()} {
-		if err := conn.AddSet(set, nil); err != nil {
-			return fmt.Errorf("set %s: %w", set.Name, err)
+	for _, s := range newContents().standing() {
+		if err := conn.AddSet(s.set, nil); err != nil {
+			return fmt.Errorf("set %s: %w", s.set.Name, err)
 		}
 	}
 	chains := standing(config)
@@ -51,7 +51,10 @@ func difference(conn *nftables.Conn, has, want contents) (lines []string, err er
 		c.addRules(conn)
 		lines = append(lines, fmt.Sprintf("nftables: table %s: chain %s is missing", tableName, c.name))
 	}
-	sets := []elements{{freeSet(), has.free, want.free}, {podsMap(), has.pods, want.pods}}
+	sets := has.standing()
+	for i := range sets {
+		_, sets[i].want = want.of(sets[i].set.Name)
+	}
 	for firewall := range want.allowed {
 		sets = append(sets, elements{allowedSet(firewall), has.allowed[firewall], want.allowed[firewall]})
 	}

@@ -19,17 +19,25 @@ import (
 // contents is what the sets have, by the bytes of their elements, and the pods' map with
 // the names of firewalls. Each firewall of a pod is in allowed.
 type contents struct {
+	nodes   map[string]string
+	ports   map[string]string
 	free    map[string]string
 	pods    map[string]string
 	allowed map[string]map[string]string
 }
 
 func newContents() contents {
-	return contents{free: map[string]string{}, pods: map[string]string{}, allowed: map[string]map[string]string{}}
+	return contents{nodes: map[string]string{}, ports: map[string]string{}, free: map[string]string{}, pods: map[string]string{}, allowed: map[string]map[string]string{}}
 }
 
 func contentsOf(w Wanted) contents {
 	c := newContents()
+	for _, ip := range w.Nodes {
+		c.nodes[string(ip.AsSlice())] = ""
+	}
+	for _, p := range w.NodePorts {
+		c.ports[string(bytesOf(nil, p.Protocol, p.Port))] = ""
+	}
 	for _, ip := range w.Free {
 		c.free[string(ip.AsSlice())] = ""
 	}
@@ -42,16 +50,20 @@ func contentsOf(w Wanted) contents {
 			continue // of nobody
 		}
 		for _, e := range endpoints {
-			key := append(e.Address.Addr().AsSlice(), e.Protocol, 0, 0, 0)
-			key = binary.BigEndian.AppendUint16(key, e.Address.Port())
-			c.allowed[firewall][string(append(key, 0, 0))] = ""
+			c.allowed[firewall][string(bytesOf(e.Address.Addr().AsSlice(), e.Protocol, e.Address.Port()))] = ""
 		}
 	}
 	return c
 }
 
+// bytesOf are an address, if there is one, a protocol and a port, each filled up to four bytes.
+func bytesOf(address []byte, protocol uint8, port uint16) []byte {
+	key := append(slices.Clone(address), protocol, 0, 0, 0)
+	return append(binary.BigEndian.AppendUint16(key, port), 0, 0)
+}
+
 func (c contents) clone() contents {
-	n := contents{maps.Clone(c.free), maps.Clone(c.pods), map[string]map[string]string{}}
+	n := contents{maps.Clone(c.nodes), maps.Clone(c.ports), maps.Clone(c.free), maps.Clone(c.pods), map[string]map[string]string{}}
 	for firewall, elements := range c.allowed {
 		n.allowed[firewall] = maps.Clone(elements)
 	}
@@ -83,6 +95,21 @@ func read(conn *nftables.Conn, config Config) (has contents, wrong []string, err
 	return has, wrong, err
 }
 
+// standing are the sets that are there without any firewall, with what they have.
+func (c contents) standing() []elements {
+	return []elements{{set: nodesSet(), has: c.nodes}, {set: portsSet(), has: c.ports}, {set: freeSet(), has: c.free}, {set: podsMap(), has: c.pods}}
+}
+
+// of answers one of them by its name; nil if it is none.
+func (c contents) of(name string) (*nftables.Set, map[string]string) {
+	for _, s := range c.standing() {
+		if s.set.Name == name {
+			return s.set, s.has
+		}
+	}
+	return nil, nil
+}
+
 type sayer func(format string, values ...any)
 
 func (c contents) readSets(conn *nftables.Conn, say sayer) error {
@@ -90,21 +117,23 @@ func (c contents) readSets(conn *nftables.Conn, say sayer) error {
 	if err != nil {
 		return fmt.Errorf("list sets: %w", err)
 	}
-	standing := map[string]bool{setFree: false, setPods: false}
+	standing := map[string]bool{}
+	for _, s := range c.standing() {
+		standing[s.set.Name] = false
+	}
 	for _, there := range sets {
 		firewall, isAllowed := strings.CutPrefix(there.Name, setPrefix)
-		want, into := freeSet(), c.free
-		switch _, stands := standing[there.Name]; {
+		want, into := c.of(there.Name)
+		switch {
 		case isAllowed:
 			want, into = allowedSet(firewall), map[string]string{}
 			c.allowed[firewall] = into
-		case !stands:
+		case want == nil:
 			say("set %s should not be there", there.Name)
 			continue
-		case there.Name == setPods:
-			want, into = podsMap(), c.pods
+		default:
+			standing[there.Name] = true
 		}
-		standing[there.Name] = true
 		if !same(there, want) {
 			say("set %s is of another kind", there.Name)
 			continue
@@ -219,10 +248,13 @@ func (c chain) right(conn *nftables.Conn, there *nftables.Chain) (bool, error) {
 
 // spell writes an element for people.
 func spell(key []byte) string {
-	const endpoint = 12 // address, protocol and port, each filled up to four bytes
+	const port, endpoint = 8, 12 // address, protocol and port, each filled up to four bytes
 	addr, _ := netip.AddrFromSlice(key[:min(len(key), 4)])
-	if len(key) != endpoint {
-		return addr.String()
+	switch len(key) {
+	case port:
+		return fmt.Sprintf("port %d, protocol %d", binary.BigEndian.Uint16(key[4:]), key[0])
+	case endpoint:
+		return fmt.Sprintf("%s, protocol %d", netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[8:])), key[4])
 	}
-	return fmt.Sprintf("%s, protocol %d", netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[8:])), key[4])
+	return addr.String()
 }

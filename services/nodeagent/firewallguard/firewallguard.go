@@ -2,8 +2,10 @@
 //
 // A service can have endpoints outside of the cluster. A pod's packet to it goes to the
 // node's kernel as one to a service, and leaves from there: table 101 does not
-// see it. This package owns the nftables table "damask_firewall", which judges what
-// was translated to an address outside, whichever engine has done it.
+// see it. The same goes for a node port of another node, which leads it outside in its turn,
+// and does not know who has asked. This package owns the nftables table "damask_firewall", which
+// judges what was translated to an address outside, whichever engine has done it, and what is
+// sent to such node ports.
 //
 // It promises that such a packet from a pod of this node passes only if the pod has no
 // firewall, or one that allows the endpoint at its port; those of pods that are not
@@ -43,14 +45,25 @@ type Endpoint struct {
 	Protocol uint8
 }
 
+// NodePort is where a service is asked on every node.
+type NodePort struct {
+	// Protocol is the number in the IP header: 6, 17 or 132.
+	Protocol uint8
+	Port     uint16
+}
+
 // Wanted is what may pass.
 type Wanted struct {
+	// Nodes are the addresses of other nodes, NodePorts those of services that lead outside.
+	Nodes     []netip.Addr
+	NodePorts []NodePort
 	// Free are pods without firewall.
 	Free []netip.Addr
 	// Judged are the names of the firewalls of all other pods that are known: DNS labels, in which
 	// there may be underscores.
 	Judged map[netip.Addr]string
-	// Allowed are the endpoints that each firewall lets pods reach. None: nothing.
+	// Allowed are the endpoints that each firewall lets pods reach, and NodePorts of Nodes. None:
+	// nothing.
 	Allowed map[string][]Endpoint
 }
 

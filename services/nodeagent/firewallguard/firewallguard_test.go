@@ -23,6 +23,7 @@ type node struct {
 
 var (
 	pod      = netip.MustParseAddr("10.128.0.2")
+	outside  = netip.MustParseAddr("192.0.2.9")
 	endpoint = firewallguard.Endpoint{Address: netip.MustParseAddrPort("192.0.2.9:8081"), Protocol: 6}
 )
 
@@ -44,7 +45,7 @@ func start(t *testing.T) *node {
 	n.Run(t, "nft", "add table ip nat; add chain ip nat pre { type nat hook prerouting priority -100; }; "+
 		"add rule ip nat pre ip daddr 172.30.0.1 meta l4proto { tcp, udp } th dport 80 dnat to 192.0.2.9:8081; "+
 		"add rule ip nat pre ip daddr 172.30.0.2 meta l4proto { tcp, udp } th dport 80 dnat to 192.0.2.9:8082")
-	for _, port := range []string{"8081", "8082"} {
+	for _, port := range []string{"8081", "8082", "30001"} {
 		var listener net.Listener
 		var err error
 		n.outside.Do(t, func() { listener, err = net.Listen("tcp4", ":"+port) })
@@ -80,6 +81,14 @@ func (n *node) want(t *testing.T, what string, first, second bool) {
 	}
 	if a, b := n.connects(t, "172.30.0.1:80"), n.connects(t, "172.30.0.2:80"); a != first || b != second {
 		t.Errorf("%s: reached are the first service: %t, the second: %t; want %t and %t", what, a, b, first, second)
+	}
+}
+
+// wantNodePort asks the outside host as if it were another node.
+func (n *node) wantNodePort(t *testing.T, what string, passes bool) {
+	t.Helper()
+	if got := n.connects(t, "192.0.2.9:30001"); got != passes {
+		t.Errorf("a node port, %s: reached: %t", what, got)
 	}
 }
 
@@ -123,7 +132,29 @@ func TestServicesLeadOutsideOnlyWhereTheFirewallAllows(t *testing.T) {
 	if repairs := ensure(); len(repairs) > 0 {
 		t.Errorf("nothing differs, and repairs are %q", repairs)
 	}
+	nodes := judged
+	nodes.Nodes, nodes.NodePorts = []netip.Addr{outside}, []firewallguard.NodePort{{Protocol: 6, Port: 30001}}
+	set(nodes)
+	n.wantNodePort(t, "one that leads outside, which the firewall does not allow", false)
+	nodes.Allowed = map[string][]firewallguard.Endpoint{"red": {endpoint, {Address: netip.AddrPortFrom(outside, 30001), Protocol: 6}}}
+	set(nodes)
+	n.wantNodePort(t, "one that it allows", true)
+	nodes.Judged, nodes.Free = nil, []netip.Addr{pod}
+	set(nodes)
+	n.wantNodePort(t, "a pod without firewall", true)
+	nodes.Free, nodes.Judged = nil, map[netip.Addr]string{pod: "blue"}
+	set(nodes)
+	n.wantNodePort(t, "another firewall", false)
+	nodes.NodePorts = []firewallguard.NodePort{{Protocol: 17, Port: 30001}, {Protocol: 6, Port: 30002}}
+	set(nodes)
+	n.wantNodePort(t, "one that leads nowhere outside", true)
+	nodes.Nodes, nodes.NodePorts = nil, []firewallguard.NodePort{{Protocol: 6, Port: 30001}}
+	set(nodes)
+	n.wantNodePort(t, "no node's", true)
+	nodes.Nodes, nodes.Judged = []netip.Addr{outside}, judged.Judged
+	set(nodes)
 	for _, damage := range []string{
+		"flush set ip damask_firewall nodes", "flush set ip damask_firewall ports", "flush chain ip damask_firewall judge",
 		"flush chain ip damask_firewall forward", "delete table ip damask_firewall", "add element ip damask_firewall free { 10.128.0.2 }",
 		"flush set ip damask_firewall allowed-red", "insert rule ip damask_firewall forward accept", "insert rule ip damask_firewall fw-red return",
 		"add chain ip damask_firewall fw-blue", "add set ip damask_firewall allowed-blue { type ipv4_addr; }", "add map ip damask_firewall more { type ipv4_addr : verdict; }",

@@ -21,6 +21,7 @@ func TestNftPrintsTheTableAndReadsItBack(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = g.Close() })
 	w := firewallguard.Wanted{
+		Nodes: []netip.Addr{outside}, NodePorts: []firewallguard.NodePort{{Protocol: 132, Port: 30001}},
 		Free:    []netip.Addr{netip.MustParseAddr("10.128.0.2")},
 		Judged:  map[netip.Addr]string{netip.MustParseAddr("10.128.0.3"): "red", netip.MustParseAddr("10.128.0.4"): "1-is-a-label"},
 		Allowed: map[string][]firewallguard.Endpoint{"red": nil, "of-nobody": {endpoint}},
@@ -46,7 +47,7 @@ func TestNftPrintsTheTableAndReadsItBack(t *testing.T) {
 	}
 	printed := n.Printed(t)
 	for _, part := range []string{
-		"ip saddr vmap @pods", "ip saddr @free return", "10.128.0.3 : goto fw-red", "10.128.0.4 : goto fw-1-is-a-label", "192.0.2.9 . udp . 1001",
+		"ip daddr @nodes meta l4proto . th dport @ports goto judge", "sctp . 30001", "ip saddr vmap @pods", "ip saddr @free return", "10.128.0.3 : goto fw-red", "10.128.0.4 : goto fw-1-is-a-label", "192.0.2.9 . udp . 1001",
 		"chain fw-red {\n\t\tip daddr . meta l4proto . th dport @allowed-red return", "counter drop",
 	} {
 		if !strings.Contains(printed, part) {
@@ -65,7 +66,7 @@ func TestNftPrintsTheTableAndReadsItBack(t *testing.T) {
 	if repairs := ensure(); len(repairs) > 0 {
 		t.Errorf("what was set differs: %q", repairs)
 	}
-	if printed := n.Run(t, "nft", "list", "ruleset"); strings.Contains(printed, "aaa") || strings.Contains(printed, "192.0.2.9 . tcp . 1000,") || strings.Count(printed, "chain ") != 3 {
+	if printed := n.Run(t, "nft", "list", "ruleset"); strings.Contains(printed, "aaa") || strings.Contains(printed, "192.0.2.9 . tcp . 1000,") || strings.Count(printed, "chain ") != 4 {
 		t.Errorf("something is left of firewalls of nobody:\n%.2000s", printed)
 	}
 }

@@ -16,8 +16,11 @@ import (
 // gave is a part of another key; so the map leads to a chain for each firewall.
 const (
 	tableName    = "damask_firewall"
-	chainForward = "forward"  // judges what is translated
+	chainForward = "forward"  // finds what is to be judged
+	chainJudge   = "judge"    // judges it
 	chainRefuse  = "refuse"   // counts what ends
+	setNodes     = "nodes"    // addresses of other nodes
+	setPorts     = "ports"    // protocols and node ports of services that lead outside
 	setFree      = "free"     // pods without firewall
 	setPods      = "pods"     // the chain of each other pod's firewall
 	chainPrefix  = "fw-"      // and a firewall's name: its chain
@@ -36,6 +39,16 @@ const (
 
 func table() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName}
+}
+
+func nodesSet() *nftables.Set {
+	return &nftables.Set{Table: table(), Name: setNodes, KeyType: nftables.TypeIPAddr}
+}
+
+func portsSet() *nftables.Set {
+	return &nftables.Set{
+		Table: table(), Name: setPorts, Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService),
+	}
 }
 
 func freeSet() *nftables.Set {
@@ -115,16 +128,25 @@ func standing(c Config) []chain {
 	status := binary.NativeEndian.AppendUint32(nil, destinationTranslated)
 	source := payload(expr.PayloadBaseNetworkHeader, 12, net.IPv4len, first)
 	pass := &expr.Verdict{Kind: expr.VerdictReturn}
+	judge := &expr.Verdict{Kind: expr.VerdictGoto, Chain: chainJudge}
 	return []chain{
 		{chainForward, true, []rule{
 			{"not from the switch", []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: name}, pass}},
 			{"to the switch", []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name}, pass}},
+			{"answers", []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}}, pass}},
+			{"to another node, which may lead it outside", []expr.Any{
+				payload(expr.PayloadBaseNetworkHeader, 16, net.IPv4len, first), &expr.Lookup{SourceRegister: first, SetName: setNodes},
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: first}, payload(expr.PayloadBaseTransportHeader, 2, 2, second),
+				&expr.Lookup{SourceRegister: first, SetName: setPorts}, judge,
+			}},
 			{"to no service", []expr.Any{
 				&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
 				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: status, Xor: make([]byte, 4)},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)}, pass,
 			}},
-			{"answers", []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}}, pass}},
+			{"all others", []expr.Any{judge}},
+		}},
+		{chainJudge, false, []rule{
 			{"not from a pod of this node", []expr.Any{
 				source, &expr.Bitwise{SourceRegister: first, DestRegister: first, Len: net.IPv4len, Mask: net.CIDRMask(c.Pods.Bits(), 32), Xor: make([]byte, 4)},
 				&expr.Cmp{Op: expr.CmpOpNeq, Register: first, Data: c.Pods.Masked().Addr().AsSlice()}, pass,

@@ -43,6 +43,7 @@ type firewalls struct {
 	namespaces map[string]*firewall
 	names      map[string][]netip.Prefix // what names resolve to, perhaps nothing yet
 	numbers    map[string]uint32         // of the namespaces that have rules in force
+	idle       map[string]struct{}       // namespaces of which nothing leaves by this node
 	resolvers  []netip.AddrPort          // whose answers tell which names there are below a wildcard
 	changed    chan struct{}             // holds one when FirewallNames may answer something else
 }
@@ -79,7 +80,7 @@ type firewallRule struct {
 
 func newFirewalls() firewalls {
 	return firewalls{
-		namespaces: map[string]*firewall{}, names: map[string][]netip.Prefix{}, numbers: map[string]uint32{},
+		namespaces: map[string]*firewall{}, names: map[string][]netip.Prefix{}, numbers: map[string]uint32{}, idle: map[string]struct{}{},
 		changed: make(chan struct{}, 1),
 	}
 }
@@ -116,6 +117,22 @@ func (s *State) SetFirewall(namespace string, revision uint64, policies []*egres
 	f.waiting, f.until = rules, revision
 	s.firewalls.tell()
 	return s.enforce(namespace, f), nil
+}
+
+// SetFirewallIdle says whether a namespace's firewall is here for MayLeave alone: no pod of it
+// leaves by this node, so the switch has no use for its rules. None is idle at first.
+func (s *State) SetFirewallIdle(namespace string, idle bool) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, was := s.firewalls.idle[namespace]; was == idle {
+		return Change{}
+	}
+	if idle {
+		s.firewalls.idle[namespace] = struct{}{}
+	} else {
+		delete(s.firewalls.idle, namespace)
+	}
+	return Change{Owners: []string{firewallOwner(namespace)}}
 }
 
 // ForgetFirewall says that it is not known any more where the pods of a namespace may
@@ -337,7 +354,7 @@ func (s *State) firewall(namespace string) uint32 {
 // firewallFlows are the rules of a namespace that are in force. The caller holds the lock.
 func (s *State) firewallFlows(namespace string) []openflow.Flow {
 	f := s.firewalls.namespaces[namespace]
-	if f == nil || f.compiled == nil || len(f.inForce) == 0 {
+	if _, idle := s.firewalls.idle[namespace]; idle || f == nil || f.compiled == nil || len(f.inForce) == 0 {
 		return nil
 	}
 	return f.compiled.get()

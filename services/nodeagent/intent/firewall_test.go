@@ -274,3 +274,29 @@ func TestChangesThatWaitTogetherAreOneChange(t *testing.T) {
 		t.Errorf("sent are %q", needed)
 	}
 }
+
+// TestAnIdleFirewallIsAskedAndHasNoFlows is about a namespace whose services lead outside, and
+// that has no pod here.
+func TestAnIdleFirewallIsAskedAndHasNoFlows(t *testing.T) {
+	s := following(t)
+	owner := firewallOwner("shop")
+	if c := s.SetFirewallIdle("shop", true); !slices.Equal(c.Owners, []string{owner}) {
+		t.Errorf("owners to compile are %q", c.Owners)
+	}
+	if _, err := s.SetFirewall("shop", 1, []*egressv1.EgressNetworkPolicy{firewallPolicy("shop", "a", 0, "deny 203.0.113.8/32")}); err != nil {
+		t.Fatal(err)
+	}
+	denied, other := netip.MustParseAddrPort("203.0.113.8:80"), netip.MustParseAddrPort("203.0.113.9:80")
+	for i, idle := range []bool{true, true, false, false, true} {
+		s.SetFirewallIdle("shop", idle)
+		if flows := len(s.CompileAll()[owner]); (flows == 0) != idle {
+			t.Errorf("step %d, idle %t: %d flows", i, idle, flows)
+		}
+		if again := s.SetFirewallIdle("shop", idle); len(again.Owners) > 0 {
+			t.Errorf("step %d: nothing has changed, and %q are to be compiled", i, again.Owners)
+		}
+	}
+	if s.MayLeave("shop", denied, "TCP") || !s.MayLeave("shop", other, "TCP") {
+		t.Error("it is not asked")
+	}
+}

@@ -176,6 +176,7 @@ func TestEgressFirewallsHoldForTheirNamespaceAlone(t *testing.T) {
 			// At another node nobody knows who has asked.
 			{"red/a", c.elsewhere("30077")}: false, {"green/a", c.elsewhere("30077")}: false, {"blue/a", c.elsewhere("30077")}: true, {"free/a", c.elsewhere("30077")}: true,
 			{"red/a", c.elsewhere("30080")}: false, {"blue/a", c.elsewhere("30081")}: true,
+			{"red/a", "tcp " + c.gateway("node2") + ":30077 100"}: false, {"free/a", "tcp " + c.gateway("node2") + ":30077 100"}: false,
 			{"red/a", extService}: false, {"red/b", extService}: false, {"green/a", extService}: false, {"red/a", nodePort}: false, {"green/a", nodePort}: false,
 			{"blue/a", extService}: true, {"free/a", extService}: true, {"free/a", nodePort}: true,
 		})

@@ -9,7 +9,9 @@
 //
 // It promises that such a packet from a pod of this node passes only if the pod has no
 // firewall, or one that allows the endpoint at its port; those of pods that are not
-// known yet end. Answers pass, and what other nodes' pods send here. A start changes
+// known yet end. So do those of other nodes' pods, which come here to leave by an egress IP or ask
+// this node's gateway: their firewall is not known here. What is translated to a node passes. Answers
+// pass. A start changes
 // nothing; a table that is not as it should be, damaged or of an older agent, is replaced in one
 // transaction. nft prints the table. It must not know what rules are: it is told what is
 // allowed.

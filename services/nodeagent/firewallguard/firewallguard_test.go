@@ -21,6 +21,9 @@ type node struct {
 	guard   *firewallguard.Guard
 }
 
+// stranger is a pod of another node.
+const stranger = "10.129.0.7"
+
 var (
 	pod      = netip.MustParseAddr("10.128.0.2")
 	outside  = netip.MustParseAddr("192.0.2.9")
@@ -40,6 +43,8 @@ func start(t *testing.T) *node {
 		peer.Run(t, "ip", "route", "add", "default", "via", strings.Split(address, "/")[0])
 	}
 	link(n.pod, "tun0", "10.128.0.1/24", "10.128.0.2/24")
+	n.pod.Run(t, "ip", "address", "add", stranger+"/32", "dev", "ptun0")
+	n.Run(t, "ip", "route", "add", stranger+"/32", "dev", "tun0")
 	link(n.outside, "eth0", "192.0.2.1/24", "192.0.2.9/24")
 	n.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	n.Run(t, "nft", "add table ip nat; add chain ip nat pre { type nat hook prerouting priority -100; }; "+
@@ -65,9 +70,15 @@ func start(t *testing.T) *node {
 // connects says whether the pod reaches an address.
 func (n *node) connects(t *testing.T, address string) bool {
 	t.Helper()
+	return n.connectsFrom(t, pod.String(), address)
+}
+
+func (n *node) connectsFrom(t *testing.T, source, address string) bool {
+	t.Helper()
 	var conn net.Conn
 	var err error
-	n.pod.Do(t, func() { conn, err = net.DialTimeout("tcp4", address, 700*time.Millisecond) })
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: 700 * time.Millisecond}
+	n.pod.Do(t, func() { conn, err = from.DialContext(t.Context(), "tcp4", address) })
 	if err == nil {
 		_ = conn.Close()
 	}
@@ -166,5 +177,35 @@ func TestServicesLeadOutsideOnlyWhereTheFirewallAllows(t *testing.T) {
 			t.Errorf("%s: nothing is repaired", damage)
 		}
 		n.want(t, "after "+damage, true, false)
+	}
+}
+
+// TestPodsOfOtherNodesAreLedOutsideByNobody is about those that leave by an egress IP of this
+// node, and those that ask its gateway.
+func TestPodsOfOtherNodesAreLedOutsideByNobody(t *testing.T) {
+	n := start(t)
+	if _, err := n.guard.Ensure(t.Context(), firewallguard.Config{Pods: netip.MustParsePrefix("10.128.0.0/23")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name              string
+		want              firewallguard.Wanted
+		service, nodePort bool // whether they are led by a service, and reach another node's node port
+	}{
+		{"no node", firewallguard.Wanted{}, false, true},
+		{"the endpoint is a node's", firewallguard.Wanted{Nodes: []netip.Addr{outside}}, true, true},
+		{"a node that leads outside", firewallguard.Wanted{Nodes: []netip.Addr{outside}, NodePorts: []firewallguard.NodePort{{Protocol: 6, Port: 30001}}}, true, false},
+	} {
+		tc.want.Free = []netip.Addr{pod}
+		if err := n.guard.Set(t.Context(), tc.want); err != nil {
+			t.Fatal(err)
+		}
+		if !n.connectsFrom(t, stranger, "192.0.2.9:8081") {
+			t.Errorf("%s: what is not translated is kept", tc.name)
+		}
+		if service, nodePort := n.connectsFrom(t, stranger, "172.30.0.1:80"), n.connectsFrom(t, stranger, "192.0.2.9:30001"); service != tc.service || nodePort != tc.nodePort {
+			t.Errorf("%s: by a service %t, at a node port %t; want %t and %t", tc.name, service, nodePort, tc.service, tc.nodePort)
+		}
+		n.want(t, tc.name+": a pod of this node", true, true)
 	}
 }

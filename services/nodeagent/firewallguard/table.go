@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -125,8 +126,12 @@ func standing(c Config) []chain {
 	}
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, gateway)
-	status := binary.NativeEndian.AppendUint32(nil, destinationTranslated)
 	source := payload(expr.PayloadBaseNetworkHeader, 12, net.IPv4len, first)
+	strange := []expr.Any{
+		source, &expr.Bitwise{SourceRegister: first, DestRegister: first, Len: net.IPv4len, Mask: net.CIDRMask(c.Pods.Bits(), 32), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: first, Data: c.Pods.Masked().Addr().AsSlice()},
+	}
+	toNode := []expr.Any{payload(expr.PayloadBaseNetworkHeader, 16, net.IPv4len, first), &expr.Lookup{SourceRegister: first, SetName: setNodes}}
 	pass := &expr.Verdict{Kind: expr.VerdictReturn}
 	judge := &expr.Verdict{Kind: expr.VerdictGoto, Chain: chainJudge}
 	return []chain{
@@ -134,28 +139,31 @@ func standing(c Config) []chain {
 			{"not from the switch", []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: name}, pass}},
 			{"to the switch", []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name}, pass}},
 			{"answers", []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}}, pass}},
-			{"to another node, which may lead it outside", []expr.Any{
-				payload(expr.PayloadBaseNetworkHeader, 16, net.IPv4len, first), &expr.Lookup{SourceRegister: first, SetName: setNodes},
+			{"to another node, which may lead it outside", slices.Concat(toNode, []expr.Any{
 				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: first}, payload(expr.PayloadBaseTransportHeader, 2, 2, second),
 				&expr.Lookup{SourceRegister: first, SetName: setPorts}, judge,
-			}},
-			{"to no service", []expr.Any{
-				&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
-				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: status, Xor: make([]byte, 4)},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)}, pass,
-			}},
+			})},
+			{"to no service", slices.Concat(translated(expr.CmpOpEq), []expr.Any{pass})},
 			{"all others", []expr.Any{judge}},
 		}},
 		{chainJudge, false, []rule{
-			{"not from a pod of this node", []expr.Any{
-				source, &expr.Bitwise{SourceRegister: first, DestRegister: first, Len: net.IPv4len, Mask: net.CIDRMask(c.Pods.Bits(), 32), Xor: make([]byte, 4)},
-				&expr.Cmp{Op: expr.CmpOpNeq, Register: first, Data: c.Pods.Masked().Addr().AsSlice()}, pass,
-			}},
+			{"another node's pod, to a node", slices.Concat(strange, translated(expr.CmpOpNeq), toNode, []expr.Any{pass})},
+			{"another node's pod", slices.Concat(strange, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chainRefuse}})},
 			{"by the pod's firewall", []expr.Any{source, &expr.Lookup{SourceRegister: first, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: setPods}}},
 			{"a pod without firewall", []expr.Any{source, &expr.Lookup{SourceRegister: first, SetName: setFree}, pass}},
 			{"a pod that is not known", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chainRefuse}}},
 		}},
 		{chainRefuse, false, []rule{{"all that ends", []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}}}},
+	}
+}
+
+// translated matches by whether a packet's destination was: compared with zero.
+func translated(op expr.CmpOp) []expr.Any {
+	status := binary.NativeEndian.AppendUint32(nil, destinationTranslated)
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: status, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: op, Register: 1, Data: make([]byte, 4)},
 	}
 }
 

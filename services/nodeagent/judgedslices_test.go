@@ -34,11 +34,11 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	followed, wanted, changed := stored{}, map[string]bool{}, map[string]bool{}
-	woken := make(chan struct{})
+	resolved, woken := make(chan struct{}), make(chan struct{})
 	j := &judgedSlices{
 		sliceSource: followed, state: state, hostIP: netip.MustParseAddr("192.0.2.11"), ctx: t.Context(), outside: map[string]leading{},
 		want:    func(namespaces map[string]bool) { wanted = namespaces },
-		resolve: func(context.Context, []string) {},
+		resolve: func(context.Context, []string) { <-resolved },
 		changed: func(name string, _ uint64) { changed[name] = true },
 		wake:    func() { close(woken) },
 	}
@@ -104,8 +104,9 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 		}
 	}
 	if j.settled() {
-		t.Error("it is settled before anybody has waited")
+		t.Error("it is settled before anything is known")
 	}
+	close(resolved)
 	<-woken
 	if !j.settled() {
 		t.Error("it is not settled after that")

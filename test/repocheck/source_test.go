@@ -1,11 +1,13 @@
 package repocheck
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -187,5 +189,31 @@ func TestTheRepositoryStandsAlone(t *testing.T) {
 				t.Errorf("%s: mentions %s, which no user has", path, banned)
 			}
 		}
+	}
+}
+
+// TestNothingThatIsBuiltIsKept looks at all files that git has, those below hidden directories
+// among them.
+func TestNothingThatIsBuiltIsKept(t *testing.T) {
+	const most = 512 << 10 // the largest that a person should read, or a tool of ours compare with
+	list, err := exec.Command("git", "-C", root, "ls-files", "-z").Output()
+	if err != nil {
+		t.Fatalf("list the files: %v", err)
+	}
+	seen := 0
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		info, err := os.Lstat(filepath.Join(root, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // about to be deleted
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen++; info.Size() > most {
+			t.Errorf("%s has %d KiB, at most %d", name, info.Size()>>10, most>>10)
+		}
+	}
+	if seen < 500 {
+		t.Errorf("only %d files were looked at", seen)
 	}
 }

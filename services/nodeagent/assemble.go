@@ -112,7 +112,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}
-	if err := a.judge(ctx, cfg, state, c, to, p); err != nil {
+	if err := a.assembleFirewalls(ctx, cfg, state, c, to, p); err != nil {
 		return err
 	}
 	a.followed = newFollowed(c, cfg.StateDir, to, log)
@@ -139,9 +139,9 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	return a.listen(cfg, source, attachments, nodeapi.New(api))
 }
 
-// judge makes the part for firewalls, if there are any, and what keeps services from leading
+// assembleFirewalls makes the part for firewalls, if there are any, and what keeps services from leading
 // past them.
-func (a *agent) judge(ctx context.Context, cfg Config, state *intent.State, c cluster, to *sink, p *pods) (err error) {
+func (a *agent) assembleFirewalls(ctx context.Context, cfg Config, state *intent.State, c cluster, to *sink, p *pods) (err error) {
 	if a.egress == nil {
 		return nil
 	}

@@ -24,7 +24,7 @@ type serviceGuard struct {
 	dirty chan struct{} // holds one when sync is to be called
 
 	mu       sync.Mutex
-	slices   map[string]ledTo                    // by name
+	slices   map[string]ledTo                    // those with endpoints that are no pods', by name
 	services map[string][]firewallguard.NodePort // that have some, by name
 	changes  uint64                              // of slices, services and nodes
 	nodes    []netip.Addr                        // the others, sorted
@@ -63,14 +63,16 @@ var protocolNumbers = map[servicelbv1.Protocol]uint8{
 
 var protocolNames = map[uint8]pipeline.Protocol{6: pipeline.TCP, 17: pipeline.UDP, 132: pipeline.SCTP}
 
-// sliceChanged takes a slice, nil if it is gone.
+// sliceChanged takes a slice, nil if it is gone. Of pods it keeps nothing, and a slice of pods
+// alone, as nearly all are, changes nothing.
 func (g *serviceGuard) sliceChanged(name string, slice *servicelbv1.EndpointSlice) {
+	network, known := g.state.Network()
 	var endpoints []firewallguard.Endpoint
 	for _, e := range slice.GetEndpoints() {
 		for _, text := range e.GetAddresses() {
 			addr, err := netip.ParseAddr(text)
-			if err != nil || !addr.Is4() {
-				continue // no engine programs it
+			if err != nil || !addr.Is4() || known && within(network.Node.ClusterNetworks, addr) {
+				continue // no engine programs it, or it is a pod's
 			}
 			for _, p := range slice.GetPorts() {
 				if number := protocolNumbers[p.GetProtocol()]; number != 0 && p.GetPort() <= 65535 {
@@ -80,13 +82,16 @@ func (g *serviceGuard) sliceChanged(name string, slice *servicelbv1.EndpointSlic
 		}
 	}
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, had := g.slices[name]; !had && len(endpoints) == 0 {
+		return
+	}
 	if len(endpoints) == 0 {
 		delete(g.slices, name)
 	} else {
 		g.slices[name] = ledTo{slice.GetNamespace() + "/" + slice.GetServiceName(), endpoints}
 	}
 	g.anew()
-	g.mu.Unlock()
 	g.wake()
 }
 
@@ -99,19 +104,17 @@ func (g *serviceGuard) serviceChanged(name string, service *servicelbv1.Service)
 		}
 	}
 	g.mu.Lock()
-	changed := !slices.Equal(g.services[name], ports)
+	defer g.mu.Unlock()
+	if slices.Equal(g.services[name], ports) {
+		return
+	}
 	if len(ports) == 0 {
 		delete(g.services, name)
 	} else {
 		g.services[name] = ports
 	}
-	if changed {
-		g.anew()
-	}
-	g.mu.Unlock()
-	if changed {
-		g.wake()
-	}
+	g.anew()
+	g.wake()
 }
 
 // anew forgets what follows from slices, services and nodes. The caller holds the lock.
@@ -163,7 +166,7 @@ func (g *serviceGuard) sync(ctx context.Context) error {
 	for _, j := range g.state.Judged() {
 		var allowed, ports []firewallguard.Endpoint
 		if j.Number != pipeline.UnknownFirewall {
-			allowed, ports = g.allowed(j, network.Node.ClusterNetworks)
+			allowed, ports = g.allowed(j)
 		}
 		if j.Number == pipeline.NoFirewall {
 			w.Free = append(w.Free, j.Pods...)
@@ -182,18 +185,23 @@ func (g *serviceGuard) isNode(addr netip.Addr) bool {
 }
 
 // find finds the services with node ports that lead to hosts which are neither pods nor nodes,
-// and where. The caller holds the lock.
+// and where. Endpoints that came before the network was known, and are pods', it forgets. The
+// caller holds the lock.
 func (g *serviceGuard) find(node pipeline.Node) {
 	if g.outside != nil {
 		return
 	}
 	g.outside = map[string][]firewallguard.Endpoint{}
-	for _, slice := range g.slices {
+	for name, slice := range g.slices {
+		slice.endpoints = slices.DeleteFunc(slice.endpoints, func(e firewallguard.Endpoint) bool { return within(node.ClusterNetworks, e.Address.Addr()) })
+		if g.slices[name] = slice; len(slice.endpoints) == 0 {
+			delete(g.slices, name)
+		}
 		if g.services[slice.service] == nil {
 			continue
 		}
 		for _, e := range slice.endpoints {
-			if addr := e.Address.Addr(); !within(node.ClusterNetworks, addr) && addr != node.HostIP && !g.isNode(addr) {
+			if addr := e.Address.Addr(); addr != node.HostIP && !g.isNode(addr) {
 				g.outside[slice.service] = append(g.outside[slice.service], e)
 			}
 		}
@@ -214,7 +222,7 @@ func judge(w firewallguard.Wanted, firewall string, pods []netip.Addr, allowed [
 // allowed answers which endpoints outside a namespace's pods may reach, and which node ports
 // of other nodes that lead outside: those that lead nowhere else. It asks the rules again when
 // these have changed, or what services lead to. The caller holds the lock.
-func (g *serviceGuard) allowed(j intent.Judged, cluster []netip.Prefix) (endpoints, nodePorts []firewallguard.Endpoint) {
+func (g *serviceGuard) allowed(j intent.Judged) (endpoints, nodePorts []firewallguard.Endpoint) {
 	if known, there := g.known[j.Namespace]; there && known.rules == j.Rules && known.changes == g.changes {
 		return known.endpoints, known.nodePorts
 	}
@@ -224,7 +232,7 @@ func (g *serviceGuard) allowed(j intent.Judged, cluster []netip.Prefix) (endpoin
 	seen := map[firewallguard.Endpoint]bool{}
 	for _, slice := range g.slices {
 		for _, e := range slice.endpoints {
-			if seen[e] || within(cluster, e.Address.Addr()) {
+			if seen[e] {
 				continue
 			}
 			seen[e] = true

@@ -24,9 +24,9 @@ func slice(addresses ...string) *servicelbv1.EndpointSlice {
 	}
 }
 
-// TestTheGuardOfServicesFollowsTheRules changes rules, names and slices, and reads in the
-// kernel which endpoints outside the namespace's pod may reach.
-func TestTheGuardOfServicesFollowsTheRules(t *testing.T) {
+// guarded is a node with one pod, red/a, and a guard of its services.
+func guarded(t *testing.T) (*netnstest.Namespace, *intent.State, *serviceGuard) {
+	t.Helper()
 	proctest.Need(t, "nft")
 	ns := netnstest.New(t, "node")
 	guard, err := firewallguard.Open(ns.Path())
@@ -41,7 +41,13 @@ func TestTheGuardOfServicesFollowsTheRules(t *testing.T) {
 	state.FollowFirewalls()
 	state.SetNetNamespace(&tenancyv1.NetNamespace{Name: "red", Netid: 42, Revision: 1})
 	state.AddPod(intent.Pod{Namespace: "red", Name: "a", Sandbox: "a", Ifname: "eth0", IP: netip.MustParseAddr("10.130.0.5"), Port: 3})
-	g := newServiceGuard(state, guard)
+	return ns, state, newServiceGuard(state, guard)
+}
+
+// TestTheGuardOfServicesFollowsTheRules changes rules, names and slices, and reads in the
+// kernel which endpoints outside the namespace's pod may reach.
+func TestTheGuardOfServicesFollowsTheRules(t *testing.T) {
+	ns, state, g := guarded(t)
 	revision := uint64(0)
 	firewall := func(denied ...*egressv1.EgressRule) {
 		t.Helper()
@@ -113,25 +119,11 @@ func reachable(t *testing.T, ns *netnstest.Namespace) string {
 // TestNodePortsThatLeadOutsideAreJudgedByWhereTheyLead changes a service, what it leads to and
 // nodes, and reads in the kernel which node ports of other nodes the namespace's pod may reach.
 func TestNodePortsThatLeadOutsideAreJudgedByWhereTheyLead(t *testing.T) {
-	proctest.Need(t, "nft")
-	ns := netnstest.New(t, "node")
-	guard, err := firewallguard.Open(ns.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = guard.Close() })
-	if _, err := guard.Ensure(t.Context(), firewallguard.Config{Pods: netip.MustParsePrefix("10.130.0.0/23")}); err != nil {
-		t.Fatal(err)
-	}
-	state := complete(t)
-	state.FollowFirewalls()
-	state.SetNetNamespace(&tenancyv1.NetNamespace{Name: "red", Netid: 42, Revision: 1})
-	state.AddPod(intent.Pod{Namespace: "red", Name: "a", Sandbox: "a", Ifname: "eth0", IP: netip.MustParseAddr("10.130.0.5"), Port: 3})
+	ns, state, g := guarded(t)
 	denied := []*egressv1.EgressRule{{Type: egressv1.RuleType_RULE_TYPE_DENY, CidrSelector: "203.0.113.8/32"}}
 	if _, err := state.SetFirewall("red", 1, []*egressv1.EgressNetworkPolicy{{Namespace: "red", Name: "a", Rules: denied}}); err != nil {
 		t.Fatal(err)
 	}
-	g := newServiceGuard(state, guard)
 	node := func(name, ip, subnet string) {
 		t.Helper()
 		if _, err := state.SetHostSubnet(&ipamv1.HostSubnet{Name: name, HostIps: []string{ip}, Subnets: []string{subnet}}); err != nil {

@@ -48,7 +48,7 @@ type judgedSlices struct {
 	begin sync.Once
 	ready atomic.Bool
 
-	order sync.Mutex // held while mu.outside and what is followed become equal
+	order sync.Mutex // held while outside and what is followed become equal
 	mu    sync.Mutex
 	// outside are the slices with endpoints that no pod has, and whether a host outside has one.
 	outside map[string]leading
@@ -106,7 +106,7 @@ func (j *judgedSlices) Snapshot() map[string]*servicelbv1.EndpointSlice {
 
 // judge answers a slice without the endpoints that its namespace may not reach.
 func (j *judgedSlices) judge(slice *servicelbv1.EndpointSlice) *servicelbv1.EndpointSlice {
-	outside := j.outsideOf(slice)
+	outside, _ := j.leads(slice)
 	denied := func(e *servicelbv1.Endpoint) bool {
 		return len(e.GetAddresses()) > 0 && outside[e.GetAddresses()[0]] && !j.mayReach(slice, e)
 	}
@@ -119,7 +119,7 @@ func (j *judgedSlices) judge(slice *servicelbv1.EndpointSlice) *servicelbv1.Endp
 }
 
 func (j *judgedSlices) mayReach(slice *servicelbv1.EndpointSlice, e *servicelbv1.Endpoint) bool {
-	addr := netip.MustParseAddr(e.GetAddresses()[0]) // outsideOf has read it
+	addr := netip.MustParseAddr(e.GetAddresses()[0]) // leads has read it
 	for _, p := range slice.GetPorts() {
 		name, known := protocolNames[protocolNumbers[p.GetProtocol()]]
 		if known && p.GetPort() <= 65535 && !j.state.MayLeave(slice.GetNamespace(), netip.AddrPortFrom(addr, uint16(p.GetPort())), name) {
@@ -129,39 +129,30 @@ func (j *judgedSlices) mayReach(slice *servicelbv1.EndpointSlice, e *servicelbv1
 	return true
 }
 
-// foreign answers the addresses of endpoints that are no pods'. Nothing is while the network is
-// not known.
-func (j *judgedSlices) foreign(slice *servicelbv1.EndpointSlice) (all []netip.Addr) {
+// leads answers which addresses of a slice are neither pods' nor nodes', as they are spelled, and
+// whether any is no pod's. Nothing is known while the network is not.
+func (j *judgedSlices) leads(slice *servicelbv1.EndpointSlice) (outside map[string]bool, foreign bool) {
 	network, known := j.state.Network()
 	if !known {
-		return nil
+		return nil, false
 	}
+	var nodes []netip.Addr
 	for _, e := range slice.GetEndpoints() {
 		if len(e.GetAddresses()) == 0 {
 			continue
 		}
 		addr, err := netip.ParseAddr(e.GetAddresses()[0])
-		if err == nil && addr.Is4() && !within(network.Node.ClusterNetworks, addr) {
-			all = append(all, addr)
+		if err != nil || !addr.Is4() || within(network.Node.ClusterNetworks, addr) {
+			continue
 		}
-	}
-	return all
-}
-
-// outsideOf answers which addresses of a slice are neither pods' nor nodes', as they are spelled.
-func (j *judgedSlices) outsideOf(slice *servicelbv1.EndpointSlice) map[string]bool {
-	foreign := j.foreign(slice)
-	if len(foreign) == 0 {
-		return nil
-	}
-	nodes := append(j.state.Remotes(), j.hostIP)
-	outside := map[string]bool{}
-	for _, addr := range foreign {
+		if !foreign {
+			outside, foreign, nodes = map[string]bool{}, true, append(j.state.Remotes(), j.hostIP)
+		}
 		if !slices.Contains(nodes, addr) {
 			outside[addr.String()] = true
 		}
 	}
-	return outside
+	return outside, foreign
 }
 
 // sliceChanged takes a slice, nil if it is gone, before it is programmed.
@@ -190,8 +181,8 @@ func (j *judgedSlices) look(some map[string]*servicelbv1.EndpointSlice) {
 	defer j.order.Unlock()
 	found := map[string]leading{}
 	for name, slice := range some {
-		if len(j.foreign(slice)) > 0 {
-			found[name] = leading{slice.GetNamespace(), len(j.outsideOf(slice)) > 0}
+		if outside, foreign := j.leads(slice); foreign {
+			found[name] = leading{slice.GetNamespace(), len(outside) > 0}
 		}
 	}
 	j.mu.Lock()

@@ -25,10 +25,12 @@ type EgressIP struct {
 }
 
 // SetEgress says which egress IPs this node has, all of them, and answers one line for
-// each repair, when the rules are in force. It compares the chains that have such rules,
-// and of all chains only what an Ensure left undone. Before the first Ensure it is only
-// remembered. After an error another call, or Ensure, goes on. A mark of two
-// addresses and an address of two marks are an error, and change nothing.
+// each repair, when the rules are in force. It makes what differs from the call before with
+// one process, since an address that moves waits for it. With the same ones as before it
+// compares the chains that have such rules, and what an Ensure left undone it compares
+// whole. Before the first Ensure it is only remembered. After an error another call, or
+// Ensure, goes on. A mark of two addresses and an address of two marks are an error, and
+// change nothing.
 func (r *Rules) SetEgress(ctx context.Context, ips []EgressIP) (repairs []string, err error) {
 	ips = slices.SortedFunc(slices.Values(ips), func(a, b EgressIP) int { return cmp.Compare(a.Mark, b.Mark) })
 	r.mu.Lock()
@@ -40,28 +42,67 @@ func (r *Rules) SetEgress(ctx context.Context, ips []EgressIP) (repairs []string
 	if err := validateEgress(ips, bit); err != nil {
 		return nil, err
 	}
+	was, known := r.egress, r.egressKnown
 	r.egress, r.egressKnown = ips, true
-	if r.last == nil {
+	switch {
+	case r.last == nil:
 		return nil, nil
-	}
-	if !r.whole {
+	case !r.whole:
 		return r.ensure(ctx, *r.last)
+	case known && !slices.Equal(was, ips):
+		repairs, err = r.replaceEgress(ctx, was)
+	default:
+		repairs, err = r.compareEgress(ctx)
 	}
-	config := *r.last
-	config.egress, config.egressKnown = r.egress, true
-	for _, chain := range chains(config) {
-		if !chain.egress {
-			continue
-		}
+	if err != nil {
+		// Somebody may have changed or deleted a chain: all is compared then.
+		lines, err := r.ensure(ctx, *r.last)
+		return append(repairs, lines...), err
+	}
+	return repairs, nil
+}
+
+// compareEgress makes the chains right that have rules of egress IPs. They exist.
+func (r *Rules) compareEgress(ctx context.Context) (repairs []string, err error) {
+	for _, chain := range r.egressChains(r.egress) {
 		lines, err := r.ensureChain(ctx, chain, true)
 		repairs = append(repairs, lines...)
 		if err != nil {
-			// Somebody may have deleted the chain: all is compared then.
-			lines, err = r.ensure(ctx, *r.last)
-			return append(repairs, lines...), err
+			return repairs, err
 		}
 	}
 	return repairs, nil
+}
+
+// replaceEgress makes the rules that were in force those that should be, without a look at
+// them. What goes is named and not counted, so no rule of anybody else can go for it. If
+// somebody has changed a chain since it was compared, that is an error, or a rule is in a
+// wrong place until the next comparison; what leaves with a wrong address for that is
+// stopped by the guard (package egressguard).
+func (r *Rules) replaceEgress(ctx context.Context, was []EgressIP) (repairs []string, err error) {
+	wanted := r.egressChains(r.egress)
+	var changes []change
+	for i, chain := range r.egressChains(was) {
+		steps := plan(chain.rules, wanted[i].rules, func(rule) bool { return true })
+		for n := range steps {
+			steps[n].named = true
+		}
+		if len(steps) > 0 {
+			changes = append(changes, change{chain.table, chain.name, steps})
+			repairs = append(repairs, chain.lines(steps)...)
+		}
+	}
+	if err := r.command.Restore(ctx, changes); err != nil {
+		return nil, err
+	}
+	return repairs, nil
+}
+
+// egressChains answers the chains that have rules of egress IPs, with those of these.
+func (r *Rules) egressChains(ips []EgressIP) []chain {
+	config := *r.last
+	config.egress, config.egressKnown = ips, true
+	return slices.DeleteFunc(chains(config), func(c chain) bool { return !c.egress })
 }
 
 func validateEgress(ips []EgressIP, masqueradeBit uint8) error {

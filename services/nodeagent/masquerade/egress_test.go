@@ -1,6 +1,7 @@
 package masquerade
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -107,6 +108,69 @@ func TestEgressRulesComeAndGoAlone(t *testing.T) {
 			t.Errorf("one has gone:\n%s", got)
 		}
 		b.setEgress(t)
+		if got := all(); got != without {
+			t.Errorf("all have gone:\n%s\nwant\n%s", got, without)
+		}
+	})
+}
+
+// counted counts what is asked of iptables: each is a process.
+type counted struct {
+	command
+	restores, others int
+}
+
+func (c *counted) List(table, chain string) ([]string, error) {
+	c.others++
+	return c.command.List(table, chain)
+}
+
+func (c *counted) ListChains(table string) ([]string, error) {
+	c.others++
+	return c.command.ListChains(table)
+}
+
+func (c *counted) Restore(ctx context.Context, changes []change) error {
+	c.restores++
+	return c.command.Restore(ctx, changes)
+}
+
+// TestAnEgressIPThatMovesCostsOneProcess: it is what a failover waits for. What somebody did
+// to the chains meanwhile is found by what then fails.
+func TestAnEgressIPThatMovesCostsOneProcess(t *testing.T) {
+	config := testConfig()
+	config.Userspace = true
+	a, b, c := egressIP(t, 42, "192.0.2.100"), egressIP(t, 43, "192.0.2.101"), egressIP(t, 7, "192.0.2.102")
+	eachBackend(t, func(t *testing.T, node *backend) {
+		all := func() string { return node.save(t) + node.do(t, "-t mangle -S") }
+		count := &counted{command: node.rules.command}
+		node.rules.command = count
+		node.ensure(t, config)
+		node.setEgress(t) // the first time all is compared
+		without := all()
+		for _, ips := range [][]EgressIP{{a}, {a, b}, {c}, {a, b, c}, {b}} {
+			count.restores, count.others = 0, 0
+			node.setEgress(t, ips...)
+			if count.restores != 1 || count.others != 0 {
+				t.Errorf("%v: iptables-restore ran %d times, iptables %d times", ips, count.restores, count.others)
+			}
+			if repairs := node.ensure(t, config); len(repairs) > 0 {
+				t.Errorf("%v: a comparison finds %q", ips, repairs)
+			}
+		}
+		for name, damage := range map[string]string{
+			"a rule that would go is gone already": "-D OPENSHIFT-FIREWALL-ALLOW 1",
+			"a chain is empty":                     "-t nat -F OPENSHIFT-MASQUERADE",
+			"a chain of the last table is empty":   "-t mangle -F OPENSHIFT-EGRESS-MARK",
+		} {
+			node.setEgress(t, b)
+			node.do(t, damage)
+			node.setEgress(t, a)
+			if repairs := node.ensure(t, config); len(repairs) > 0 {
+				t.Errorf("%s: a comparison finds %q", name, repairs)
+			}
+		}
+		node.setEgress(t)
 		if got := all(); got != without {
 			t.Errorf("all have gone:\n%s\nwant\n%s", got, without)
 		}

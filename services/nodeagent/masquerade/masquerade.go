@@ -84,7 +84,7 @@ type Rules struct {
 	command command
 
 	last        *Config // Of the last Ensure.
-	whole       bool    // That worked, to its end.
+	whole       bool    // The last comparison of all chains worked, to its end.
 	egress      []EgressIP
 	egressKnown bool
 }
@@ -107,14 +107,14 @@ func (r *Rules) Ensure(ctx context.Context, config Config) (repairs []string, er
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last, r.whole = &config, false
-	repairs, err = r.ensure(ctx, config)
-	r.whole = err == nil
-	return repairs, err
+	r.last = &config
+	return r.ensure(ctx, config)
 }
 
 // ensure does what Ensure says. The caller holds the lock.
 func (r *Rules) ensure(ctx context.Context, config Config) (repairs []string, err error) {
+	r.whole = false
+	defer func() { r.whole = err == nil }()
 	config.egress, config.egressKnown = r.egress, r.egressKnown
 	// Leaves first, jumps last: no packet ever enters a chain that is not complete.
 	there := map[string][]string{}

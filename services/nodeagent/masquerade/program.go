@@ -20,8 +20,8 @@ type command interface {
 	Insert(table, chain string, position int, rule ...string) error
 	ListById(table, chain string, position int) (string, error)
 	DeleteById(table, chain string, position int) error
-	// Restore makes all steps of a chain, or none.
-	Restore(ctx context.Context, table, chain string, steps []step) error
+	// Restore makes all steps in a table, or none.
+	Restore(ctx context.Context, changes []change) error
 }
 
 // program is a kind of iptables, with the restore that belongs to it.
@@ -48,17 +48,22 @@ func newProgram(name string) (*program, error) {
 }
 
 // Restore is command's.
-func (p *program) Restore(ctx context.Context, table, chain string, steps []step) error {
+func (p *program) Restore(ctx context.Context, changes []change) error {
 	var input strings.Builder
-	fmt.Fprintf(&input, "*%s\n", table)
-	for _, s := range steps {
-		if s.insert {
-			fmt.Fprintf(&input, "-I %s %d %s\n", chain, s.position, s.rule)
-		} else {
-			fmt.Fprintf(&input, "-D %s %d\n", chain, s.position)
+	for _, c := range changes {
+		fmt.Fprintf(&input, "*%s\n", c.table)
+		for _, s := range c.steps {
+			switch {
+			case s.insert:
+				fmt.Fprintf(&input, "-I %s %d %s\n", c.chain, s.position, s.rule)
+			case s.named:
+				fmt.Fprintf(&input, "-D %s %s\n", c.chain, s.rule)
+			default:
+				fmt.Fprintf(&input, "-D %s %d\n", c.chain, s.position)
+			}
 		}
+		input.WriteString("COMMIT\n")
 	}
-	input.WriteString("COMMIT\n")
 	cmd := exec.CommandContext(ctx, p.restore, "--noflush", "--wait", strconv.Itoa(lockSeconds))
 	cmd.Stdin = strings.NewReader(input.String())
 	var output bytes.Buffer

@@ -13,6 +13,13 @@ type step struct {
 	insert   bool
 	position int
 	rule     rule
+	named    bool // a deletion says which rule and not which position
+}
+
+// change is what is done to a chain.
+type change struct {
+	table, chain string
+	steps        []step
 }
 
 // place is one rule of a chain while plan works on it.
@@ -158,9 +165,14 @@ func (r *Rules) ensureChain(ctx context.Context, c chain, there bool) (repairs [
 	if len(steps) == 0 {
 		return repairs, nil
 	}
-	if err := r.command.Restore(ctx, c.table, c.name, steps); err != nil {
+	if err := r.command.Restore(ctx, []change{{c.table, c.name, steps}}); err != nil {
 		return repairs, err
 	}
+	return append(repairs, c.lines(steps)...), nil
+}
+
+// lines answers what is said of steps.
+func (c chain) lines(steps []step) (repairs []string) {
 	for _, s := range steps {
 		verb := "deleted"
 		if s.insert {
@@ -168,7 +180,7 @@ func (r *Rules) ensureChain(ctx context.Context, c chain, there bool) (repairs [
 		}
 		repairs = append(repairs, fmt.Sprintf("iptables: table %s: chain %s: rule %s %s", c.table, c.name, s.rule, verb))
 	}
-	return repairs, nil
+	return repairs
 }
 
 // ensureJumps makes our jumps from a built-in chain right.

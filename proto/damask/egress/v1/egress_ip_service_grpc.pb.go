@@ -48,7 +48,7 @@ const (
 // goes to the node that hosts the fewest. What is hosted stays where it is,
 // unless the node goes down, is drained or no longer fits; or another address
 // could not be hosted otherwise; or a node has less than half of what another
-// has and could take it from there.
+// has, and two less at least, and could take it from there.
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "egress.damask": INVALID_FIELD, NOT_FOUND, STALE_REVISION, TAKEN,
@@ -201,7 +201,7 @@ func (c *egressIPServiceClient) ListEgressHostings(ctx context.Context, in *List
 // goes to the node that hosts the fewest. What is hosted stays where it is,
 // unless the node goes down, is drained or no longer fits; or another address
 // could not be hosted otherwise; or a node has less than half of what another
-// has and could take it from there.
+// has, and two less at least, and could take it from there.
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "egress.damask": INVALID_FIELD, NOT_FOUND, STALE_REVISION, TAKEN,

@@ -96,7 +96,7 @@ func (s *State) SetEgress(namespace string, revision uint64, assignments []*egre
 	}
 	owners := s.egressIn(namespace)
 	s.egress.namespaces[namespace] = selections
-	return Change{Owners: union(owners, s.egressIn(namespace), s.podsIn(namespace)), Objects: []Object{object}}, nil
+	return s.unsettle(Change{Owners: union(owners, s.egressIn(namespace), s.podsIn(namespace)), Objects: []Object{object}}), nil
 }
 
 // ForgetEgress says that it is not known any more how a namespace leaves. Its
@@ -110,7 +110,7 @@ func (s *State) ForgetEgress(namespace string) Change {
 	owners := s.egressIn(namespace)
 	delete(s.egress.namespaces, namespace)
 	delete(s.revisions, Object{KindEgress, namespace})
-	return Change{Owners: union(owners, s.podsIn(namespace))}
+	return s.unsettle(Change{Owners: union(owners, s.podsIn(namespace))})
 }
 
 // SetEgressPods takes the addresses of the pods of a selection; one without
@@ -164,7 +164,7 @@ func (s *State) setPods(key selectionKey, pods []netip.Addr) Change {
 			owners = union(owners, []string{egressOwner(h.vnid)})
 		}
 	}
-	return Change{Owners: owners}
+	return s.unsettle(Change{Owners: owners})
 }
 
 // SetEgressHosting takes the addresses that this node has, as of a revision. Only
@@ -195,7 +195,7 @@ func (s *State) SetEgressHosting(revision uint64, addresses []*egressv1.HostedAd
 	s.egress.hosted = all
 	object := Object{KindEgressHosting, s.self}
 	s.revisions[object] = revision
-	return Change{Owners: owners, Objects: []Object{object}}, nil
+	return s.unsettle(Change{Owners: owners, Objects: []Object{object}}), nil
 }
 
 // parseAssignments answers the selections, in the order in which a pod is matched,

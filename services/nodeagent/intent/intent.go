@@ -9,7 +9,8 @@
 //
 // It promises that fragments of one owner reach the switch in the order in
 // which the state changed, that a namespace that moves to another VNID moves
-// with all its pods at once, that nothing is removed from the switch
+// with all its pods at once, and with how that VNID leaves the cluster, whatever else
+// changes meanwhile, that nothing is removed from the switch
 // before the state is known to be complete, that a pod is closed towards the
 // world outside until it is known how its namespace leaves (State.FollowEgress), and
 // that where policies decide a pod is closed until those that apply to it are in

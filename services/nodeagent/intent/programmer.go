@@ -132,11 +132,8 @@ func (p *Programmer) send(ctx context.Context, change Change) error {
 	if len(owners) == 0 {
 		return nil
 	}
-	defer p.locks.lock(owners)()
-	changes := make([]flowsync.Change, 0, len(owners))
-	for _, owner := range owners {
-		changes = append(changes, flowsync.Change{Owner: owner, Flows: p.compile(owner)})
-	}
+	changes, unlock := p.together(owners)
+	defer unlock()
 	if err := p.sw.Apply(ctx, changes...); err != nil {
 		p.state.spoilPolicies(policies)
 		return fmt.Errorf("program %d fragments: %w", len(changes), err)
@@ -163,17 +160,36 @@ func (p *Programmer) needed(owners []string) []string {
 	return needed
 }
 
-// compile compiles a fragment that is about to be sent. A shared fragment that
-// goes is forgotten before it is sent: whoever needs it from now on sees that
-// it is not there and sends it again, after us.
-func (p *Programmer) compile(owner string) []openflow.Flow {
+// together compiles the fragments of these owners, and of those that have to go with them,
+// which nobody else sends until unlock.
+func (p *Programmer) together(owners []string) (changes []flowsync.Change, unlock func()) {
+	for {
+		owners = union(owners, p.state.companions(owners))
+		unlock = p.locks.lock(owners)
+		if changes, all := p.compile(owners); all {
+			return changes, unlock
+		}
+		unlock()
+	}
+}
+
+// compile compiles fragments that are about to be sent, all of one moment; false: others
+// have to go with them. A shared fragment that goes is forgotten before it is sent: whoever
+// needs it from now on sees that it is not there and sends it again, after us.
+func (p *Programmer) compile(owners []string) (changes []flowsync.Change, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	flows := p.state.compile(owner)
-	if len(flows) == 0 || !isTenant(owner) {
-		delete(p.shared, owner)
+	flows, all := p.state.together(owners)
+	if !all {
+		return nil, false
 	}
-	return flows
+	for _, owner := range owners {
+		if len(flows[owner]) == 0 || !isTenant(owner) {
+			delete(p.shared, owner)
+		}
+		changes = append(changes, flowsync.Change{Owner: owner, Flows: flows[owner]})
+	}
+	return changes, true
 }
 
 // confirm remembers the shared fragments that the switch has now.
@@ -218,6 +234,7 @@ func (p *Programmer) everything(ctx context.Context) (flowsync.Diff, error) {
 	}
 	// What is compared with everything is no news to the next change of policies.
 	policies := p.state.drainPolicies()
+	p.state.settle()
 	want := p.state.CompileAll()
 	diff, err := p.sw.Reconcile(ctx, want)
 	p.progress.record(revisions, err)

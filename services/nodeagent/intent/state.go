@@ -31,7 +31,8 @@ type State struct {
 	policies   policies
 	firewalls  firewalls
 	decisions  decisions
-	users      map[uint32]int // local pods by VNID
+	users      map[uint32]int  // local pods by VNID
+	unsettled  map[string]bool // owners that are sent with one another (together.go)
 	revisions  map[Object]uint64
 	changed    chan struct{} // closed and replaced when a namespace becomes known
 }
@@ -61,6 +62,7 @@ func NewState(node string, userspace bool) *State {
 		firewalls:  newFirewalls(),
 		decisions:  decisions{wanted: map[string]policyflow.Logging{}},
 		users:      map[uint32]int{},
+		unsettled:  map[string]bool{},
 		revisions:  map[Object]uint64{},
 		changed:    make(chan struct{}),
 	}

@@ -53,7 +53,7 @@ func (s *State) SetNetNamespace(nn *tenancyv1.NetNamespace) Change {
 		}
 	}
 	change.Owners = union(change.Owners, before, s.egressIn(name), s.multicastIn(name), s.floodChange(flooding), s.servicesIn(name))
-	return change
+	return s.unsettle(change)
 }
 
 // DeleteNetNamespace forgets a namespace. Pods that are still in it are
@@ -81,7 +81,7 @@ func (s *State) DeleteNetNamespace(name string) Change {
 		change.Owners = append(change.Owners, vnidOwner(vnid))
 	}
 	change.Owners = union(change.Owners, before, s.floodChange(flooding), s.servicesIn(name))
-	return change
+	return s.unsettle(change)
 }
 
 // leave takes one pod off a VNID. The caller holds the lock.
@@ -132,7 +132,10 @@ func (s *State) RemovePod(p Pod) Change {
 	if vnid, known := s.namespaces[p.Namespace]; known {
 		s.leave(vnid)
 		change.Owners = append(change.Owners, vnidOwner(vnid))
-		change.Owners = append(change.Owners, s.egressOf(vnid)...)
+		if egress := s.egressOf(vnid); len(egress) > 0 {
+			change.Owners = append(change.Owners, egress...)
+			change = s.unsettle(change)
+		}
 		change.Owners = append(change.Owners, s.multicastIn(p.Namespace)...)
 		change.Owners = append(change.Owners, s.floodChange(flooding)...)
 	}

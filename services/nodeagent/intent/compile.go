@@ -31,7 +31,7 @@ func (s *State) compileLocked(owner string) []openflow.Flow {
 			return nil
 		}
 		compiled := pipelinePod(pod, vnid)
-		compiled.Inside = s.inside(pod)
+		compiled.Inside, compiled.ByEgressIP = s.leaving(pod)
 		compiled.Firewall = s.firewall(pod.Namespace)
 		compiled.Resolvers = s.resolvers(pod.Namespace)
 		return pipeline.PodFragment(node, compiled).Flows

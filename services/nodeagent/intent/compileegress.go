@@ -43,14 +43,14 @@ func (s *State) compileEgress(node pipeline.Node, vnid uint32) []openflow.Flow {
 	return pipeline.EgressFragment(node, e).Flows
 }
 
-// inside says whether a pod must be closed towards the world outside. The caller
-// holds the lock.
-func (s *State) inside(pod Pod) bool {
+// leaving says whether a pod must be closed towards the world outside, and whether it
+// leaves by egress IPs alone. The caller holds the lock.
+func (s *State) leaving(pod Pod) (inside, byEgressIP bool) {
 	if !s.egress.followed {
-		return false
+		return false, false
 	}
 	way, decided := s.way(pod)
-	return !decided || way != nil && s.mode == pipeline.Subnet
+	return !decided || way != nil && s.mode == pipeline.Subnet, way != nil
 }
 
 // way answers where a pod leaves: nil is as its node does. It is not decided while it

@@ -94,7 +94,7 @@ func nodeCases() []nodeCase {
 		{Namespace: "bank", Name: "web", IP: netip.MustParseAddr("10.130.0.7"), Port: 5, VNID: 272037},
 		{Namespace: "default", Name: "router", IP: netip.MustParseAddr("10.130.0.8"), Port: 6, VNID: 0},
 		{Namespace: "bank", Name: "new", IP: netip.MustParseAddr("10.130.0.9"), Port: 7, VNID: 272037, Inside: true},
-		{Namespace: "remote", Name: "a", IP: netip.MustParseAddr("10.130.0.11"), Port: 8, VNID: 1001},
+		{Namespace: "remote", Name: "a", IP: netip.MustParseAddr("10.130.0.11"), Port: 8, VNID: 1001, ByEgressIP: true},
 		{Namespace: "spread", Name: "a", IP: netip.MustParseAddr("10.130.0.12"), Port: 9, VNID: 1002},
 		{Namespace: "nowhere", Name: "a", IP: netip.MustParseAddr("10.130.0.13"), Port: 10, VNID: 1003},
 		{Namespace: "here", Name: "a", IP: netip.MustParseAddr("10.130.0.14"), Port: 11, VNID: 1004},

@@ -235,6 +235,13 @@ func markForgery(n Node) []openflow.Flow {
 	return []openflow.Flow{flow(tablePod, 250, openflow.IP().EthSrcMasked(mac, net.HardwareAddr{0xff, 0xff, 0, 0, 0, 0}))}
 }
 
+// notByNode ends what a pod with egress IPs sends and no flow of its VNID takes. It is a
+// packet that was in connection tracking when the pod's VNID changed: it comes back with
+// the old one, which may have no egress IPs, or nobody any more.
+func notByNode(pod netip.Prefix) openflow.Flow {
+	return flow(tableLeave, 50, openflow.IP().IPSrc(pod))
+}
+
 // inside closes a pod towards the world outside, while nobody knows how it leaves.
 func inside(pod netip.Prefix) openflow.Flow {
 	return flow(tableLeave, 180, openflow.IP().IPSrc(pod))

@@ -202,6 +202,7 @@ var walkMeanings = []meaning{
 		"VNID {vnid} leaves at place {place}: by the egress IP of mark {mark} on this node"},
 	{tableLeave, "priority=100,ip,reg0={vnid} actions=drop",
 		"VNID {vnid} leaves: no egress IP of it is hosted, dropped"},
+	{tableLeave, "priority=50,ip,nw_src={pod} actions=drop", "pod {pod} has egress IPs, and the packet a VNID that it had before: dropped"},
 	{tableLeave, "priority=0 actions=goto_table:101", "no egress IP: leave by this node"},
 
 	{tableLast, "priority=65000,ct_state=+rpl+trk,ip actions=output:2", "it answers a connection from outside: out by tun0, whatever the firewall says"},

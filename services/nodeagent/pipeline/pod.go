@@ -20,6 +20,8 @@ type Pod struct {
 	// Inside closes the pod towards the world outside: whether it has egress IPs is not
 	// known, or they cannot be used here.
 	Inside bool
+	// ByEgressIP says that it leaves by egress IPs and by nothing else.
+	ByEgressIP bool
 	// Firewall is the number of the firewall of its namespace.
 	Firewall uint32
 	// Resolvers are DNS servers whose answers to the pod are copied to the agent: IPv4,
@@ -67,8 +69,11 @@ func PodFragment(n Node, p Pod) Fragment {
 	if n.Userspace {
 		flows = append(flows, replyToKernel(n, address, vnid))
 	}
-	if p.Inside {
+	switch {
+	case p.Inside:
 		flows = append(flows, inside(address))
+	case p.ByEgressIP:
+		flows = append(flows, notByNode(address))
 	}
 	flows = append(flows, judged(n, address, p.Firewall)...)
 	return Fragment{Owner: owner, Flows: flows}

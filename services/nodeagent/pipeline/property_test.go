@@ -42,7 +42,7 @@ func anyNode() *rapid.Generator[nodeCase] {
 		for i, offset := range rapid.SliceOfNDistinct(rapid.Uint32Range(2, 510), 0, 20, rapid.ID[uint32]).Draw(t, "addresses") {
 			c.pods = append(c.pods, pipeline.Pod{
 				Namespace: "ns", Name: "p" + string(rune('a'+i)), IP: address(base + offset),
-				Port: pipeline.FirstPodPort + uint32(i), VNID: vnids.Draw(t, "vnid"), Inside: rapid.Bool().Draw(t, "inside"),
+				Port: pipeline.FirstPodPort + uint32(i), VNID: vnids.Draw(t, "vnid"), Inside: rapid.Bool().Draw(t, "inside"), ByEgressIP: rapid.Bool().Draw(t, "by egress IP"),
 			})
 			c.vnids = append(c.vnids, c.pods[i].VNID)
 		}

@@ -63,11 +63,12 @@ test-long: build ## The whole-cluster suites that take longest
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
 	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
-# What of the lab suites run on both datapaths when RUN does not say. Each word is for a
-# virtual machine of its own: LIMIT is for one, and what they take is in test/kernel/README.md.
+# What runs on the kernel's datapath when RUN does not say, and what besides when both are
+# compared: the tables of packets. Each word is for a virtual machine of its own: LIMIT is
+# for one, and what they take is in test/kernel/README.md.
 KERNEL_SUITES := ObservedWalks|ObservedNat|EveryPair|EveryTunnel \
-                 WhatDiffers|StayOpenWhileTenants|ByHandIsRepaired|KillingTheAgent \
-                 TableOfServiceBehaviours \
+                 WhatDiffers|StayOpenWhileTenants|ByHandIsRepaired|KillingTheAgent
+KERNEL_TABLES := TableOfServiceBehaviours \
                  ServicesAreReached|HostPortsLead|MulticastReaches \
                  OutsideSeesExactly|EgressFirewallsHold|PoliciesLetPass
 VM            := $(CURDIR)/.cache/kernel/test
@@ -82,7 +83,7 @@ NEAR          := bash cat conntrack ethtool ip ip6tables iptables iptables-legac
 # A machine without the kernel's module runs the tests on it in a virtual machine.
 IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_ORACLE,DAMASK_SEED,DAMASK_SETS,DAMASK_CONNECTIONS,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
 LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run "$$suites"
-EACH_SUITES    = for suites in $(foreach suites,$(or $(RUN),$(KERNEL_SUITES)),'$(suites)')
+EACH_SUITES    = for suites in $(foreach suites,$(or $(RUN),$(1)),'$(suites)')
 # An emulated processor has less to give.
 PATIENTLY     := DAMASK_PACE=5ms DAMASK_PATIENCE=3s DAMASK_CONNECTIONS=60
 BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
@@ -95,13 +96,13 @@ $(VM)/lab.test: FORCE
 
 test-kernel: build $(VM)/lab.test ## Whole clusters on the kernel's datapath, in virtual machines (RUN=regexp picks some)
 	@cd test/lab && export DAMASK_DATAPATH=system $(PATIENTLY) DAMASK_PROBE=$(VM)/probe DAMASK_ORACLE=$(VM)/judge && : >$(VM)/system.log && code=0 && \
-	  $(EACH_SUITES); do \
+	  $(call EACH_SUITES,$(KERNEL_SUITES)); do \
 	    $(IN_VM) $(LAB_TEST) 2>&1 | tee -a $(VM)/system.log | $(BRIEFLY); ended=$${PIPESTATUS[0]}; test $$code -ne 0 || code=$$ended; \
 	  done; exit $$code
 
 test-datapaths: build $(VM)/lab.test ## The same on both datapaths, and one table of the results
 	@cd test/lab && export DAMASK_PROBE=$(VM)/probe DAMASK_ORACLE=$(VM)/judge && : >$(VM)/netdev.log && : >$(VM)/system.log && \
-	  $(EACH_SUITES); do { \
+	  $(call EACH_SUITES,$(KERNEL_SUITES) $(KERNEL_TABLES)); do { \
 	    DAMASK_DATAPATH=netdev $(LAB_TEST) 2>&1 | tee -a $(VM)/netdev.log; \
 	    DAMASK_DATAPATH=system $(PATIENTLY) $(IN_VM) $(LAB_TEST) 2>&1 | tee -a $(VM)/system.log; } | $(BRIEFLY); \
 	  done; true

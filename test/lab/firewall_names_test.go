@@ -112,9 +112,14 @@ func TestEgressFirewallsFollowNames(t *testing.T) {
 	server := c.start(onOutside("resolver"), "zone", "5353", z.file)
 	t.Run("it is asked again when it comes", func(t *testing.T) {
 		// The pauses between tries grow to 30 s, and each name has its own.
-		for _, first := range []string{"198.18.0.1", "198.18.0.2", "198.18.0.3", "198.18.2.250"} {
-			c.eventuallyWithin(t, 45*time.Second, "the name of "+first+" is resolved", c.reachesFromBoth(at(first)))
-		}
+		c.eventuallyWithin(t, 45*time.Second, "all names are resolved", func() bool {
+			for _, first := range []string{"198.18.0.1", "198.18.0.2", "198.18.0.3", "198.18.2.250"} {
+				if !c.reachesFromBoth(at(first))() {
+					return false
+				}
+			}
+			return true
+		})
 		c.wantWays(t, fromBoth(map[string]bool{at("198.18.0.9"): false}))
 	})
 	t.Run("a chain of aliases", func(t *testing.T) {

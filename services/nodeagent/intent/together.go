@@ -13,7 +13,8 @@ import (
 // transaction, and nothing compiled in between may take one half of it there.
 //
 // So owners that such a change touches are unsettled until somebody sends them, and who
-// compiles one of them compiles all, from the same moment of the state.
+// compiles one of them compiles all, from the same moment of the state. What the switch then
+// does not take is left to the next comparison, which is of everything.
 
 // unsettle has the fragments of a change go together, with whatever else is unsettled then.
 // The caller holds the lock.

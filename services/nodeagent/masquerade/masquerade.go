@@ -13,7 +13,9 @@
 // The rules of egress IPs are in the same chains, since their order matters: what has
 // an egress IP's mark gets that address before anything is masqueraded. While nobody
 // has said which there are (SetEgress), those that are found stay as they are: an agent
-// that starts must not send by the node's address what an egress IP was for.
+// that starts must not send by the node's address what an egress IP was for. When they change,
+// it is taken for granted that the chains are as they were compared last: a failover waits
+// for it. What does not fit is compared at once, and all of it at the next Ensure.
 //
 // Not here yet: the block on the ports of the machine config server (22623, 22624).
 //

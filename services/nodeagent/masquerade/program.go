@@ -20,7 +20,7 @@ type command interface {
 	Insert(table, chain string, position int, rule ...string) error
 	ListById(table, chain string, position int) (string, error)
 	DeleteById(table, chain string, position int) error
-	// Restore makes all steps in a table, or none.
+	// Restore makes all steps in a table, or none. After an error some tables may be changed.
 	Restore(ctx context.Context, changes []change) error
 }
 

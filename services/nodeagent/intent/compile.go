@@ -92,6 +92,10 @@ func (s *State) compileService(node pipeline.Node, service Service) []openflow.F
 func (s *State) CompileAll() map[string][]openflow.Flow {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return s.compileAll()
+}
+
+func (s *State) compileAll() map[string][]openflow.Flow {
 	owners := []string{baseOwner}
 	for owner := range s.pods {
 		owners = append(owners, owner)

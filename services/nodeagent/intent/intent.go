@@ -14,7 +14,8 @@
 // before the state is known to be complete, that a pod is closed towards the
 // world outside until it is known how its namespace leaves (State.FollowEgress), and
 // that where policies decide a pod is closed until those that apply to it are in
-// force, and no change of a policy is in force by halves.
+// force, and no change of a policy is in force by halves, nor a pod open before what
+// forbids it something.
 //
 // It must not touch links, addresses, iptables or OVSDB, and it never waits on
 // time, only on revisions.

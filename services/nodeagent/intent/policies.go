@@ -240,10 +240,14 @@ func (s *State) policyChange() Change {
 		close(s.policies.changed)
 		s.policies.changed = make(chan struct{})
 	}
-	if len(s.policies.outside) > 0 && s.mode.Policies() {
+	if !s.mode.Policies() {
+		return change
+	}
+	if len(s.policies.outside) > 0 {
 		change.Owners = append(change.Owners, s.outsideOwners()...)
 	}
-	return change
+	// Whoever opens a pod sends what its policies forbid as well.
+	return s.unsettle(change)
 }
 
 func (s *State) forgetPolicyObject(o Object) {
@@ -374,21 +378,6 @@ func (s *State) crowdedPolicies() map[string]string {
 		crowded[policywire.PolicyName(key)] = why
 	}
 	return crowded
-}
-
-// drainPolicies answers the owners of the book's fragments that are different since
-// the last time.
-func (s *State) drainPolicies() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.policies.book.DrainOwners()
-}
-
-// spoilPolicies undoes drainPolicies: the switch did not take them.
-func (s *State) spoilPolicies(owners []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.policies.book.Spoil(owners)
 }
 
 // attainable answers the revision of an object that is in force once its flows are. For

@@ -36,8 +36,9 @@ type Programmer struct {
 	whole   sync.RWMutex
 	started bool
 	locks   *keyLocks
-	// policies is held while a change of them is on its way, before locks.
-	policies sync.Mutex
+	// joint is held while what is unsettled is on its way, before locks: what is so
+	// next must not overtake it.
+	joint sync.Mutex
 
 	mu     sync.Mutex
 	shared map[string]*openflow.Flow // the first flow of each shared fragment that is in the switch
@@ -120,22 +121,52 @@ func (p *Programmer) send(ctx context.Context, change Change) error {
 		return ErrNotStarted
 	}
 	owners := p.needed(change.Owners)
-	var policies []string
-	if change.Policies {
-		// One change of policies at a time, and all of what is different: sent in
-		// parts, what opens could be in force before what closes.
-		p.policies.Lock()
-		defer p.policies.Unlock()
-		policies = p.state.drainPolicies()
-		owners = union(owners, policies)
+	if change.Policies || p.state.joint(owners) {
+		return p.sendTogether(ctx, owners)
 	}
 	if len(owners) == 0 {
 		return nil
 	}
-	changes, unlock := p.together(owners)
+	unlock := p.locks.lock(owners)
+	changes, alone := p.compile(owners, p.state.single)
+	if !alone {
+		unlock()
+		return p.sendTogether(ctx, owners)
+	}
 	defer unlock()
+	return p.apply(ctx, changes)
+}
+
+// sendTogether sends these fragments and all that is unsettled in one transaction.
+func (p *Programmer) sendTogether(ctx context.Context, owners []string) error {
+	p.joint.Lock()
+	defer p.joint.Unlock()
+	var took taken
+	for {
+		owners = union(owners, p.state.companions())
+		if len(owners) == 0 {
+			return nil
+		}
+		unlock := p.locks.lock(owners)
+		changes, all := p.compile(owners, func(owners []string) (flows map[string][]openflow.Flow, all bool) {
+			flows, took, all = p.state.together(owners)
+			return flows, all
+		})
+		if !all {
+			unlock()
+			continue
+		}
+		defer unlock()
+		err := p.apply(ctx, changes)
+		if err != nil {
+			p.state.giveBack(took)
+		}
+		return err
+	}
+}
+
+func (p *Programmer) apply(ctx context.Context, changes []flowsync.Change) error {
 	if err := p.sw.Apply(ctx, changes...); err != nil {
-		p.state.spoilPolicies(policies)
 		return fmt.Errorf("program %d fragments: %w", len(changes), err)
 	}
 	p.confirm(changes)
@@ -160,26 +191,13 @@ func (p *Programmer) needed(owners []string) []string {
 	return needed
 }
 
-// together compiles the fragments of these owners, and of those that have to go with them,
-// which nobody else sends until unlock.
-func (p *Programmer) together(owners []string) (changes []flowsync.Change, unlock func()) {
-	for {
-		owners = union(owners, p.state.companions(owners))
-		unlock = p.locks.lock(owners)
-		if changes, all := p.compile(owners); all {
-			return changes, unlock
-		}
-		unlock()
-	}
-}
-
 // compile compiles fragments that are about to be sent, all of one moment; false: others
 // have to go with them. A shared fragment that goes is forgotten before it is sent: whoever
 // needs it from now on sees that it is not there and sends it again, after us.
-func (p *Programmer) compile(owners []string) (changes []flowsync.Change, all bool) {
+func (p *Programmer) compile(owners []string, by func([]string) (map[string][]openflow.Flow, bool)) (changes []flowsync.Change, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	flows, all := p.state.together(owners)
+	flows, all := by(owners)
 	if !all {
 		return nil, false
 	}
@@ -232,14 +250,12 @@ func (p *Programmer) everything(ctx context.Context) (flowsync.Diff, error) {
 	for _, pod := range p.state.Pods() {
 		revisions[pod.object()] = 0
 	}
-	// What is compared with everything is no news to the next change of policies.
-	policies := p.state.drainPolicies()
-	p.state.settle()
-	want := p.state.CompileAll()
+	// What is compared with everything is no news to the next change.
+	want, took := p.state.allTogether()
 	diff, err := p.sw.Reconcile(ctx, want)
 	p.progress.record(revisions, err)
 	if err != nil {
-		p.state.spoilPolicies(policies)
+		p.state.giveBack(took)
 		return diff, fmt.Errorf("compare the switch with the wanted state: %w", err)
 	}
 	p.mu.Lock()

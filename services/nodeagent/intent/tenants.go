@@ -142,7 +142,9 @@ func (s *State) RemovePod(p Pod) Change {
 	delete(s.policies.open, owner)
 	s.aim(p.Namespace, p.Name)
 	if s.mode.Policies() {
+		// What its policies forbid is forgotten now: not before it is closed.
 		change.Owners = append(change.Owners, outsideOwner+owner)
+		change = s.unsettle(change)
 	}
 	return change.with(s.policyChange())
 }

@@ -31,10 +31,13 @@ func (b *Book) Drain() []pipeline.Fragment {
 
 // DrainOwners answers the owners of those fragments, in order.
 func (b *Book) DrainOwners() []string {
-	owners := slices.Sorted(maps.Keys(b.dirty))
+	owners := b.Undrained()
 	clear(b.dirty)
 	return owners
 }
+
+// Undrained answers what DrainOwners would, and changes nothing.
+func (b *Book) Undrained() []string { return slices.Sorted(maps.Keys(b.dirty)) }
 
 // Spoil says that these fragments may be different from what somebody has who
 // has drained them.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,12 +15,12 @@ import (
 	"time"
 )
 
-// How long nobody must have answered until what was not answered counts as "no", and how
-// long those are asked again that should have been.
-const (
-	quietFor   = "250ms"
-	patientFor = "3s"
-)
+// quietFor is how long nobody must have answered until what was not answered counts as "no".
+const quietFor = "250ms"
+
+// patientFor is the same for those that should have been, which are asked again:
+// DAMASK_PATIENCE, or 3 s.
+func patientFor() string { return cmp.Or(os.Getenv("DAMASK_PATIENCE"), "3s") }
 
 // TestRandomPoliciesAreWhatTheOracleSays is the short one of the two.
 func TestRandomPoliciesAreWhatTheOracleSays(t *testing.T) { wantOracle(t, 20) }
@@ -304,7 +305,7 @@ func (a *asking) ask(t *testing.T) (got []string, again int) {
 	}
 	a.got = got
 	missing := a.where(func(got, want string) bool { return got == "" && want != "" })
-	a.repeat(t, patientFor, missing)
+	a.repeat(t, patientFor(), missing)
 	return a.got, len(missing)
 }
 

@@ -137,7 +137,7 @@ func reason(err error) string {
 func (l *loader) ask() (server, source string, err error) {
 	var conn net.Conn
 	if l.protocol == "sctp" {
-		conn, err = dialSCTP(l.addr, loadWithin())
+		conn, err = dialSCTP(l.addr, loadWithin(), rtoInitial)
 	} else {
 		conn, err = net.DialTimeout(l.protocol+"4", l.addr, loadWithin())
 	}

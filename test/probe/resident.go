@@ -79,7 +79,7 @@ func askUntil(ctx context.Context, quiet time.Duration, protocol, addr string) (
 	case "tcp", "udp":
 		conn, err = (&net.Dialer{}).DialContext(ctx, protocol+"4", addr)
 	case "sctp":
-		conn, err = dialSCTP(addr, quiet)
+		conn, err = associate(ctx, quiet, addr)
 	default:
 		err = fmt.Errorf("unknown protocol %q", protocol)
 	}
@@ -96,6 +96,20 @@ func askUntil(ctx context.Context, quiet time.Duration, protocol, addr string) (
 	}
 	name, _, err := greeting(bufio.NewReader(conn))
 	return name, err
+}
+
+// associate begins a new association when one takes too long. Repeating its first packet
+// would not do on a busy machine: the server answers each with another tag, of which
+// connection tracking in Linux knows the last and SCTP takes the first, so that nothing of
+// that association passes any more.
+func associate(ctx context.Context, quiet time.Duration, addr string) (net.Conn, error) {
+	const attempt = 2 * time.Second
+	for {
+		conn, err := dialSCTP(addr, min(quiet, attempt), 2*attempt)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return conn, err
+		}
+	}
 }
 
 // askDatagram repeats what may be lost to a full queue.

@@ -71,8 +71,8 @@ func listenSCTPAt(local netip.AddrPort) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
-// dialSCTP connects within a time.
-func dialSCTP(addr string, within time.Duration) (net.Conn, error) {
+// dialSCTP connects within a time. A packet that is lost is repeated after another.
+func dialSCTP(addr string, within, repeat time.Duration) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func dialSCTP(addr string, within time.Duration) (net.Conn, error) {
 	}
 	file := os.NewFile(uintptr(fd), "sctp to "+addr)
 	defer file.Close()
-	if err := hurry(fd); err != nil {
+	if err := repeatSCTP(fd, repeat); err != nil {
 		return nil, err
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
@@ -126,12 +126,17 @@ func connected(fd int, deadline time.Time) error {
 	}
 }
 
-// hurry has lost packets repeated after a second, as RFC 9260 asks (RTO.Initial) and TCP
-// does. Linux still takes the three seconds of the RFC before.
-func hurry(fd int) error {
-	const rtoInfo = 0                           // SCTP_RTOINFO of linux/sctp.h
-	info := make([]byte, 0, 16)                 // struct sctp_rtoinfo
-	for _, n := range []uint32{0, 1000, 0, 0} { // the association, initial, longest and shortest, in ms; 0: as it is
+// After how long a lost packet of SCTP is repeated at first, for who has one association and
+// wants it: RTO.Initial of RFC 9260, which TCP has as well. Linux still takes the three
+// seconds of the RFC before.
+const rtoInitial = time.Second
+
+// repeatSCTP sets it.
+func repeatSCTP(fd int, after time.Duration) error {
+	const rtoInfo = 0           // SCTP_RTOINFO of linux/sctp.h
+	info := make([]byte, 0, 16) // struct sctp_rtoinfo
+	// The association, initial, longest and shortest, in ms; 0: as it is.
+	for _, n := range []uint32{0, uint32(after.Milliseconds()), 0, 0} {
 		info = binary.NativeEndian.AppendUint32(info, n)
 	}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptString(fd, unix.IPPROTO_SCTP, rtoInfo, string(info)))

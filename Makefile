@@ -4,7 +4,7 @@
 # that are missing are installed first, without starting their services.
 
 SHELL       := /bin/bash
-MODULES     := proto internal cmd services/ipam services/tenancy services/servicelb services/egress services/nodeagent test
+MODULES     := proto internal cmd services/ipam services/tenancy services/servicelb services/egress services/nodeagent deploy test
 TOOLS       := $(CURDIR)/.cache/tools
 BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni damask-egress-router
 
@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test test-unit test-kills test-race test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
+.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -28,6 +28,18 @@ build: ## Build every binary into bin/
 	@mkdir -p bin
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=auto -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/servicelb/cmd/... ./services/egress/cmd/... ./services/nodeagent/cmd/...
 	@ls $(addprefix bin/,$(BINARIES)) >/dev/null
+
+# Images: archives in the layout of the OCI specification, without a registry or a daemon.
+IMAGES      := $(CURDIR)/.cache/images
+REGISTRY    ?= localhost
+TAG         ?= dev
+
+images: build ## Write a container image of each program to .cache/images (REGISTRY= and TAG= name them)
+	@go run ./deploy/images -programs bin -out $(IMAGES) -packages $(IMAGES)/packages -registry '$(REGISTRY)' -tag '$(TAG)' \
+	  -version "$$(git describe --always --tags --dirty)" -created "$$(git log -1 --format=%ct)"
+
+test-images: images ## Each image is valid, is built again with the same bytes, and its programs run in it
+	DAMASK_IMAGES=$(IMAGES) go test -count=1 -timeout 10m ./deploy/images
 
 demo: packages build ## Start a cluster of three nodes and show real packets, in plain words
 	@examples/demo.sh

@@ -1,0 +1,60 @@
+package main
+
+// image says what is in one image. The zero values of user and debian mean a program
+// of ours alone, run by nobody in particular.
+type image struct {
+	// name is the image's, and its archive's without ".tar".
+	name string
+	// title is what the image is for, in a line.
+	title string
+	// programs are the binaries of ours in /usr/bin; the first one is started.
+	programs []string
+	// root says that the program needs root: it changes the node.
+	root bool
+	// debian is what the programs start besides, or nil.
+	debian *debian
+}
+
+// debian is a choice of files from Debian packages.
+type debian struct {
+	// packages are where the files, and the libraries that they need, come from.
+	packages []string
+	// take are the files: patterns of path.Match, without the leading slash and
+	// with everything below /usr, as Debian has it since its release 12.
+	take []string
+	// links are symbolic links besides: what Debian leaves to update-alternatives.
+	links map[string]string
+}
+
+// iptables is what the agent starts: it reads and writes the rules of other programs
+// too, so it needs all extensions. The backend is nf_tables, Debian's default.
+// /etc/protocols has the names of protocols that iptables does not know itself.
+var iptables = &debian{
+	packages: []string{"iptables", "libxtables12", "libmnl0", "libnftnl11", "libnetfilter-conntrack3", "libnfnetlink0", "libc6", "netbase"},
+	take: []string{
+		"usr/sbin/xtables-nft-multi",
+		"usr/lib/*/xtables/libxt_*.so", "usr/lib/*/xtables/libipt_*.so",
+		"etc/protocols",
+	},
+	links: map[string]string{
+		"usr/sbin/iptables":         "xtables-nft-multi",
+		"usr/sbin/iptables-save":    "xtables-nft-multi",
+		"usr/sbin/iptables-restore": "xtables-nft-multi",
+	},
+}
+
+// catalog is every image that there is.
+var catalog = []image{
+	{name: "damask-ipam", title: "Damask: the address plan, and each node's pod subnet", programs: []string{"damask-ipam"}},
+	{name: "damask-tenancy", title: "Damask: VNIDs, network policies and the pod registry", programs: []string{"damask-tenancy"}},
+	{name: "damask-servicelb", title: "Damask: services and their endpoints", programs: []string{"damask-servicelb"}},
+	{name: "damask-egress", title: "Damask: egress IPs and egress firewalls", programs: []string{"damask-egress"}},
+	{name: "damask-nats", title: "Damask: the store and change bus", programs: []string{"damask-nats"}},
+	{name: "damask", title: "Damask: the operator's command", programs: []string{"damask"}},
+	{name: "damask-egress-router", title: "Damask: the proxies of an egress router", programs: []string{"damask-egress-router"}},
+	{
+		name: "damask-nodeagent", title: "Damask: the agent of one node, and the CNI plugin", root: true,
+		programs: []string{"damask-nodeagent", "damask-cni"},
+		debian:   iptables,
+	},
+}

@@ -145,7 +145,7 @@ check-lint: $(TOOLS)/staticcheck ## staticcheck over every module
 check-proto: $(TOOLS)/buf ## buf lint, and no breaking change against the released API
 	cd proto && buf lint && buf breaking --against released.binpb
 
-check-generated: $(TOOLS)/buf ## The committed generated code is what the protos generate
+check-generated: $(TOOLS)/buf ## What is committed and generated is what would be generated today
 	@tools/check-generated.sh
 
 check-tidy: ## Every go.mod is tidy and all modules agree on versions
@@ -162,8 +162,9 @@ fix-format: ## gofmt -w
 fix-tidy: ## go mod tidy in every module
 	@set -e; for m in $(MODULES) test/policyoracle; do (cd $$m && GOWORK=off go mod tidy); done; go work sync
 
-generate: $(TOOLS)/buf ## Generate Go from the protos
+generate: $(TOOLS)/buf ## Generate Go from the protos, and CustomResourceDefinitions from their Go types
 	cd proto && buf generate
+	tools/generate-crds.sh internal/kube/networkv1 internal/kube/networkv1 deploy/crds
 
 release-proto: $(TOOLS)/buf ## Make the present API the one that later changes must not break
 	cd proto && buf build -o released.binpb

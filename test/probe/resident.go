@@ -71,15 +71,36 @@ func askAll(quiet time.Duration, pairs []string) []string {
 	return names
 }
 
-// askUntil answers who answered, before ctx is done.
+// askUntil answers who answered, before ctx is done. A refusal is no answer: on a busy machine
+// it may be of an ARP request that nobody has seen yet, or of a connection that was given up.
 func askUntil(ctx context.Context, quiet time.Duration, protocol, addr string) (string, error) {
+	for {
+		name, err := attempt(ctx, quiet, protocol, addr)
+		if err == nil {
+			return name, nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(quiet / 3):
+		}
+	}
+}
+
+// sctpAttempt is how long an association may take. Repeating its first packet would not do
+// on a busy machine: the server answers each with another tag, of which connection tracking
+// in Linux knows the last and SCTP takes the first, so that nothing of that association passes
+// any more. So a new one is begun before.
+const sctpAttempt = 2 * time.Second
+
+func attempt(ctx context.Context, quiet time.Duration, protocol, addr string) (string, error) {
 	var conn net.Conn
 	var err error
 	switch protocol {
 	case "tcp", "udp":
 		conn, err = (&net.Dialer{}).DialContext(ctx, protocol+"4", addr)
 	case "sctp":
-		conn, err = associate(ctx, quiet, addr)
+		conn, err = dialSCTP(addr, min(quiet, sctpAttempt), 2*sctpAttempt)
 	default:
 		err = fmt.Errorf("unknown protocol %q", protocol)
 	}
@@ -96,20 +117,6 @@ func askUntil(ctx context.Context, quiet time.Duration, protocol, addr string) (
 	}
 	name, _, err := greeting(bufio.NewReader(conn))
 	return name, err
-}
-
-// associate begins a new association when one takes too long. Repeating its first packet
-// would not do on a busy machine: the server answers each with another tag, of which
-// connection tracking in Linux knows the last and SCTP takes the first, so that nothing of
-// that association passes any more.
-func associate(ctx context.Context, quiet time.Duration, addr string) (net.Conn, error) {
-	const attempt = 2 * time.Second
-	for {
-		conn, err := dialSCTP(addr, min(quiet, attempt), 2*attempt)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
-			return conn, err
-		}
-	}
 }
 
 // askDatagram repeats what may be lost to a full queue.

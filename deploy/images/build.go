@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/damask-sdn/damask/deploy/images/fileset"
 )
 
 // nobody runs what changes nothing on its node. It is the number that images without
@@ -20,25 +22,25 @@ import (
 const nobody = 65532
 
 // accounts are the two users that an image can have.
-var accounts = tree{
-	"etc/passwd": {mode: 0o644, content: []byte("root:x:0:0:root:/:/sbin/nologin\n" +
+var accounts = fileset.Set{
+	"etc/passwd": {Mode: 0o644, Content: []byte("root:x:0:0:root:/:/sbin/nologin\n" +
 		fmt.Sprintf("nobody:x:%d:%d:nobody:/:/sbin/nologin\n", nobody, nobody))},
-	"etc/group": {mode: 0o644, content: []byte("root:x:0:\n" + fmt.Sprintf("nobody:x:%d:\n", nobody))},
+	"etc/group": {Mode: 0o644, Content: []byte("root:x:0:\n" + fmt.Sprintf("nobody:x:%d:\n", nobody))},
 }
 
 // build makes an image: a layer of Debian's files if it has any, which stays the same
 // from release to release, and one of our programs.
 func (s settings) build(i image) (v1.Image, error) {
 	built := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	layers := []tree{}
+	layers := []fileset.Set{}
 	if i.debian != nil {
-		files, err := i.debian.files(s.packages)
+		files, err := i.debian.Files(s.packages)
 		if err != nil {
 			return nil, err
 		}
 		layers = append(layers, files)
 	}
-	own := tree{}
+	own := fileset.Set{}
 	for name, f := range accounts {
 		own[name] = f
 	}
@@ -47,13 +49,13 @@ func (s settings) build(i image) (v1.Image, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w (make build)", err)
 		}
-		if needs, err := linked(content); err != nil || len(needs) > 0 {
+		if needs, err := fileset.Linked(content); err != nil || len(needs) > 0 {
 			return nil, fmt.Errorf("%s is not a static program: it needs %v (%v)", program, needs, err)
 		}
-		own["usr/bin/"+program] = file{content: content, mode: 0o755}
+		own["usr/bin/"+program] = fileset.File{Content: content, Mode: 0o755}
 	}
 	for _, files := range append(layers, own) {
-		layer, err := files.compressed()
+		layer, err := compressed(files)
 		if err != nil {
 			return nil, err
 		}
@@ -65,9 +67,9 @@ func (s settings) build(i image) (v1.Image, error) {
 	return s.configure(built, i)
 }
 
-// compressed is the tree as a layer of an image.
-func (t tree) compressed() (v1.Layer, error) {
-	content, err := t.layer()
+// compressed is files as a layer of an image.
+func compressed(files fileset.Set) (v1.Layer, error) {
+	content, err := files.Layer()
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,7 @@
 package main
 
+import "github.com/damask-sdn/damask/deploy/images/debian"
+
 // image says what is in one image. The zero values of user and debian mean a program
 // of ours alone, run by nobody in particular.
 type image struct {
@@ -12,31 +14,20 @@ type image struct {
 	// root says that the program needs root: it changes the node.
 	root bool
 	// debian is what the programs start besides, or nil.
-	debian *debian
-}
-
-// debian is a choice of files from Debian packages.
-type debian struct {
-	// packages are where the files, and the libraries that they need, come from.
-	packages []string
-	// take are the files: patterns of path.Match, without the leading slash and
-	// with everything below /usr, as Debian has it since its release 12.
-	take []string
-	// links are symbolic links besides: what Debian leaves to update-alternatives.
-	links map[string]string
+	debian *debian.Choice
 }
 
 // iptables is what the agent starts: it reads and writes the rules of other programs
 // too, so it needs all extensions. The backend is nf_tables, Debian's default.
 // /etc/protocols has the names of protocols that iptables does not know itself.
-var iptables = &debian{
-	packages: []string{"iptables", "libxtables12", "libmnl0", "libnftnl11", "libnetfilter-conntrack3", "libnfnetlink0", "libc6", "netbase"},
-	take: []string{
+var iptables = &debian.Choice{
+	Packages: []string{"iptables", "libxtables12", "libmnl0", "libnftnl11", "libnetfilter-conntrack3", "libnfnetlink0", "libc6", "netbase"},
+	Take: []string{
 		"usr/sbin/xtables-nft-multi",
 		"usr/lib/*/xtables/libxt_*.so", "usr/lib/*/xtables/libipt_*.so",
 		"etc/protocols",
 	},
-	links: map[string]string{
+	Links: map[string]string{
 		"usr/sbin/iptables":         "xtables-nft-multi",
 		"usr/sbin/iptables-save":    "xtables-nft-multi",
 		"usr/sbin/iptables-restore": "xtables-nft-multi",

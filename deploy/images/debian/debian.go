@@ -1,9 +1,17 @@
-package main
+// Package debian takes files out of Debian packages.
+//
+// It owns the choice of files, asks apt for the packages, and says with the files which
+// packages they are from and under which licence. It promises that every library that
+// the files need is among them. It installs nothing.
+//
+// Used by images.
+package debian
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -11,25 +19,43 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/damask-sdn/damask/deploy/images/fileset"
 )
+
+// Choice is a choice of files from Debian packages.
+type Choice struct {
+	// Packages are where the files, and the libraries that they need, come from.
+	Packages []string
+	// Take are the files: patterns of path.Match, without the leading slash and with
+	// everything below /usr, as Debian has it since its release 12.
+	Take []string
+	// Links are symbolic links besides: what Debian leaves to update-alternatives.
+	Links map[string]string
+}
+
+// merged is how /usr is all that there is, and older paths go on.
+var merged = fileset.Set{
+	"bin": {Target: "usr/bin"}, "sbin": {Target: "usr/sbin"}, "lib": {Target: "usr/lib"}, "lib64": {Target: "usr/lib64"},
+}
 
 // archive is a set of Debian packages, unpacked.
 type archive struct {
-	files   tree
+	files   fileset.Set
 	origin  map[string]string // of each file: its package
 	control map[string][]byte // of each package: what dpkg knows about it
 }
 
-// files answers what the choice says, with libraries, licences and the packages'
+// Files answers what the choice says, with libraries, licences and the packages'
 // control data, from packages that are kept in a directory.
-func (d *debian) files(directory string) (tree, error) {
-	a, err := fetch(directory, d.packages)
+func (c Choice) Files(directory string) (fileset.Set, error) {
+	a, err := fetch(directory, c.Packages)
 	if err != nil {
 		return nil, err
 	}
-	files := tree{"lib": {target: "usr/lib"}, "lib64": {target: "usr/lib64"}, "bin": {target: "usr/bin"}, "sbin": {target: "usr/sbin"}}
-	chosen := tree{}
-	for _, pattern := range d.take {
+	files := maps.Clone(merged)
+	chosen := fileset.Set{}
+	for _, pattern := range c.Take {
 		found := false
 		for name, f := range a.files {
 			if match, err := path.Match(pattern, name); err != nil {
@@ -42,10 +68,10 @@ func (d *debian) files(directory string) (tree, error) {
 			return nil, fmt.Errorf("no package of the image has %s", pattern)
 		}
 	}
-	for name, target := range d.links {
-		chosen[name] = file{target: target}
+	for name, target := range c.Links {
+		chosen[name] = fileset.File{Target: target}
 	}
-	if err := withLibraries(chosen, a.files); err != nil {
+	if err := fileset.WithLibraries(chosen, a.files); err != nil {
 		return nil, err
 	}
 	for name, f := range chosen {
@@ -59,11 +85,11 @@ func (d *debian) files(directory string) (tree, error) {
 
 // describe adds what says which package is in the image and under which licence. The
 // place is where scanners for known weaknesses look in images without dpkg.
-func (a *archive) describe(files tree, name string) {
-	files["var/lib/dpkg/status.d/"+name] = file{content: a.control[name], mode: 0o644}
+func (a *archive) describe(files fileset.Set, name string) {
+	files["var/lib/dpkg/status.d/"+name] = fileset.File{Content: a.control[name], Mode: 0o644}
 	// Some packages share another's file by a link.
 	copyright := path.Join("usr/share/doc", name, "copyright")
-	if at, ok := a.files.follow(copyright); ok {
+	if at, ok := a.files.Follow(copyright); ok {
 		files[copyright] = a.files[at]
 	}
 }
@@ -95,7 +121,7 @@ func fetch(directory string, packages []string) (*archive, error) {
 			return nil, fmt.Errorf("download %s: %w", strings.Join(missing, ", "), err)
 		}
 	}
-	a := &archive{tree{}, map[string]string{}, map[string][]byte{}}
+	a := &archive{fileset.Set{}, map[string]string{}, map[string][]byte{}}
 	for i, name := range names {
 		if err := a.unpack(packages[i], filepath.Join(directory, name)); err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", name, err)
@@ -149,8 +175,8 @@ func (a *archive) unpack(name, deb string) error {
 	if err != nil {
 		return err
 	}
-	files := tree{}
-	if err := files.readTar(bytes.NewReader(content), belowUsr); err != nil {
+	files := fileset.Set{}
+	if err := files.ReadTar(bytes.NewReader(content), fileset.BelowUsr); err != nil {
 		return err
 	}
 	for path, f := range files {
@@ -158,17 +184,6 @@ func (a *archive) unpack(name, deb string) error {
 	}
 	a.control[name] = control
 	return nil
-}
-
-// belowUsr is where a file of a package is in an image: /bin, /lib and the like are
-// links into /usr, as in Debian's own installations.
-func belowUsr(name string) string {
-	name = strings.TrimPrefix(path.Clean("/"+name), "/")
-	switch first, _, _ := strings.Cut(name, "/"); first {
-	case "bin", "sbin", "lib", "lib64":
-		return "usr/" + name
-	}
-	return name
 }
 
 // output runs a command; an error says what it said.

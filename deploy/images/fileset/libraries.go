@@ -1,4 +1,4 @@
-package main
+package fileset
 
 import (
 	"bytes"
@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// withLibraries adds to an image's files what they need of a package tree: what links
+// WithLibraries adds to an image's files what they need of another set: what links
 // lead to, the loader, and every library that a program or a library names. It is
 // the loader's own search in Debian's directories, done before there is a node.
-func withLibraries(files, from tree) error {
+func WithLibraries(files, from Set) error {
 	var missing error
 	queue := make([]string, 0, len(files))
 	for name := range files {
@@ -30,20 +30,20 @@ func withLibraries(files, from tree) error {
 			}
 			files[name] = f
 			queue = append(queue, name)
-			if f.target == "" {
+			if f.Target == "" {
 				return
 			}
-			name = step(name, f.target)
+			name = step(name, f.Target)
 		}
 	}
 	for len(queue) > 0 {
 		name := queue[0]
 		queue = queue[1:]
-		if target := files[name].target; target != "" {
+		if target := files[name].Target; target != "" {
 			take(step(name, target), name)
 			continue
 		}
-		needs, err := linked(files[name].content)
+		needs, err := Linked(files[name].Content)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -54,10 +54,10 @@ func withLibraries(files, from tree) error {
 	return missing
 }
 
-// linked answers what the loader looks for when it starts a program or loads a
+// Linked answers what the loader looks for when it starts a program or loads a
 // library: an absolute path for the loader itself, names for libraries. It is empty
 // for whatever is no ELF file.
-func linked(content []byte) ([]string, error) {
+func Linked(content []byte) ([]string, error) {
 	if !bytes.HasPrefix(content, []byte(elf.ELFMAG)) {
 		return nil, nil
 	}
@@ -84,11 +84,11 @@ func linked(content []byte) ([]string, error) {
 
 // library answers where the loader finds a library: in Debian's directory for the
 // architecture. A name that is not there is answered as it is.
-func (t tree) library(name string) string {
+func (s Set) library(name string) string {
 	if path.IsAbs(name) {
-		return belowUsr(name)
+		return BelowUsr(name)
 	}
-	for candidate := range t {
+	for candidate := range s {
 		if found, _ := path.Match("usr/lib/*-linux-gnu*/"+name, candidate); found {
 			return candidate
 		}

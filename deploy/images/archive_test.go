@@ -102,6 +102,14 @@ func root(t *testing.T, i v1.Image) string {
 		extract(t, directory, content)
 		content.Close()
 	}
+	// What a runtime makes in every container, and Open vSwitch reads.
+	if err := os.Mkdir(filepath.Join(directory, "dev"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const urandom = 1<<8 | 9
+	if err := syscall.Mknod(filepath.Join(directory, "dev", "urandom"), syscall.S_IFCHR|0o666, urandom); err != nil {
+		t.Fatal(err)
+	}
 	return directory
 }
 
@@ -230,6 +238,17 @@ func TestTheAgentsImageWritesAndReadsRules(t *testing.T) {
 			t.Errorf("wrote %sand read\n%s", line, saved)
 		}
 	}
+}
+
+func TestOpenVSwitchRunsInItsImage(t *testing.T) {
+	opened, _ := open(t, filepath.Join(archives(t), "damask-ovs.tar"))
+	directory := root(t, opened)
+	for _, program := range []string{"/usr/sbin/ovs-vswitchd", "/usr/sbin/ovsdb-server", "/usr/bin/ovs-vsctl", "/usr/bin/ovs-appctl", "/usr/bin/ovs-ofctl", "/usr/bin/ovs-dpctl", "/usr/bin/ovsdb-client"} {
+		if version := inside(t, directory, "0:0", "", program, "--version"); !strings.Contains(version, "Open vSwitch") {
+			t.Errorf("%s says %q", program, version)
+		}
+	}
+	inside(t, directory, "0:0", "", "/usr/bin/ovsdb-tool", "create", "/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
 }
 
 func TestNothingInAnImageIsFromTheMachineThatBuiltIt(t *testing.T) {

@@ -34,6 +34,21 @@ var iptables = &debian.Choice{
 	},
 }
 
+// openVSwitch is what damask-ovs starts, and what people ask it with. ovs-vswitchd has
+// another name in the package, since Debian has a second one, for DPDK.
+var openVSwitch = &debian.Choice{
+	Packages: []string{
+		"openvswitch-switch", "openvswitch-common", "libssl3", "libcap-ng0", "libnuma1", "libxdp1", "libbpf1", "libunbound8", "libc6",
+		"libelf1", "zlib1g", "libevent-2.1-7", "libhogweed6", "libnettle8", "libgmp10",
+	},
+	Take: []string{
+		"usr/lib/openvswitch-switch/ovs-vswitchd", "usr/sbin/ovsdb-server",
+		"usr/bin/ovsdb-tool", "usr/bin/ovsdb-client", "usr/bin/ovs-vsctl", "usr/bin/ovs-appctl", "usr/bin/ovs-ofctl", "usr/bin/ovs-dpctl",
+		"usr/share/openvswitch/vswitch.ovsschema",
+	},
+	Links: map[string]string{"usr/sbin/ovs-vswitchd": "../lib/openvswitch-switch/ovs-vswitchd"},
+}
+
 // catalog is every image that there is.
 var catalog = []image{
 	{name: "damask-ipam", title: "Damask: the address plan, and each node's pod subnet", programs: []string{"damask-ipam"}},
@@ -48,4 +63,5 @@ var catalog = []image{
 		programs: []string{"damask-nodeagent", "damask-cni"},
 		debian:   iptables,
 	},
+	{name: "damask-ovs", title: "Damask: Open vSwitch for a node that has none", root: true, programs: []string{"damask-ovs"}, debian: openVSwitch},
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -151,12 +150,8 @@ func candidates(directory string, packages []string) ([]string, error) {
 		if len(fields) < 2 {
 			continue
 		}
-		name, err := url.PathUnescape(fields[1])
-		if err != nil {
-			return nil, fmt.Errorf("apt answers %q: %w", line, err)
-		}
-		if i := slices.Index(packages, strings.Split(name, "_")[0]); i >= 0 {
-			files[i] = name
+		if i := slices.Index(packages, strings.Split(fields[1], "_")[0]); i >= 0 {
+			files[i] = fields[1]
 		}
 	}
 	if i := slices.Index(files, ""); i >= 0 {

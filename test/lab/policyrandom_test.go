@@ -16,15 +16,15 @@ import (
 )
 
 // patience is how long nobody must have answered until what should have been answered counts
-// as "no": DAMASK_PATIENCE, or 3 s. quiet, after which the rest does, is a twelfth: a machine
-// that needs longer than that for its first answers must not be asked everything twice.
+// as "no": DAMASK_PATIENCE, or 3 s. quiet is after how long the rest does. It is short, so
+// that few questions are left to wait for.
 func patience(t *testing.T) (quiet, patient string) {
 	t.Helper()
 	patience, err := time.ParseDuration(cmp.Or(os.Getenv("DAMASK_PATIENCE"), "3s"))
 	if err != nil {
 		t.Fatalf("DAMASK_PATIENCE: %v", err)
 	}
-	return (patience / 12).String(), patience.String()
+	return max(250*time.Millisecond, patience/40).String(), patience.String()
 }
 
 // TestRandomPoliciesAreWhatTheOracleSays is the short one of the two.

@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-lab test-long test-kernel test-datapaths fuzz check fix bench generate packages clean \
+.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -50,7 +50,7 @@ demo-down: ## Stop the demo's cluster; nothing is left behind
 test: packages build test-unit test-lab ## Everything that must pass: unit, real OVS, real packets
 
 test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
-	go test -vet=off -p 4 -timeout 20m -skip '$(KILLS)' $(UNITS) ./test/traces/... ./test/repocheck/...
+	go test -vet=off -p 4 -timeout 20m -skip '$(KILLS)' $$(go list $(UNITS) | grep -vxFf <($(ON_KUBERNETES))) ./test/traces/... ./test/repocheck/...
 	cd test/policyoracle && GOWORK=off go test -vet=off -timeout 10m ./...
 
 UNITS := $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
@@ -64,7 +64,17 @@ test-kills: ## Replicas of every service killed (SIGKILL) while thousands of req
 FROM_OUTSIDE := cmd/damask/internal/cli$$|services/ipam/killtest
 
 test-race: packages ## The tests of each package again, with the race detector
-	go test -race -p 4 -timeout 30m $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)')
+	go test -race -p 4 -timeout 30m $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)' | grep -vxFf <($(ON_KUBERNETES)))
+
+# Packages whose tests start a Kubernetes API server. Its programs take long to build,
+# so these tests are not part of `make test`.
+ON_KUBERNETES = go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}} {{end}}' $(UNITS) | awk '/internal\/kubetest / {print $$1}' | sort -u
+
+kube-binaries: ## Build a Kubernetes API server, kubectl and etcd for tests; once, and long
+	@test/kubernetes/build.sh .cache/kubernetes
+
+test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to Kubernetes, on a real API server
+	go test -count=1 -p 2 -timeout 20m $$($(ON_KUBERNETES))
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
 LONG_SUITES := RandomHistories|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies
@@ -160,7 +170,7 @@ fix-format: ## gofmt -w
 	@git ls-files '*.go' | grep -v '\.pb\.go$$' | xargs gofmt -w
 
 fix-tidy: ## go mod tidy in every module
-	@set -e; for m in $(MODULES) test/policyoracle; do (cd $$m && GOWORK=off go mod tidy); done; go work sync
+	@set -e; for m in $(MODULES) test/policyoracle test/kubernetes; do (cd $$m && GOWORK=off go mod tidy); done; go work sync
 
 generate: $(TOOLS)/buf ## Generate Go from the protos, and CustomResourceDefinitions from their Go types
 	cd proto && buf generate

@@ -40,13 +40,19 @@ func Need(t testing.TB, programs ...string) {
 			missing = append(missing, program)
 		}
 	}
-	if len(missing) == 0 {
-		return
+	if len(missing) > 0 {
+		Lack(t, strings.Join(missing, ", "))
 	}
+}
+
+// Lack skips the test, which needs what is named and is not there. With
+// DAMASK_REQUIRE_REAL=1 it fails the test instead.
+func Lack(t testing.TB, what string) {
+	t.Helper()
 	if os.Getenv(RequireRealEnv) == "1" {
-		t.Fatalf("this test needs %s, and %s=1 forbids to skip it", strings.Join(missing, ", "), RequireRealEnv)
+		t.Fatalf("this test needs %s, and %s=1 forbids to skip it", what, RequireRealEnv)
 	}
-	t.Skipf("this test needs %s", strings.Join(missing, ", "))
+	t.Skipf("this test needs %s", what)
 }
 
 // Process is a program that runs beside the test.

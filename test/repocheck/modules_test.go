@@ -50,8 +50,8 @@ func requirements(t *testing.T, dir string) []requirement {
 func TestModulesAgreeOnVersions(t *testing.T) {
 	seen := map[string]requirement{}
 	for _, dir := range modules(t) {
-		if base := filepath.Base(dir); base == "tools" || base == "policyoracle" {
-			continue // neither tools nor oracles are part of the product
+		if base := filepath.Base(dir); base == "tools" || base == "policyoracle" || base == "kubernetes" {
+			continue // tools, oracles and what the product runs beside are not part of it
 		}
 		for _, r := range requirements(t, dir) {
 			if first, ok := seen[r.path]; ok && first.version != r.version {
@@ -76,6 +76,7 @@ var mayUse = map[string][]string{
 	"test":               {"proto", "internal", "services/nodeagent"},
 	"test/policyoracle":  {"internal", "services/tenancy"},
 	"deploy":             {},
+	"test/kubernetes":    {},
 	"tools":              {},
 }
 

@@ -122,7 +122,7 @@ func (a *Adapter) For(kind client.Object, names handler.MapFunc) source.Source {
 // Lead runs controllers until ctx ends. The caller has the lease. It waits for the API
 // server, and refuses to bring the store to another cluster than its own.
 func (a *Adapter) Lead(ctx context.Context, b *bucket.Bucket, controllers ...Controller) error {
-	if err := a.bind(ctx, b); err != nil {
+	if _, err := a.bind(ctx, b); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)

@@ -24,12 +24,12 @@ const ClusterKey = "kube.cluster"
 // How often an API server is asked that does not answer.
 const askAgain = 2 * time.Second
 
-// bind answers when the API server has said which cluster it is, and the store is that
-// cluster's.
-func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) error {
+// bind answers, with its UID, when the API server has said which cluster it is, and the store
+// is that cluster's. When ctx ends it answers nothing.
+func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) (string, error) {
 	uid, err := a.clusterUID(ctx)
 	if err != nil {
-		return nil // The end has come.
+		return "", nil // The end has come.
 	}
 	var known string
 	_, err = b.Update(ctx, func(tx *bucket.Tx) error {
@@ -42,13 +42,13 @@ func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) error {
 	})
 	switch {
 	case ctx.Err() != nil:
-		return nil
+		return "", nil
 	case err != nil:
-		return fmt.Errorf("remember the cluster: %w", err)
+		return "", fmt.Errorf("remember the cluster: %w", err)
 	case known != string(uid):
-		return fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s; to bring it here set kubernetes.cluster to the latter", ErrOtherCluster, known, uid)
+		return "", fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s; to bring it here set kubernetes.cluster to the latter", ErrOtherCluster, known, uid)
 	}
-	return nil
+	return string(uid), nil
 }
 
 // clusterUID waits for the API server. An error is the context's.

@@ -60,7 +60,7 @@ var catalog = []image{
 	{name: "damask-egress-router", title: "Damask: the proxies of an egress router", programs: []string{"damask-egress-router"}},
 	{
 		name: "damask-nodeagent", title: "Damask: the agent of one node, and the CNI plugin", root: true,
-		programs: []string{"damask-nodeagent", "damask-cni"},
+		programs: []string{"damask-nodeagent", "damask-cni", "damask-cni-install"},
 		debian:   iptables,
 	},
 	{name: "damask-ovs", title: "Damask: Open vSwitch for a node that has none", root: true, programs: []string{"damask-ovs"}, debian: openVSwitch},

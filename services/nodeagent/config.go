@@ -106,9 +106,23 @@ func Defaults() Config {
 	}
 }
 
+// Environment variables with what is each node's own, for a file that all nodes share.
+// What the file says counts more.
+const (
+	nodeVariable   = "DAMASK_NODE"
+	hostIPVariable = "DAMASK_HOST_IP"
+)
+
 // Load reads a configuration file; its error names every problem with its line.
 func Load(path string) (Config, error) {
 	cfg := Defaults()
+	cfg.Node = os.Getenv(nodeVariable)
+	if text := os.Getenv(hostIPVariable); text != "" {
+		var err error
+		if cfg.HostIP, err = netip.ParseAddr(text); err != nil {
+			return Config{}, fmt.Errorf("environment variable %s: %w", hostIPVariable, err)
+		}
+	}
 	if err := configfile.Load(path, &cfg, func(r *configfile.Report) { cfg.check(r) }); err != nil {
 		return Config{}, err
 	}

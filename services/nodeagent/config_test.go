@@ -88,3 +88,33 @@ func TestAFileWithoutServicesIsValid(t *testing.T) {
 		t.Errorf("got servers %q, error %v", cfg.ServiceLB.Servers, err)
 	}
 }
+
+func TestWhatIsEachNodesOwnMayComeFromTheEnvironment(t *testing.T) {
+	data, err := os.ReadFile(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(strings.Replace(string(data), "node: node1.example.com\n", "", 1), "hostIP: 192.0.2.11\n", "", 1)
+	shared := filepath.Join(t.TempDir(), "nodeagent.yaml")
+	if err := os.WriteFile(shared, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(shared); err == nil || !strings.Contains(err.Error(), "node:") || !strings.Contains(err.Error(), "hostIP:") {
+		t.Errorf("a file without either is taken: %v", err)
+	}
+	t.Setenv(nodeVariable, "node7")
+	t.Setenv(hostIPVariable, "192.0.2.17")
+	for file, want := range map[string]string{shared: "node7 192.0.2.17", reference: "node1.example.com 192.0.2.11"} {
+		cfg, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Node + " " + cfg.HostIP.String(); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+	t.Setenv(hostIPVariable, "192.0.2")
+	if _, err := Load(shared); err == nil || !strings.Contains(err.Error(), hostIPVariable) {
+		t.Errorf("a wrong address in the environment is taken: %v", err)
+	}
+}

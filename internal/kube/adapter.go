@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -27,6 +28,13 @@ import (
 // is waited for.
 const forEver = 10 * 365 * 24 * time.Hour
 
+// How long after an error an object is reconciled again, at first and at most: an API server
+// that was away for an hour must not be waited for as long again.
+const (
+	retryFirst = 20 * time.Millisecond
+	retryMost  = 5 * time.Second
+)
+
 // Adapter is a service's way to the API server. Reading is by the cache, which every replica
 // has; writing goes straight there.
 type Adapter struct {
@@ -34,6 +42,7 @@ type Adapter struct {
 	cache  cache.Cache
 	client client.Client
 	direct client.Reader
+	events *events
 	log    hclog.Logger
 	logr   logr.Logger
 }
@@ -56,6 +65,9 @@ func New(cfg Config, service string, log hclog.Logger, more ...func(*runtime.Sch
 	web, err := rest.HTTPClientFor(restCfg)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
+	}
+	if a.events, err = newEvents(restCfg, web, scheme, service); err != nil {
+		return nil, err
 	}
 	return a, a.connect(restCfg, web, scheme)
 }
@@ -88,8 +100,16 @@ func (a *Adapter) Direct() client.Reader { return a.direct }
 // Cache is what every replica knows of the cluster.
 func (a *Adapter) Cache() cache.Cache { return a.cache }
 
-// Run keeps the cache until ctx ends. What is in it is decided by who asks for it.
+// Event tells people that something became of an object: how is corev1.EventTypeNormal or
+// corev1.EventTypeWarning, reason in UpperCamelCase. It never waits.
+func (a *Adapter) Event(object client.Object, how, reason, message string) {
+	a.events.Event(object, how, reason, message)
+}
+
+// Run keeps the cache, and sends events, until ctx ends. What is in the cache is decided by
+// who asks for it.
 func (a *Adapter) Run(ctx context.Context) error {
+	go a.events.run(ctx)
 	if err := a.cache.Start(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("cache objects of Kubernetes: %w", err)
 	}
@@ -137,6 +157,7 @@ func (a *Adapter) control(ctx context.Context, c Controller) error {
 	run, err := controller.NewUnmanaged(c.Name, controller.Options{
 		Reconciler: c.Reconcile, MaxConcurrentReconciles: max(1, c.Workers), Logger: a.logr, CacheSyncTimeout: forEver,
 		SkipNameValidation: &again, // Whoever leads again begins anew.
+		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryMost),
 	})
 	if err != nil {
 		return fmt.Errorf("reconcile %s: %w", c.Name, err)

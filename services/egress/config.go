@@ -7,6 +7,7 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 )
@@ -31,6 +32,8 @@ type Config struct {
 	Tenancy Servers `yaml:"tenancy"`
 	// DNS is whom to ask for the names in firewalls.
 	DNS DNS `yaml:"dns"`
+	// Kubernetes is the cluster whose objects are followed, if any.
+	Kubernetes kube.Config `yaml:"kubernetes"`
 }
 
 // DNS names recursive DNS servers.
@@ -60,6 +63,7 @@ func (c *Config) check(r *configfile.Report) {
 	c.NATS.Check(r.In("nats"))
 	c.IPAM.check(r.In("ipam"))
 	c.Tenancy.check(r.In("tenancy"))
+	c.Kubernetes.Check(r.In("kubernetes"))
 	for i, server := range c.DNS.Servers {
 		if _, err := netip.ParseAddrPort(server); err != nil {
 			r.Addf(fmt.Sprintf("dns.servers[%d]", i), "%q is not IP:PORT", server)

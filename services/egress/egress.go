@@ -4,7 +4,8 @@
 // It owns the bucket damask_egress and serves damask.egress.v1. Any number of
 // replicas may run on one store: each answers everything, and one of them, the
 // one with the lease, decides. It follows ipam (HostSubnets, the address plan)
-// and tenancy (VNIDs, pods). It must not know Kubernetes, nor touch a node.
+// and tenancy (VNIDs, pods), and, if a cluster is configured, objects of Kubernetes
+// (package kube, without which nothing here knows of them). It must not touch a node.
 package egress
 
 import (
@@ -16,6 +17,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
@@ -73,6 +75,11 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 		bucketReplicas: cfg.NATS.Replicas, server: srv, metrics: reg, log: log,
 		neighbours: facts.Neighbours{IPAM: ipam, Tenancy: tenancy},
 		resolver:   names.NewResolver(cfg.DNS.Servers, resolvConf),
+	}
+	if cfg.Kubernetes.Enabled {
+		if r.cluster, err = kube.New(cfg.Kubernetes, serviceName, log); err != nil {
+			return err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return monitor.Run(ctx) })

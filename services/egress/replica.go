@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
@@ -12,10 +13,12 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/bus"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/egress/assign"
 	"github.com/damask-sdn/damask/services/egress/facts"
+	egresskube "github.com/damask-sdn/damask/services/egress/kube"
 	"github.com/damask-sdn/damask/services/egress/liveness"
 	"github.com/damask-sdn/damask/services/egress/names"
 	"github.com/damask-sdn/damask/services/egress/server"
@@ -30,20 +33,25 @@ type replica struct {
 	metrics        *prometheus.Registry
 	neighbours     facts.Neighbours
 	resolver       *names.Resolver
+	cluster        *kube.Adapter // nil: no Kubernetes
 	log            hclog.Logger
+}
+
+// observer is a part that learns of changes of the bucket.
+type observer interface {
+	Observe(changes []bucket.Change, reset bool)
 }
 
 // run serves from a connection until ctx ends.
 func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	book, namesBook, lease := facts.New(), names.NewBook(), store.NewLease(nuid.Next())
-	b, err := bucket.Await(ctx, nc, bucket.Config{
-		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
-		Observe: func(changes []bucket.Change, reset bool) {
-			lease.Observe(changes, reset)
-			book.Observe(changes, reset)
-			namesBook.Observe(changes, reset)
-		},
-	}, r.log)
+	parts := []observer{lease, book, namesBook}
+	var following *egresskube.Adapter
+	if r.cluster != nil {
+		following = egresskube.New(r.cluster, nuid.Next(), r.log)
+		parts = append(parts, following)
+	}
+	b, err := r.open(ctx, nc, parts)
 	if err != nil || b == nil {
 		return err
 	}
@@ -56,14 +64,15 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	// The bucket outlives the server, so that calls in progress can finish.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	group, ctx := errgroup.WithContext(ctx)
-	known, leaderGone := make(chan struct{}), make(chan struct{})
+	known, leading := make(chan struct{}), new(sync.WaitGroup) // leading: parts with a lease
+	leading.Add(2)
 	group.Go(func() error { return b.Run(storeCtx) })
 	group.Go(func() error {
 		defer stopStore()
 		if err := r.server.Run(ctx); err != nil {
 			return err
 		}
-		<-leaderGone // it gives up the lease, so that another need not wait
+		leading.Wait() // they give up their leases, so that others need not wait
 		return nil
 	})
 	group.Go(func() error { return book.Follow(ctx, nc, r.neighbours, func() { close(known) }, r.log) })
@@ -76,21 +85,21 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		}
 		hub.Begin()
 		r.server.SetReady(true)
-		select {
-		case <-known:
-			return hub.Run(ctx)
-		case <-ctx.Done():
+		if !closed(ctx, known) {
 			return nil
 		}
+		return hub.Run(ctx)
 	})
 	group.Go(func() error {
-		defer close(leaderGone)
-		if b.Ready(ctx) != nil {
+		defer leading.Done()
+		if following == nil {
 			return nil
 		}
-		select {
-		case <-known:
-		case <-ctx.Done():
+		return following.Run(ctx, b, objects)
+	})
+	group.Go(func() error {
+		defer leading.Done()
+		if b.Ready(ctx) != nil || !closed(ctx, known) {
 			return nil
 		}
 		return lease.Hold(ctx, func(ctx context.Context) error {
@@ -103,6 +112,28 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		})
 	})
 	return group.Wait()
+}
+
+// open opens the bucket, of whose changes all parts learn. It answers nil if ctx ends first.
+func (r *replica) open(ctx context.Context, nc *nats.Conn, parts []observer) (*bucket.Bucket, error) {
+	return bucket.Await(ctx, nc, bucket.Config{
+		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
+		Observe: func(changes []bucket.Change, reset bool) {
+			for _, part := range parts {
+				part.Observe(changes, reset)
+			}
+		},
+	}, r.log)
+}
+
+// closed waits until a channel is closed, and says whether it is: else ctx ended.
+func closed(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // decide decides until ctx ends, or the lease is lost.

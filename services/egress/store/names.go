@@ -22,3 +22,12 @@ func NamesOf(key, kind string) ([]string, bool) {
 	}
 	return names, true
 }
+
+// AddressOf answers the address whose owner a key says, if it is such a key.
+func AddressOf(key string) (ip string, ok bool) {
+	names, ok := NamesOf(key, kindAddress)
+	if !ok || len(names) != 1 {
+		return "", false
+	}
+	return names[0], true
+}

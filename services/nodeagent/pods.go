@@ -283,7 +283,7 @@ func (p *pods) registered() []*tenancyv1.Pod {
 		list = append(list, &tenancyv1.Pod{
 			Namespace: a.GetPodNamespace(), Name: a.GetPodName(), Node: p.node,
 			Ips: []string{pod.IP.String()}, Labels: a.GetLabels(), SandboxId: a.GetContainerId(),
-			Ports: registeredPorts(a.GetPorts()), Zone: p.zone,
+			Ports: registeredPorts(a.GetPorts()), Zone: p.zone, Uid: a.GetPodUid(),
 		})
 	}
 	return list

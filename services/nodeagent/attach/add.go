@@ -53,7 +53,7 @@ func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wis
 	start := time.Now()
 	a, err := s.Leases.Allocate(network.Subnet, &cniv1.Attachment{
 		ContainerId: r.GetContainerId(), Ifname: r.GetIfname(), Netns: r.GetNetns(),
-		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(),
+		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(), PodUid: r.GetPodUid(),
 		Labels: r.GetLabels(), Ports: r.GetPorts(), HostPorts: r.GetHostPorts(), Annotations: annotation.Of(r.GetAnnotations()),
 	}, wish)
 	if err != nil {

@@ -323,13 +323,13 @@ func TestPortThatOnlyTheSwitchKnowsIsAvoided(t *testing.T) {
 func TestWrongRequestsNameEveryFault(t *testing.T) {
 	n := newNode(t)
 	_, err := n.server(nil).Add(t.Context(), &cniv1.AddRequest{
-		ContainerId: "no/slash", Netns: "relative", Ifname: "much-too-long-a-name", PodNamespace: "Upper", PodName: "a..b",
+		ContainerId: "no/slash", Netns: "relative", Ifname: "much-too-long-a-name", PodNamespace: "Upper", PodName: "a..b", PodUid: "no space",
 		RequestedIps: []string{"fd00::1"}, RequestedOfport: 70000, Labels: map[string]string{"-bad": "x", "ok": "not ok"},
 		Ports: []*cniv1.ContainerPort{
 			{ContainerPort: 1}, {Name: "8080", ContainerPort: 65536, Protocol: 9}, {Name: "a--b", ContainerPort: 1}, {Name: "http"}, {Name: "longer-than-fifteen", ContainerPort: 1},
 		},
 	})
-	expectReason(t, err, attach.ReasonInvalidEnvironment, "container_id", "netns", "ifname", "pod_namespace", "pod_name",
+	expectReason(t, err, attach.ReasonInvalidEnvironment, "container_id", "netns", "ifname", "pod_namespace", "pod_name", "pod_uid",
 		"requested_ips", "requested_ofport", `"-bad"`, `"not ok"`,
 		"ports[1].name", "ports[1].container_port: 65536", "ports[1].protocol: 9", "ports[2].name", "ports[3].container_port: 0", "ports[4].name")
 	r := newPod(t, "shop", "web").request()

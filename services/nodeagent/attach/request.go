@@ -19,6 +19,7 @@ import (
 const (
 	longestIfname    = 15   // IFNAMSIZ without the final zero
 	longestContainer = 255  // runtimes use 64
+	longestUID       = 128  // the registry's limit; Kubernetes' have 36
 	longestPortName  = 15   // RFC 6335
 	mostPorts        = 1000 // of containers, and of the host
 )
@@ -26,6 +27,7 @@ const (
 var (
 	containerSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`) // of the CNI specification
 	labelSyntax     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	uidSyntax       = regexp.MustCompile(`^[!-~]*$`)
 	valueSyntax     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 )
 
@@ -78,6 +80,9 @@ func wishOf(r *cniv1.AddRequest) (lease.Wish, error) {
 	}
 	if !isSubdomain(r.GetPodName()) {
 		f.environment = append(f.environment, fmt.Sprintf("pod_name: %q is not a pod name", r.GetPodName()))
+	}
+	if uid := r.GetPodUid(); len(uid) > longestUID || !uidSyntax.MatchString(uid) {
+		f.environment = append(f.environment, fmt.Sprintf("pod_uid: %q is not at most %d printable characters", uid, longestUID))
 	}
 	if n := len(r.GetRequestedIps()); n > 1 {
 		f.config = append(f.config, fmt.Sprintf("requested_ips: %d addresses: at most one can be given", n))

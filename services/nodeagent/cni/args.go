@@ -14,6 +14,7 @@ import (
 type environment struct {
 	podNamespace string
 	podName      string
+	podUID       string
 	ip           string
 	ofport       uint32
 }
@@ -62,8 +63,10 @@ func parseArgs(args string) (environment, error) {
 				wrong.addf("CNI_ARGS: IgnoreUnknown: %q is not true, false, 1 or 0", value)
 			}
 			ignoreUnknown = bool(flag)
-		case "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID":
-			// The sandbox is CNI_CONTAINERID; runtimes send these besides.
+		case "K8S_POD_UID":
+			e.podUID = value
+		case "K8S_POD_INFRA_CONTAINER_ID":
+			// The sandbox is CNI_CONTAINERID; runtimes send this besides.
 		default:
 			unknown = append(unknown, key)
 		}
@@ -88,7 +91,7 @@ func addRequest(args *skel.CmdArgs, c config, e environment) (*cniv1.AddRequest,
 	}
 	request := &cniv1.AddRequest{
 		ContainerId: args.ContainerID, Netns: args.Netns, Ifname: args.IfName,
-		PodNamespace: e.podNamespace, PodName: e.podName,
+		PodNamespace: e.podNamespace, PodName: e.podName, PodUid: e.podUID,
 		RequestedIps: c.ips, RequestedOfport: e.ofport,
 		Labels: c.labels, Ports: c.ports, HostPorts: c.hostPorts, Annotations: c.annotations,
 	}

@@ -123,7 +123,7 @@ func TestArgs(t *testing.T) {
 	}{
 		"as Kubernetes sends them": {
 			args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=1;NEW=2",
-			want: environment{podNamespace: "shop", podName: "web"},
+			want: environment{podNamespace: "shop", podName: "web", podUID: "1"},
 		},
 		"with wishes": {
 			args: "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;IP=10.1.2.3/23;DAMASK_OFPORT=7;",

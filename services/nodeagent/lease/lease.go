@@ -164,7 +164,7 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 	}
 	a := &cniv1.Attachment{
 		ContainerId: key.ContainerID, Ifname: key.Ifname, Netns: owner.GetNetns(),
-		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(),
+		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(), PodUid: owner.GetPodUid(),
 		Labels: owner.GetLabels(), Ports: owner.GetPorts(), HostPorts: owner.GetHostPorts(), Annotations: owner.GetAnnotations(),
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
 		Mac:      HardwareAddr(address).String(),

@@ -20,7 +20,7 @@ var subnet = netip.MustParsePrefix("10.130.0.0/23")
 func owner(n int) *cniv1.Attachment {
 	return &cniv1.Attachment{
 		ContainerId: fmt.Sprintf("sandbox%d", n), Ifname: "eth0", Netns: fmt.Sprintf("/run/netns/%d", n),
-		PodNamespace: "shop", PodName: fmt.Sprintf("web-%d", n), Labels: map[string]string{"app": "web"},
+		PodNamespace: "shop", PodName: fmt.Sprintf("web-%d", n), PodUid: fmt.Sprintf("uid-%d", n), Labels: map[string]string{"app": "web"},
 		Ports: []*cniv1.ContainerPort{{Name: "web", ContainerPort: 80}},
 	}
 }

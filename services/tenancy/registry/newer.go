@@ -71,7 +71,7 @@ func attached(pod *tenancyv1.Pod, unknown time.Time) time.Time {
 func same(a, b *tenancyv1.Pod) bool {
 	return slices.Equal(a.GetIps(), b.GetIps()) &&
 		maps.Equal(a.GetLabels(), b.GetLabels()) &&
-		a.GetZone() == b.GetZone() &&
+		a.GetZone() == b.GetZone() && a.GetUid() == b.GetUid() &&
 		slices.EqualFunc(a.GetPorts(), b.GetPorts(), func(p, q *tenancyv1.ContainerPort) bool { return proto.Equal(p, q) }) &&
 		attached(a, time.Time{}).Equal(attached(b, time.Time{}))
 }

@@ -26,6 +26,10 @@ func TestJudgeKnowsTheNewerSandbox(t *testing.T) {
 		}
 		return p
 	}
+	uid := func(p *tenancyv1.Pod) *tenancyv1.Pod {
+		p.Uid = "u1"
+		return p
+	}
 	never := time.Time{}
 	cases := []struct {
 		name           string
@@ -38,6 +42,7 @@ func TestJudgeKnowsTheNewerSandbox(t *testing.T) {
 		{"the same sandbox with other ports", pod("n1", "s1", noon), with(pod("n1", "s1", noon), "http", ""), replaces},
 		{"the same ports, a protocol by default", with(pod("n1", "s1", noon), "http", ""), with(pod("n1", "s1", noon), "http", ""), unchanged},
 		{"the same sandbox in another zone", pod("n1", "s1", noon), with(pod("n1", "s1", noon), "", "west"), replaces},
+		{"the same sandbox, and now it is known of which Pod", pod("n1", "s1", noon), uid(pod("n1", "s1", noon)), replaces},
 		{"the same sandbox with another address", pod("n1", "s1", noon, "10.1.0.2"), pod("n1", "s1", noon, "10.1.0.3"), replaces},
 		{"a later sandbox on another node", pod("n1", "s1", noon), pod("n2", "s2", noon.Add(time.Second)), replaces},
 		{"an earlier sandbox on another node", pod("n1", "s1", noon), pod("n2", "s2", noon.Add(-time.Second)), superseded},

@@ -15,6 +15,7 @@ const (
 	maxSyncPods  = 10_000
 	maxPodPorts  = 1000
 	maxSandboxID = 128
+	maxUID       = 128
 	maxPort      = 65535
 )
 
@@ -50,6 +51,7 @@ func checkPod(v *rpcerr.Violations, field string, pod *tenancyv1.Pod) {
 	checkSubdomain(v, field+".name", pod.GetName())
 	checkSubdomain(v, field+".node", pod.GetNode())
 	checkSandbox(v, field+".sandbox_id", pod.GetSandboxId())
+	checkUID(v, field+".uid", pod.GetUid())
 	checkLabels(v, field+".labels", pod.GetLabels())
 	if len(pod.GetIps()) == 0 {
 		v.Addf(field+".ips", "at least one address is required")
@@ -117,6 +119,16 @@ func checkSandbox(v *rpcerr.Violations, field, id string) {
 		v.Addf(field, "has %d characters, at most %d are allowed", len(id), maxSandboxID)
 	case !printable(id):
 		v.Addf(field, "%q has characters other than printable ASCII", id)
+	}
+}
+
+// checkUID lets it be empty: not every runtime says it.
+func checkUID(v *rpcerr.Violations, field, uid string) {
+	switch {
+	case len(uid) > maxUID:
+		v.Addf(field, "has %d characters, at most %d are allowed", len(uid), maxUID)
+	case !printable(uid):
+		v.Addf(field, "%q has characters other than printable ASCII", uid)
 	}
 }
 

@@ -115,7 +115,9 @@ type Attachment struct {
 	// Ports of the node that lead to the pod.
 	HostPorts []*HostPort `protobuf:"bytes,12,rep,name=host_ports,json=hostPorts,proto3" json:"host_ports,omitempty"`
 	// Annotations given with the attachment, those of egress routers alone.
-	Annotations   map[string]string `protobuf:"bytes,13,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Annotations map[string]string `protobuf:"bytes,13,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// K8S_POD_UID; empty where the runtime does not say it.
+	PodUid        string `protobuf:"bytes,14,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +241,13 @@ func (x *Attachment) GetAnnotations() map[string]string {
 		return x.Annotations
 	}
 	return nil
+}
+
+func (x *Attachment) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
 }
 
 // ContainerPort is a port that a container of a pod declares, as in Kubernetes.
@@ -469,7 +478,10 @@ type AddRequest struct {
 	// egress-router.damask/. Others are not read. What is wrong with them is
 	// INVALID_NETWORK_CONFIG; so is an egress router whose namespace may not have one
 	// with that address. Those of the first call count.
-	Annotations   map[string]string `protobuf:"bytes,11,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Annotations map[string]string `protobuf:"bytes,11,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// K8S_POD_UID, at most 128 printable characters: which Pod of that name it is.
+	// Empty: the runtime does not say it.
+	PodUid        string `protobuf:"bytes,12,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -579,6 +591,13 @@ func (x *AddRequest) GetAnnotations() map[string]string {
 		return x.Annotations
 	}
 	return nil
+}
+
+func (x *AddRequest) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
 }
 
 // AddResponse is what the plugin's result needs.
@@ -1099,7 +1118,7 @@ var File_damask_cni_v1_cni_service_proto protoreflect.FileDescriptor
 
 const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xea\x04\n" +
+	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\x83\x05\n" +
 	"\n" +
 	"Attachment\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
@@ -1116,7 +1135,8 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\x05ports\x18\v \x03(\v2\x1c.damask.cni.v1.ContainerPortR\x05ports\x126\n" +
 	"\n" +
 	"host_ports\x18\f \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x12L\n" +
-	"\vannotations\x18\r \x03(\v2*.damask.cni.v1.Attachment.AnnotationsEntryR\vannotations\x1a9\n" +
+	"\vannotations\x18\r \x03(\v2*.damask.cni.v1.Attachment.AnnotationsEntryR\vannotations\x12\x17\n" +
+	"\apod_uid\x18\x0e \x01(\tR\x06podUid\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -1134,7 +1154,7 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\bprotocol\x18\x04 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"\xe1\x04\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\xfa\x04\n" +
 	"\n" +
 	"AddRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -1149,7 +1169,8 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
 	"host_ports\x18\n" +
 	" \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x12L\n" +
-	"\vannotations\x18\v \x03(\v2*.damask.cni.v1.AddRequest.AnnotationsEntryR\vannotations\x1a9\n" +
+	"\vannotations\x18\v \x03(\v2*.damask.cni.v1.AddRequest.AnnotationsEntryR\vannotations\x12\x17\n" +
+	"\apod_uid\x18\f \x01(\tR\x06podUid\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +

@@ -250,6 +250,9 @@ type Pod struct {
 	// Output only: UpdatePodLabels changed the labels of this sandbox. A report of
 	// the node's agent leaves them as they are, and another sandbox starts without.
 	LabelsUpdated bool `protobuf:"varint,12,opt,name=labels_updated,json=labelsUpdated,proto3" json:"labels_updated,omitempty"`
+	// Which Pod of that name it is, as the runtime says it: Kubernetes' UID. At most
+	// 128 printable ASCII characters. Empty if the runtime does not say it.
+	Uid string `protobuf:"bytes,13,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Output only. Store sequence of the last change.
 	Revision      uint64 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -368,6 +371,13 @@ func (x *Pod) GetLabelsUpdated() bool {
 		return x.LabelsUpdated
 	}
 	return false
+}
+
+func (x *Pod) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
 }
 
 func (x *Pod) GetRevision() uint64 {
@@ -1098,7 +1108,7 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\x06_readyB\x0e\n" +
 	"\f_terminatingB\f\n" +
 	"\n" +
-	"_completed\"\xa6\x04\n" +
+	"_completed\"\xb8\x04\n" +
 	"\x03Pod\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1116,7 +1126,8 @@ const file_damask_tenancy_v1_pod_registry_service_proto_rawDesc = "" +
 	"\n" +
 	"conditions\x18\v \x01(\v2 .damask.tenancy.v1.PodConditionsR\n" +
 	"conditions\x12%\n" +
-	"\x0elabels_updated\x18\f \x01(\bR\rlabelsUpdated\x12\x1a\n" +
+	"\x0elabels_updated\x18\f \x01(\bR\rlabelsUpdated\x12\x10\n" +
+	"\x03uid\x18\r \x01(\tR\x03uid\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x04R\brevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -1,0 +1,194 @@
+package kustomize
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+// overlays are the directories that can be applied.
+var overlays = []string{"small", "ha"}
+
+// object is an object of Kubernetes, as far as the tests look.
+type object struct {
+	Kind     string
+	Metadata struct{ Name, Namespace string }
+	Data     map[string]string
+	Spec     struct {
+		Replicas *int
+		Template *struct{ Spec pod }
+	}
+}
+
+type pod struct {
+	HostNetwork                bool
+	HostAliases                []struct{ Hostnames []string }
+	InitContainers, Containers []container
+	Volumes                    []struct {
+		Name      string
+		ConfigMap *struct{ Name string }
+	}
+}
+
+type container struct {
+	Name, Image   string
+	Command, Args []string
+	Ports         []struct {
+		Name          string
+		ContainerPort int
+	}
+	ReadinessProbe *struct{ HTTPGet *struct{ Path string } }
+	Resources      struct{ Requests map[string]string }
+	VolumeMounts   []struct{ Name, MountPath string }
+}
+
+// build builds an overlay as `kubectl apply -k` does.
+func build(t *testing.T, overlay string) []object {
+	t.Helper()
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay)
+	if err != nil {
+		t.Fatalf("build %s: %v", overlay, err)
+	}
+	var list []object
+	for _, resource := range built.Resources() {
+		text, err := resource.AsYAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var o object
+		if err := yaml.Unmarshal(text, &o); err != nil {
+			t.Fatalf("%s: %v", resource.CurId(), err)
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+// workloads calls a function with each pod template of an overlay.
+func workloads(t *testing.T, objects []object, look func(t *testing.T, o object, p pod)) {
+	t.Helper()
+	found := 0
+	for _, o := range objects {
+		if o.Spec.Template == nil {
+			continue
+		}
+		found++
+		t.Run(o.Metadata.Name, func(t *testing.T) { look(t, o, o.Spec.Template.Spec) })
+	}
+	if found < 7 {
+		t.Errorf("found %d workloads, want four services, NATS, the agent and Open vSwitch", found)
+	}
+}
+
+// each runs a test with each overlay.
+func each(t *testing.T, test func(t *testing.T, objects []object)) {
+	for _, overlay := range overlays {
+		t.Run(overlay, func(t *testing.T) { test(t, build(t, overlay)) })
+	}
+}
+
+func TestEveryProgramTakesItsConfiguration(t *testing.T) {
+	const programs = "../../bin"
+	if _, err := os.Stat(filepath.Join(programs, "damask-ipam")); err != nil {
+		t.Skip("no programs: make build")
+	}
+	each(t, func(t *testing.T, objects []object) {
+		files := map[string]map[string]string{}
+		for _, o := range objects {
+			if o.Kind == "ConfigMap" {
+				files[o.Metadata.Name] = o.Data
+			}
+		}
+		workloads(t, objects, func(t *testing.T, o object, p pod) {
+			text := ""
+			for _, v := range p.Volumes {
+				if v.ConfigMap == nil {
+					continue
+				}
+				for name, content := range files[v.ConfigMap.Name] {
+					if want := "/etc/damask/config/" + name; p.Containers[0].Args[1] != want {
+						t.Errorf("reads %s, and the file is %s", p.Containers[0].Args[1], want)
+					}
+					text = content
+				}
+			}
+			file := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			check := exec.Command(filepath.Join(programs, o.Metadata.Name), "-check", "-config", file)
+			check.Env = append(os.Environ(), "DAMASK_NODE=node1", "DAMASK_HOST_IP=192.0.2.11")
+			if out, err := check.CombinedOutput(); text == "" || err != nil {
+				t.Errorf("%v\n%s\n%s", err, out, text)
+			}
+		})
+	})
+}
+
+func TestWhatAPodNamesIsThere(t *testing.T) {
+	catalog, err := os.ReadFile("../images/catalog.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, objects []object) {
+		workloads(t, objects, func(t *testing.T, _ object, p pod) {
+			volumes := map[string]bool{}
+			for _, v := range p.Volumes {
+				volumes[v.Name] = true
+			}
+			for _, c := range append(p.InitContainers, p.Containers...) {
+				name := strings.TrimSuffix(strings.TrimPrefix(c.Image, "localhost/"), ":dev")
+				if !strings.Contains(string(catalog), fmt.Sprintf("name: %q", name)) {
+					t.Errorf("%s: `make images` makes no %s", c.Name, c.Image)
+				}
+				for _, m := range c.VolumeMounts {
+					if !volumes[m.Name] {
+						t.Errorf("%s: there is no volume %s", c.Name, m.Name)
+					}
+				}
+			}
+			for _, c := range p.Containers {
+				if c.Resources.Requests["cpu"] == "" || c.Resources.Requests["memory"] == "" {
+					t.Errorf("%s requests no resources", c.Name)
+				}
+			}
+		})
+	})
+}
+
+// TestWhatTheNetworkNeedsNeedsNoNetwork: whatever must run before pods can be attached is
+// on its host's network, and finds the others by names that need no DNS.
+func TestWhatTheNetworkNeedsNeedsNoNetwork(t *testing.T) {
+	each(t, func(t *testing.T, objects []object) {
+		servers := 1
+		for _, o := range objects {
+			if o.Metadata.Name == "damask-nats" && o.Spec.Replicas != nil {
+				servers = *o.Spec.Replicas
+			}
+		}
+		workloads(t, objects, func(t *testing.T, o object, p pod) {
+			if !p.HostNetwork {
+				t.Error("is on the pod network")
+			}
+			if o.Metadata.Name == "damask-ovs" {
+				return // asks nobody
+			}
+			if len(p.HostAliases) != servers {
+				t.Errorf("knows %d hosts of the control plane, want %d", len(p.HostAliases), servers)
+			}
+			if o.Spec.Replicas != nil && *o.Spec.Replicas != servers {
+				t.Errorf("has %d replicas, want %d", *o.Spec.Replicas, servers)
+			}
+			if probe := p.Containers[0].ReadinessProbe; probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != "/healthz" {
+				t.Error("nobody asks whether it is ready")
+			}
+		})
+	})
+}

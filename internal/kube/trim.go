@@ -88,7 +88,7 @@ func withPorts(all []corev1.Container) (kept []corev1.Container) {
 
 func trimService(s *corev1.Service) {
 	keepAnnotations(&s.ObjectMeta, IdledAt)
-	s.Status = corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer}
+	s.Status = corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer, Conditions: s.Status.Conditions}
 }
 
 func trimSlice(s *discoveryv1.EndpointSlice) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -31,6 +32,7 @@ type system struct {
 	tenancy *tenancy
 	replica []string // their addresses
 	dns     []string // servers that replicas ask
+	objects string   // kubeconfig of the cluster that replicas follow; empty: none
 }
 
 // start starts a number of replicas over mutual TLS, on a NATS server of their
@@ -74,6 +76,11 @@ func (s *system) startReplica() (stop func()) {
 		server: srv, metrics: prometheus.NewRegistry(), log: log,
 		neighbours: facts.Neighbours{IPAM: s.ipam.conn, Tenancy: s.tenancy.conn},
 		resolver:   names.NewResolver(s.dns, ""),
+	}
+	if s.objects != "" {
+		if r.cluster, err = kube.New(kube.Config{Enabled: true, Kubeconfig: s.objects}, serviceName, log); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.replica = append(s.replica, srv.Addr().String())
 	return background(t, func(ctx context.Context) error { return r.run(ctx, nc) })

@@ -37,7 +37,7 @@ type Adapter struct {
 	store  *store.Store
 	log    hclog.Logger
 
-	hostSubnets, netNamespaces, policies *ledger
+	hostSubnets, netNamespaces, policies *kube.Ledger
 	waiting                              waiting
 	hosts                                hosts
 	observed                             atomic.Uint64 // the sequence up to which changes were told
@@ -47,7 +47,7 @@ type Adapter struct {
 func New(api *kube.Adapter, id string, log hclog.Logger) *Adapter {
 	return &Adapter{
 		api: api, lease: lease.New(leaseKey, id), log: log.Named("kube"),
-		hostSubnets: newLedger(), netNamespaces: newLedger(), policies: newLedger(),
+		hostSubnets: kube.NewLedger(), netNamespaces: kube.NewLedger(), policies: kube.NewLedger(),
 	}
 }
 
@@ -57,9 +57,9 @@ func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
 	newest := a.observed.Load()
 	if reset {
 		newest = 0
-		a.hostSubnets.forget()
-		a.netNamespaces.forget()
-		a.policies.forget()
+		a.hostSubnets.Forget()
+		a.netNamespaces.Forget()
+		a.policies.Forget()
 	}
 	for _, c := range changes {
 		newest = max(newest, c.Revision)
@@ -71,18 +71,18 @@ func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
 func (a *Adapter) observe(c bucket.Change) {
 	for _, kind := range []string{store.KindHostSubnet, store.KindHosting, store.KindNode} {
 		if names, ok := store.NamesOf(c.Key, kind); ok && len(names) == 1 {
-			a.hostSubnets.changed(c, types.NamespacedName{Name: names[0]})
+			a.hostSubnets.Take(c, types.NamespacedName{Name: names[0]})
 			return
 		}
 	}
 	for _, kind := range []string{store.KindNetNamespace, store.KindAssignment} {
 		if names, ok := store.NamesOf(c.Key, kind); ok && len(names) > 0 {
-			a.netNamespaces.changed(c, types.NamespacedName{Name: names[0]})
+			a.netNamespaces.Take(c, types.NamespacedName{Name: names[0]})
 			return
 		}
 	}
 	if names, ok := store.NamesOf(c.Key, store.KindPolicy); ok && len(names) == 2 {
-		a.policies.changed(c, types.NamespacedName{Namespace: names[0], Name: names[1]})
+		a.policies.Take(c, types.NamespacedName{Namespace: names[0], Name: names[1]})
 		return
 	}
 	if ip, ok := store.AddressOf(c.Key); ok && c.Deleted {
@@ -126,7 +126,7 @@ func (a *Adapter) lead(ctx context.Context) error {
 }
 
 // controller reconciles one kind: when an object changed, and when the store did.
-func (a *Adapter) controller(name string, kind client.Object, l *ledger, one func(context.Context, types.NamespacedName) (reconcile.Result, error)) kube.Controller {
+func (a *Adapter) controller(name string, kind client.Object, l *kube.Ledger, one func(context.Context, types.NamespacedName) (reconcile.Result, error)) kube.Controller {
 	return kube.Controller{
 		Name: name, Workers: workers, Sources: []source.Source{a.api.Of(kind), l.Source()},
 		Reconcile: func(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {

@@ -125,7 +125,7 @@ func moved(ip, before, now string) string {
 }
 
 // addressCondition says whether all addresses are hosted, and by whom, or why not. hosts are
-// the nodes of those that are.
+// their nodes, empty for those that are not.
 func addressCondition(ips []string, assignment *egressv1.EgressAssignment) (c metav1.Condition, hosts map[string]string) {
 	decided := map[string]*egressv1.AssignedAddress{}
 	for _, address := range assignment.GetAddresses() {
@@ -136,6 +136,7 @@ func addressCondition(ips []string, assignment *egressv1.EgressAssignment) (c me
 	pending := true
 	for _, ip := range ips {
 		address := decided[ip]
+		hosts[ip] = ""
 		switch address.GetState() {
 		case egressv1.AddressState_ADDRESS_STATE_HOSTED:
 			hosts[ip] = address.GetNode()

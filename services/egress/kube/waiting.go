@@ -5,62 +5,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/damask-sdn/damask/internal/bucket"
-	"github.com/damask-sdn/damask/internal/kube"
 )
-
-// ledger knows which objects of a kind the store has anything of, and tells the controller
-// of that kind what changes.
-type ledger struct {
-	*kube.Feed
-
-	mu   sync.Mutex
-	keys map[string]types.NamespacedName // the store's, and whose they are
-}
-
-func newLedger() *ledger {
-	l := &ledger{keys: map[string]types.NamespacedName{}}
-	l.Feed = kube.NewFeed(l.all)
-	return l
-}
-
-// all answers every name of which the store has anything.
-func (l *ledger) all() []types.NamespacedName {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	names := map[types.NamespacedName]bool{}
-	for _, name := range l.keys {
-		names[name] = true
-	}
-	list := make([]types.NamespacedName, 0, len(names))
-	for name := range names {
-		list = append(list, name)
-	}
-	return list
-}
-
-// changed takes over that a key which belongs to an object changed.
-func (l *ledger) changed(c bucket.Change, name types.NamespacedName) {
-	l.mu.Lock()
-	if c.Deleted {
-		delete(l.keys, c.Key)
-	} else {
-		l.keys[c.Key] = name
-	}
-	l.mu.Unlock()
-	l.Changed(name)
-}
-
-// forget takes over that nothing that was known holds any more: the store may have lost any
-// of it.
-func (l *ledger) forget() {
-	names := l.all()
-	l.mu.Lock()
-	clear(l.keys)
-	l.mu.Unlock()
-	l.Changed(names...)
-}
 
 // waiting knows who wants addresses that others have, so that no one asks again and again.
 type waiting struct {
@@ -108,6 +53,7 @@ func (h *hosts) forget() {
 }
 
 // become takes over who hosts the addresses of a namespace now, and answers what was known.
+// Of one that nobody hosts now it remembers who did.
 func (h *hosts) become(namespace string, now map[string]string) (before map[string]string, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,6 +61,11 @@ func (h *hosts) become(namespace string, now map[string]string) (before map[stri
 		h.byNamespace = map[string]map[string]string{}
 	}
 	before, known = h.byNamespace[namespace]
+	for ip, node := range now {
+		if node == "" {
+			now[ip] = before[ip]
+		}
+	}
 	if now == nil {
 		delete(h.byNamespace, namespace)
 	} else {

@@ -51,6 +51,21 @@ func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) (string, error) {
 	return string(uid), nil
 }
 
+// Confirm answers nil if the cluster that the cache shows is the one that the store
+// belongs to. Who means to remove something from the store, because the cluster does not
+// have it, asks before: an API server whose own store was lost has nothing, and answers
+// watches of before.
+func (a *Adapter) Confirm(ctx context.Context, b *bucket.Bucket) error {
+	system := &corev1.Namespace{}
+	if err := a.client.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system); err != nil {
+		return fmt.Errorf("confirm the cluster: %w", err)
+	}
+	if e, exists := b.Get(ClusterKey); !exists || string(e.Value) != string(system.UID) {
+		return fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s", ErrOtherCluster, e.Value, system.UID)
+	}
+	return nil
+}
+
 // clusterUID waits for the API server. An error is the context's.
 func (a *Adapter) clusterUID(ctx context.Context) (types.UID, error) {
 	for {

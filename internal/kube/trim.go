@@ -60,7 +60,7 @@ func trimNamespace(n *corev1.Namespace) {
 }
 
 func trimPod(p *corev1.Pod) {
-	keepAnnotations(&p.ObjectMeta)
+	keepAnnotations(&p.ObjectMeta, corev1.MirrorPodAnnotationKey)
 	p.OwnerReferences = nil
 	p.Spec = corev1.PodSpec{
 		NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,

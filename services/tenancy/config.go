@@ -6,6 +6,7 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 )
@@ -27,6 +28,8 @@ type Config struct {
 	// IPAM is whom to ask which nodes there are. Without it, pods of nodes that
 	// are gone stay.
 	IPAM Servers `yaml:"ipam"`
+	// Kubernetes is the cluster whose objects are followed.
+	Kubernetes kube.Config `yaml:"kubernetes"`
 }
 
 // Servers names the replicas of a service.
@@ -48,6 +51,7 @@ func (c *Config) check(r *configfile.Report) {
 	c.TLS.Check(r.In("tls"))
 	c.Log.Check(r.In("log"))
 	c.NATS.Check(r.In("nats"))
+	c.Kubernetes.Check(r.In("kubernetes"))
 	for i, server := range c.IPAM.Servers {
 		r.HostPort(fmt.Sprintf("ipam.servers[%d]", i), server)
 	}

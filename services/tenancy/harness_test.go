@@ -17,6 +17,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/server"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
 
@@ -30,6 +31,7 @@ type system struct {
 	store    *natsd.Server
 	storeDir string
 	ipam     grpc.ClientConnInterface // what replicas are told of ipam
+	source   server.PodSource         // and who knows pods
 }
 
 // startStore starts the NATS server, on its old content if it has any.
@@ -105,7 +107,7 @@ func (s *system) newReplica(span vnid.Range, metrics *prometheus.Registry) (*rep
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &replica{span: span, server: srv, metrics: metrics, ipam: s.ipam, log: log}, srv.Addr().String(), nc
+	return &replica{span: span, server: srv, metrics: metrics, ipam: s.ipam, source: s.source, log: log}, srv.Addr().String(), nc
 }
 
 // as connects as somebody.

@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,6 +19,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/departed"
+	"github.com/damask-sdn/damask/services/tenancy/kube"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/policystore"
 	"github.com/damask-sdn/damask/services/tenancy/registry"
@@ -33,6 +35,8 @@ type replica struct {
 	server         *rpcserve.Server
 	metrics        *prometheus.Registry
 	ipam           grpc.ClientConnInterface // nil: pods of departed nodes stay
+	cluster        *kube.Adapter            // nil: no Kubernetes
+	source         server.PodSource         // nil: pods are as their agents say
 	log            hclog.Logger
 }
 
@@ -50,6 +54,9 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 			numbers.Observe(changes, reset)
 			index.Observe(changes, reset)
 			resolving.Observe(changes, reset)
+			if r.cluster != nil {
+				r.cluster.Observe(changes, reset)
+			}
 		},
 	}, r.log)
 	if err != nil || b == nil {
@@ -57,34 +64,51 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	}
 	namespaces := netnamespace.New(b, numbers)
 	pods := registry.New(b, index, time.Now)
+	policies := policystore.New(b)
+	if r.cluster != nil {
+		numbers.Keep(r.cluster.Kept())
+		r.cluster.Use(kube.Store{Bucket: b, Namespaces: namespaces, Pods: pods, Policies: policies, Range: r.span})
+		r.source = r.cluster
+	}
 	counted := register(r.metrics, numbers, index, b)
 	r.server.Register(func(on grpc.ServiceRegistrar) {
 		server.Register(on, server.Config{
 			Bucket: b, Namespaces: namespaces, Pods: pods,
-			Policies: policystore.New(b), Waiter: resolving.NewWaiter(b),
+			Policies: policies, Waiter: resolving.NewWaiter(b), Source: r.source,
 			Range: r.span, Exhausted: counted.exhausted.Inc, Log: r.log,
 		})
 	})
 	// The bucket outlives the server, so that calls in progress can finish.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	group, ctx := errgroup.WithContext(ctx)
-	gaveUp := make(chan struct{})
+	var leases sync.WaitGroup // given up, so that another need not wait
+	leases.Add(1)
 	group.Go(func() error { return b.Run(storeCtx) })
 	group.Go(func() error {
 		defer stopStore()
 		if err := r.server.Run(ctx); err != nil {
 			return err
 		}
-		<-gaveUp // the lease, so that another need not wait
+		leases.Wait()
 		return nil
 	})
 	group.Go(func() error {
-		defer close(gaveUp)
+		defer leases.Done()
 		if b.Ready(ctx) != nil { // the end has come
 			return nil
 		}
 		return resolving.Run(ctx, b)
 	})
+	if r.cluster != nil {
+		leases.Add(1)
+		group.Go(func() error {
+			defer leases.Done()
+			if b.Ready(ctx) != nil {
+				return nil
+			}
+			return r.cluster.Run(ctx)
+		})
+	}
 	group.Go(func() error { return r.announce(ctx, b, namespaces) })
 	if r.ipam != nil {
 		group.Go(func() error {
@@ -102,7 +126,10 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 // change hears of it soon enough to ask another replica.
 func (r *replica) announce(ctx context.Context, b *bucket.Bucket, namespaces *netnamespace.Store) error {
 	for b.Ready(ctx) == nil { // else the end has come
-		err := namespaces.EnsureDefault(ctx)
+		var err error
+		if r.cluster == nil { // Else its NetNamespace may say that it has joined another.
+			err = namespaces.EnsureDefault(ctx)
+		}
 		switch {
 		case err == nil:
 			r.server.SetReady(true)

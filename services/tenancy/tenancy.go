@@ -3,7 +3,8 @@
 //
 // It owns the bucket damask_tenancy and serves damask.tenancy.v1. Any number of
 // replicas may run on one store; see package netnamespace for what they promise
-// together. It must not know Kubernetes, nor anything of the nodes' inside.
+// together. Of Kubernetes only package kube knows; without it everything else works. It
+// must not know anything of the nodes' inside.
 package tenancy
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/damask-sdn/damask/internal/daemon"
@@ -19,6 +21,7 @@ import (
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
+	"github.com/damask-sdn/damask/services/tenancy/kube"
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
 
@@ -57,6 +60,11 @@ func run(ctx context.Context, cfg Config, span vnid.Range, log hclog.Logger) err
 		}
 		defer func() { _ = ipam.Close() }()
 		r.ipam = ipam
+	}
+	if cfg.Kubernetes.Enabled {
+		if r.cluster, err = kube.New(cfg.Kubernetes, nuid.Next(), log); err != nil {
+			return err
+		}
 	}
 	// A process that waits for its store is healthy: a restart would not help.
 	monitor, err := daemon.NewMonitor(cfg.Metrics, reg, func() error { return nil })

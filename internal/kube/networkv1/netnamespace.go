@@ -42,6 +42,9 @@ const (
 	AnnotationChange = "pod.network.openshift.io/multitenant.change-network"
 	// AnnotationMulticast is "true" where the namespace has multicast.
 	AnnotationMulticast = "netnamespace.network.openshift.io/multicast-enabled"
+	// AnnotationNamespaceUID is the UID of the Namespace that a NetNamespace was made for:
+	// one without was made by a person, and is kept without a Namespace.
+	AnnotationNamespaceUID = "pod.network.openshift.io/namespace-uid"
 )
 
 // NetNamespaceList is a list of them.

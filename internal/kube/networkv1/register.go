@@ -24,6 +24,9 @@ const (
 	// ConditionAccepted says whether the service took the object as it is; its message has
 	// every reason if not, and what it was before holds.
 	ConditionAccepted = "Accepted"
+	// ConditionIsolationMode says, of the ClusterNetwork, whether its pluginName is the
+	// isolation mode.
+	ConditionIsolationMode = "IsolationMode"
 )
 
 // Status is what Damask has to say about an object.

@@ -78,7 +78,10 @@ var errBehind = errors.New("the transaction's snapshot is behind")
 // place upward. It says "exhausted" only when at one instant none was free,
 // never by adding up two instants.
 func (l ledger) unused() (uint32, error) {
-	number, ok := l.numbers.next(l.numbers.start())
+	number, ok, err := l.numbers.propose(l.tx)
+	if err != nil {
+		return 0, err
+	}
 	if !ok {
 		return 0, &ExhaustedError{Total: l.numbers.Range().Size()}
 	}

@@ -38,6 +38,9 @@ type Wish struct {
 	Name string
 	// VNID is the wished one; nil for any.
 	VNID *uint32
+	// Adopt takes VNID over as it is, also when others have it: they joined, before
+	// the store was lost.
+	Adopt bool
 	// Labels include NameLabel.
 	Labels map[string]string
 }
@@ -107,7 +110,7 @@ func (l ledger) choose(wish Wish) (uint32, error) {
 		}
 		return l.unused()
 	}
-	if vnid.Shared(*wish.VNID) {
+	if vnid.Shared(*wish.VNID) || wish.Adopt {
 		return *wish.VNID, nil
 	}
 	taken, err := l.holders(*wish.VNID)

@@ -1,6 +1,7 @@
 package netnamespace
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ const vnidKind = "vnid"
 // store, so a Numbers that is ahead or behind costs an attempt, never a VNID.
 type Numbers struct {
 	span vnid.Range
+	kept Kept
 
 	mu  sync.Mutex
 	set *vnid.Set
@@ -27,6 +29,42 @@ type Numbers struct {
 // NewNumbers returns the numbers of a valid range, all free.
 func NewNumbers(span vnid.Range) *Numbers {
 	return &Numbers{span: span, set: vnid.NewSet(span)}
+}
+
+// ErrKeptUnknown says that nothing can be handed out yet: somebody may have it.
+var ErrKeptUnknown = errors.New("which VNIDs are kept for namespaces that the store does not know is not known yet")
+
+// Kept knows which VNIDs belong to somebody of whom the store does not know: the
+// objects of a cluster whose store was lost.
+type Kept interface {
+	// Known fails with ErrKeptUnknown while others may be kept than those that Has
+	// answers, as a transaction sees it.
+	Known(r bucket.Reader) error
+	// Has says whether a VNID is not to be handed out. It never waits.
+	Has(number uint32) bool
+}
+
+// Keep has what is kept not handed out; only who wishes for it gets it. It is called
+// before anything is handed out.
+func (n *Numbers) Keep(kept Kept) { n.kept = kept }
+
+// propose answers a VNID that is neither taken nor kept, the first one from a random
+// place upward; false if there is none.
+func (n *Numbers) propose(r bucket.Reader) (number uint32, ok bool, err error) {
+	number, ok = n.next(n.start())
+	if n.kept == nil {
+		return number, ok, nil
+	}
+	if err := n.kept.Known(r); err != nil {
+		return 0, false, err
+	}
+	for range n.span.Size() {
+		if !ok || !n.kept.Has(number) {
+			return number, ok, nil
+		}
+		number, ok = n.next(number + 1)
+	}
+	return 0, false, nil
 }
 
 // Range is which VNIDs are handed out.

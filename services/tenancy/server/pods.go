@@ -18,6 +18,7 @@ type pods struct {
 	bucket     *bucket.Bucket
 	registry   *registry.Registry
 	namespaces *netnamespace.Store
+	source     PodSource // nil: what agents say is all there is
 	fail       failures
 }
 
@@ -25,6 +26,9 @@ func (s *pods) RegisterPod(ctx context.Context, r *tenancyv1.RegisterPodRequest)
 	var v rpcerr.Violations
 	checkPod(&v, "pod", r.GetPod())
 	if err := v.Err(Domain); err != nil {
+		return nil, err
+	}
+	if err := s.describe(ctx, r.GetPod()); err != nil {
 		return nil, err
 	}
 	pod, err := s.registry.Register(ctx, r.GetPod())
@@ -60,7 +64,14 @@ func (s *pods) SyncNodePods(ctx context.Context, r *tenancyv1.SyncNodePodsReques
 	if err := v.Err(Domain); err != nil {
 		return nil, err
 	}
-	counts, err := s.registry.Sync(ctx, r.GetNode(), r.GetPods())
+	known, unknown, err := s.describeAll(ctx, r.GetPods())
+	if err != nil {
+		return nil, err
+	}
+	counts, err := s.registry.Sync(ctx, r.GetNode(), known)
+	if err == nil {
+		err = unknown
+	}
 	if err != nil {
 		return nil, s.fail.status(err)
 	}

@@ -34,6 +34,8 @@ type Config struct {
 	Pods       *registry.Registry
 	Policies   *policystore.Store
 	Waiter     *resolution.Waiter
+	// Source says more of pods than their agents know; nil: nobody does.
+	Source PodSource
 	// Range is which VNIDs may be wished for.
 	Range vnid.Range
 	// Exhausted is called when a VNID was asked for and none was free.
@@ -49,7 +51,7 @@ func Register(on grpc.ServiceRegistrar, cfg Config) {
 	})
 	tenancyv1.RegisterIsolationServiceServer(on, &isolationMode{bucket: cfg.Bucket, fail: fail, log: cfg.Log})
 	tenancyv1.RegisterPodRegistryServiceServer(on, &pods{
-		bucket: cfg.Bucket, registry: cfg.Pods, namespaces: cfg.Namespaces, fail: fail,
+		bucket: cfg.Bucket, registry: cfg.Pods, namespaces: cfg.Namespaces, source: cfg.Source, fail: fail,
 	})
 	tenancyv1.RegisterNetworkPolicyServiceServer(on, &networkPolicies{
 		bucket: cfg.Bucket, store: cfg.Policies, waiter: cfg.Waiter, fail: fail, log: cfg.Log,

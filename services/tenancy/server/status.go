@@ -29,6 +29,8 @@ const (
 	reasonTooLarge         = "TOO_LARGE"
 	reasonNotResolved      = "NOT_RESOLVED"
 	reasonStoreAway        = "STORE_UNAVAILABLE"
+	reasonClusterUnknown   = "CLUSTER_UNKNOWN"
+	reasonHostNetwork      = "HOST_NETWORK"
 )
 
 // failures turns what went wrong below into what the caller is told.
@@ -46,6 +48,10 @@ func (f failures) status(err error) error {
 	}
 	if errors.Is(err, catchup.ErrStoreAway) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bucket.ErrOutcomeUnknown) {
 		return rpcerr.New(codes.Unavailable, Domain, reasonStoreAway, "the store does not answer; try again", nil)
+	}
+	var unknown *registry.UnknownPodError
+	if errors.As(err, &unknown) || errors.Is(err, netnamespace.ErrKeptUnknown) {
+		return rpcerr.New(codes.Unavailable, Domain, reasonClusterUnknown, err.Error(), nil)
 	}
 	return err // rpcserve logs it, and keeps it from the caller
 }
@@ -71,6 +77,7 @@ func (f failures) refusal(err error) error {
 		invalid   *policystore.InvalidError
 		noPods    *explain.NoPodError
 		notReady  *explain.NotReadyError
+		noNetwork *registry.HostNetworkError
 	)
 	switch {
 	case errors.As(err, &notFound):
@@ -104,6 +111,8 @@ func (f failures) refusal(err error) error {
 		return v.Err(Domain)
 	case errors.As(err, &notReady):
 		return refuse(codes.FailedPrecondition, reasonNotResolved, map[string]string{"name": notReady.Pod.Namespace + "/" + notReady.Pod.Pod})
+	case errors.As(err, &noNetwork):
+		return refuse(codes.FailedPrecondition, reasonHostNetwork, map[string]string{"name": noNetwork.Name.Namespace + "/" + noNetwork.Name.Pod})
 	case errors.As(err, &tooLarge):
 		return refuse(codes.FailedPrecondition, reasonTooLarge, nil)
 	case errors.As(err, &hasPods):

@@ -44,8 +44,11 @@ const (
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "tenancy.damask": INVALID_FIELD, NOT_FOUND, ALREADY_EXISTS, VNID_TAKEN,
-// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, TOO_LARGE, and STORE_UNAVAILABLE
-// (UNAVAILABLE: the replica does not reach its store; try again or ask another).
+// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, TOO_LARGE, HOST_NETWORK, STORE_UNAVAILABLE
+// (UNAVAILABLE: the replica does not reach its store; try again or ask another), and
+// CLUSTER_UNKNOWN (UNAVAILABLE: the replica follows a Kubernetes cluster, and has not
+// heard of a pod, or does not know yet which VNIDs its NetNamespaces have, so that none
+// can be handed out; try again or ask another).
 type NetNamespaceServiceClient interface {
 	// CreateNetNamespace gives a namespace a VNID: the wished one if it is free,
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists
@@ -228,8 +231,11 @@ func (c *netNamespaceServiceClient) SetNetNamespaceEgressRouters(ctx context.Con
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "tenancy.damask": INVALID_FIELD, NOT_FOUND, ALREADY_EXISTS, VNID_TAKEN,
-// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, TOO_LARGE, and STORE_UNAVAILABLE
-// (UNAVAILABLE: the replica does not reach its store; try again or ask another).
+// EXHAUSTED, DEFAULT_NAMESPACE, WRONG_MODE, HAS_PODS, TOO_LARGE, HOST_NETWORK, STORE_UNAVAILABLE
+// (UNAVAILABLE: the replica does not reach its store; try again or ask another), and
+// CLUSTER_UNKNOWN (UNAVAILABLE: the replica follows a Kubernetes cluster, and has not
+// heard of a pod, or does not know yet which VNIDs its NetNamespaces have, so that none
+// can be handed out; try again or ask another).
 type NetNamespaceServiceServer interface {
 	// CreateNetNamespace gives a namespace a VNID: the wished one if it is free,
 	// 0 for "default", otherwise one that nobody has. Idempotent: when it exists

@@ -47,6 +47,12 @@ type PodRegistryServiceClient interface {
 	// report is of a pod that was replaced meanwhile, and the newer one is
 	// answered. The namespace need not exist yet. INVALID_ARGUMENT with every
 	// violation.
+	// Where the service follows a Kubernetes cluster, labels and ports are those of the
+	// Pod with the given UID (without one: of that name, on this node), whatever is
+	// reported: no policy is resolved for a pod without its labels. A Pod that the
+	// replica has not heard of is waited for, 5 seconds at most and no longer than the
+	// caller waits; then it is UNAVAILABLE CLUSTER_UNKNOWN, and to be reported again.
+	// FAILED_PRECONDITION HOST_NETWORK for a Pod that is in its node's network.
 	RegisterPod(ctx context.Context, in *RegisterPodRequest, opts ...grpc.CallOption) (*RegisterPodResponse, error)
 	// UnregisterPod removes a pod if it is still this sandbox on this node.
 	// Idempotent: anything else is left alone, and succeeds.
@@ -58,6 +64,10 @@ type PodRegistryServiceClient interface {
 	// way: a pod that is not given goes.
 	// Idempotent; only differences are written. Each pod must name this node and
 	// occur once (INVALID_ARGUMENT, with every violation).
+	// Where the service follows a Kubernetes cluster, labels and ports are the Pods', as
+	// in RegisterPod, and nothing is waited for: pods that the replica has not heard of
+	// are left out, all others are stored, and the answer is UNAVAILABLE
+	// CLUSTER_UNKNOWN: report again. Pods in their node's network are left out.
 	SyncNodePods(ctx context.Context, in *SyncNodePodsRequest, opts ...grpc.CallOption) (*SyncNodePodsResponse, error)
 	// SetPodConditions says how a pod is that is registered. What is not given
 	// stays as it is; it holds for the pod's present sandbox. Idempotent.
@@ -164,6 +174,12 @@ type PodRegistryServiceServer interface {
 	// report is of a pod that was replaced meanwhile, and the newer one is
 	// answered. The namespace need not exist yet. INVALID_ARGUMENT with every
 	// violation.
+	// Where the service follows a Kubernetes cluster, labels and ports are those of the
+	// Pod with the given UID (without one: of that name, on this node), whatever is
+	// reported: no policy is resolved for a pod without its labels. A Pod that the
+	// replica has not heard of is waited for, 5 seconds at most and no longer than the
+	// caller waits; then it is UNAVAILABLE CLUSTER_UNKNOWN, and to be reported again.
+	// FAILED_PRECONDITION HOST_NETWORK for a Pod that is in its node's network.
 	RegisterPod(context.Context, *RegisterPodRequest) (*RegisterPodResponse, error)
 	// UnregisterPod removes a pod if it is still this sandbox on this node.
 	// Idempotent: anything else is left alone, and succeeds.
@@ -175,6 +191,10 @@ type PodRegistryServiceServer interface {
 	// way: a pod that is not given goes.
 	// Idempotent; only differences are written. Each pod must name this node and
 	// occur once (INVALID_ARGUMENT, with every violation).
+	// Where the service follows a Kubernetes cluster, labels and ports are the Pods', as
+	// in RegisterPod, and nothing is waited for: pods that the replica has not heard of
+	// are left out, all others are stored, and the answer is UNAVAILABLE
+	// CLUSTER_UNKNOWN: report again. Pods in their node's network are left out.
 	SyncNodePods(context.Context, *SyncNodePodsRequest) (*SyncNodePodsResponse, error)
 	// SetPodConditions says how a pod is that is registered. What is not given
 	// stays as it is; it holds for the pod's present sandbox. Idempotent.

@@ -1,0 +1,51 @@
+package kube
+
+import (
+	"context"
+	"time"
+
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Follow tells a handler of a kind's objects from now on. It waits for an API server that
+// is away, or has not got the kind yet. synced says whether the handler was told of all
+// that there were at first. An error is the context's.
+func (a *Adapter) Follow(ctx context.Context, kind client.Object, handler toolscache.ResourceEventHandler) (synced func() bool, err error) {
+	for {
+		informer, err := a.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err == nil {
+			registration, err := informer.AddEventHandler(handler)
+			if err == nil {
+				return registration.HasSynced, nil
+			}
+		}
+		if ctx.Err() == nil {
+			a.log.Debug("the API server does not tell of a kind", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// howOften a kind is asked for that a cluster need not have.
+const howOften = 10 * time.Second
+
+// Await returns when the API server has a kind. An error is the context's.
+func (a *Adapter) Await(ctx context.Context, kind client.Object) error {
+	gvk := kind.GetObjectKind().GroupVersionKind()
+	for {
+		if _, err := a.client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(howOften):
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/damask-sdn/damask/internal/kube"
+	"github.com/damask-sdn/damask/internal/kube/networkv1"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/isolation"
+)
+
+// modes are the modes as the ClusterNetwork names them.
+var modes = map[string]tenancyv1.IsolationMode{
+	"redhat/openshift-ovs-subnet":        tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET,
+	"redhat/openshift-ovs-multitenant":   tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT,
+	"redhat/openshift-ovs-networkpolicy": tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY,
+	"damask/combined":                    tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED,
+}
+
+func pluginOf(mode tenancyv1.IsolationMode) string {
+	for plugin, m := range modes {
+		if m == mode {
+			return plugin
+		}
+	}
+	return ""
+}
+
+// mode brings the ClusterNetwork's pluginName and the isolation mode together.
+func (a *Adapter) mode() kube.Controller {
+	return kube.Controller{
+		Name: "isolation", Reconcile: a.reconcileMode,
+		Sources: []source.Source{a.kube.Of(&networkv1.ClusterNetwork{}), a.stored.mode.Source()},
+	}
+}
+
+func (a *Adapter) reconcileMode(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
+	if err := a.shown(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	object := &networkv1.ClusterNetwork{}
+	if err := a.kube.Client().Get(ctx, r.NamespacedName, object); err != nil {
+		if apierrors.IsNotFound(err) {
+			return reconcile.Result{}, nil // It is ipam's to make; the mode stays.
+		}
+		return reconcile.Result{}, fmt.Errorf("read the ClusterNetwork: %w", err)
+	}
+	now, err := isolation.Read(a.store.Bucket)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if object.PluginName == "" {
+		if now.GetRevision() == 0 {
+			return reconcile.Result{}, nil // Nobody ever said anything.
+		}
+		return reconcile.Result{}, a.namePlugin(ctx, object, now.GetMode())
+	}
+	c := metav1.Condition{Type: networkv1.ConditionIsolationMode, Status: metav1.ConditionFalse}
+	wanted, known := modes[object.PluginName]
+	if !known {
+		c.Reason, c.Message = "UnknownPlugin", fmt.Sprintf("pluginName %q is no mode; %s stays in force", object.PluginName, pluginOf(now.GetMode()))
+		return reconcile.Result{}, a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
+	}
+	if now.GetRevision() == 0 || now.GetMode() != wanted {
+		if now, err = isolation.Set(ctx, a.store.Bucket, wanted); err != nil {
+			return reconcile.Result{}, err
+		}
+		a.log.Info("isolation mode set as the ClusterNetwork says", "plugin", object.PluginName, "revision", now.GetRevision())
+	}
+	c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Set", object.PluginName+" is in force"
+	return reconcile.Result{}, a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
+}
+
+// namePlugin writes the mode into a ClusterNetwork that names none: it was made anew.
+func (a *Adapter) namePlugin(ctx context.Context, object *networkv1.ClusterNetwork, mode tenancyv1.IsolationMode) error {
+	return a.kube.Apply(ctx, object, manager, map[string]any{"pluginName": pluginOf(mode)})
+}

@@ -50,7 +50,7 @@ demo-down: ## Stop the demo's cluster; nothing is left behind
 test: packages build test-unit test-lab ## Everything that must pass: unit, real OVS, real packets
 
 test-unit: ## Tests of each package, with real OVS, iptables and NATS where they matter
-	go test -vet=off -p 4 -timeout 20m -skip '$(KILLS)' $$(go list $(UNITS) | grep -vxFf <($(ON_KUBERNETES))) ./test/traces/... ./test/repocheck/...
+	go test -vet=off -p 4 -timeout 20m -skip '$(KILLS)|OnKubernetes' $$(go list $(UNITS) | grep -vxFf <($(ON_KUBERNETES) | grep -vE '$(MIXED)')) ./test/traces/... ./test/repocheck/...
 	cd test/policyoracle && GOWORK=off go test -vet=off -timeout 10m ./...
 
 UNITS := $(addsuffix /...,$(addprefix ./,$(filter-out test,$(MODULES))))
@@ -64,17 +64,20 @@ test-kills: ## Replicas of every service killed (SIGKILL) while thousands of req
 FROM_OUTSIDE := cmd/damask/internal/cli$$|services/ipam/killtest
 
 test-race: packages ## The tests of each package again, with the race detector
-	go test -race -p 4 -timeout 30m $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)' | grep -vxFf <($(ON_KUBERNETES)))
+	go test -race -p 4 -timeout 30m -skip OnKubernetes $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)' | grep -vxFf <($(ON_KUBERNETES) | grep -vE '$(MIXED)'))
 
 # Packages whose tests start a Kubernetes API server. Its programs take long to build,
-# so these tests are not part of `make test`.
+# so these tests are not part of `make test`. A service's own package has others too: there
+# these have OnKubernetes in their names.
 ON_KUBERNETES = go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}} {{end}}' $(UNITS) | awk '/internal\/kubetest / {print $$1}' | sort -u
+MIXED := /services/[a-z]+$$
 
 kube-binaries: ## Build a Kubernetes API server, kubectl and etcd for tests; once, and long
 	@test/kubernetes/build.sh .cache/kubernetes
 
 test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to Kubernetes, on a real API server
-	go test -count=1 -p 2 -timeout 20m $$($(ON_KUBERNETES))
+	go test -count=1 -p 2 -timeout 20m $$($(ON_KUBERNETES) | grep -vE '$(MIXED)')
+	go test -count=1 -p 2 -timeout 20m -run OnKubernetes $$($(ON_KUBERNETES) | grep -E '$(MIXED)')
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
 LONG_SUITES := RandomHistories|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies

@@ -106,7 +106,7 @@ const (
 	accepted  = `{.status.conditions[?(@.type=="Accepted")].status}: {.status.conditions[?(@.type=="Accepted")].message}`
 )
 
-func TestWhatAnAdministratorTypesIsHosted(t *testing.T) {
+func TestOnKubernetesWhatAnAdministratorTypesIsHosted(t *testing.T) {
 	_, cluster, f := onKubernetes(t, 1)
 	// What others say of the object stays.
 	cluster.Kubectl(t, "patch", "netnamespace", "shop", "--subresource=status", "--type=merge", "-p",
@@ -143,7 +143,7 @@ func TestWhatAnAdministratorTypesIsHosted(t *testing.T) {
 	f.until("n2")
 }
 
-func TestARangeFillsTheAddressesOfItsNode(t *testing.T) {
+func TestOnKubernetesARangeFillsTheAddressesOfItsNode(t *testing.T) {
 	_, cluster, f := onKubernetes(t, 1)
 	patch(t, cluster, "hostsubnet", "n1", `{"egressCIDRs": ["192.0.2.0/26"]}`)
 	patch(t, cluster, "netnamespace", "shop", `{"egressIPs": ["192.0.2.9"]}`)
@@ -154,7 +154,7 @@ func TestARangeFillsTheAddressesOfItsNode(t *testing.T) {
 	shows(t, cluster, "hostsubnet", "n1", "{.egressCIDRs}", `["192.0.2.0/26"]`)
 }
 
-func TestPoliciesFollowTheirObjects(t *testing.T) {
+func TestOnKubernetesPoliciesFollowTheirObjects(t *testing.T) {
 	sys, cluster, _ := onKubernetes(t, 1)
 	const text = `{apiVersion: network.openshift.io/v1, kind: EgressNetworkPolicy, metadata: {name: default, namespace: shop}, spec: {egress: [{type: Deny, to: {cidrSelector: %s}}]}}`
 	cluster.Apply(t, fmt.Sprintf(text, "198.51.100.0/24"))
@@ -186,8 +186,8 @@ func TestPoliciesFollowTheirObjects(t *testing.T) {
 	show("")
 }
 
-// TestWhatIsLostComesBack loses an object, the store, the API server and a replica.
-func TestWhatIsLostComesBack(t *testing.T) {
+// TestOnKubernetesWhatIsLostComesBack loses an object, the store, the API server and a replica.
+func TestOnKubernetesWhatIsLostComesBack(t *testing.T) {
 	sys, cluster, f := onKubernetes(t, 1)
 	stop := sys.startReplica()
 	patch(t, cluster, "hostsubnet", "n1", `{"egressIPs": ["192.0.2.7", "192.0.2.8"]}`)

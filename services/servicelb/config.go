@@ -6,6 +6,7 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
@@ -42,6 +43,8 @@ type Config struct {
 	IPAM Servers `yaml:"ipam"`
 	// Tenancy is whom to ask for pods, when selectors is true.
 	Tenancy Servers `yaml:"tenancy"`
+	// Kubernetes is the cluster whose Services are followed, if any.
+	Kubernetes kube.Config `yaml:"kubernetes"`
 }
 
 // Servers names the replicas of a service.
@@ -65,7 +68,11 @@ func (c *Config) check(r *configfile.Report) {
 	c.NATS.Check(r.In("nats"))
 	c.IPAM.check(r.In("ipam"))
 	c.Tenancy.check(r.In("tenancy"))
-	if len(c.ClusterIPs) == 0 && len(c.IPAM.Servers) == 0 {
+	c.Kubernetes.Check(r.In("kubernetes"))
+	if c.Kubernetes.Enabled && c.Selectors {
+		r.Addf("selectors", "must be false when kubernetes.enabled is true: Kubernetes writes the EndpointSlices")
+	}
+	if len(c.ClusterIPs) == 0 && len(c.IPAM.Servers) == 0 && !c.Kubernetes.Enabled {
 		r.Addf("clusterIPs", "required when ipam.servers is empty")
 	}
 	if c.Selectors && len(c.Tenancy.Servers) == 0 {
@@ -113,7 +120,7 @@ func (c *Config) numbers() (*catalog.Numbers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node ports: %w", err)
 	}
-	pools := catalog.Pools{NodePorts: ports}
+	pools := catalog.Pools{NodePorts: ports, Given: c.Kubernetes.Enabled}
 	if pools.LoadBalancers, err = spans(c.LoadBalancerIPs, pool.Addresses); err != nil {
 		return nil, fmt.Errorf("load-balancer addresses: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -83,6 +84,11 @@ func (s *system) startReplica(cfg Config, metrics *prometheus.Registry) string {
 		t.Fatal(err)
 	}
 	r := &replica{numbers: numbers, server: srv, metrics: metrics, ipam: s.ipam, tenancy: s.tenancy, log: log}
+	if cfg.Kubernetes.Enabled {
+		if r.cluster, err = kube.New(cfg.Kubernetes, serviceName, log); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.run(ctx, nc) }()

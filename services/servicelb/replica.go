@@ -5,15 +5,18 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/bus"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
+	servicelbkube "github.com/damask-sdn/damask/services/servicelb/kube"
 	"github.com/damask-sdn/damask/services/servicelb/needs"
 	"github.com/damask-sdn/damask/services/servicelb/networks"
 	"github.com/damask-sdn/damask/services/servicelb/selectors"
@@ -28,19 +31,30 @@ type replica struct {
 	metrics        *prometheus.Registry
 	ipam           grpc.ClientConnInterface // nil: the networks are configured
 	tenancy        grpc.ClientConnInterface // nil: endpoints do not follow pods
+	cluster        *kube.Adapter            // nil: no Kubernetes
 	log            hclog.Logger
+}
+
+// observer is a part that learns of changes of the bucket.
+type observer interface {
+	Observe(changes []bucket.Change, reset bool)
 }
 
 // run serves from a connection until ctx ends.
 func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	index, changed, needed := catalog.NewIndex(), selectors.NewDirty(), needs.New()
+	parts := []observer{r.numbers, index, changed, needed}
+	var following *servicelbkube.Adapter
+	if r.cluster != nil {
+		following = servicelbkube.New(r.cluster, nuid.Next(), r.log)
+		parts = append(parts, following)
+	}
 	b, err := bucket.Await(ctx, nc, bucket.Config{
 		Name: natsd.BucketName(serviceName), Subject: bus.Prefix(serviceName), Replicas: r.bucketReplicas,
 		Observe: func(changes []bucket.Change, reset bool) {
-			r.numbers.Observe(changes, reset)
-			index.Observe(changes, reset)
-			changed.Observe(changes, reset)
-			needed.Observe(changes, reset)
+			for _, part := range parts {
+				part.Observe(changes, reset)
+			}
 		},
 	}, r.log)
 	if err != nil || b == nil {
@@ -55,9 +69,21 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.Run(storeCtx) })
+	followed := make(chan struct{})
+	group.Go(func() error {
+		defer close(followed)
+		if following == nil {
+			return nil
+		}
+		return following.Run(ctx, b, store)
+	})
 	group.Go(func() error {
 		defer stopStore()
-		return r.server.Run(ctx)
+		if err := r.server.Run(ctx); err != nil {
+			return err
+		}
+		<-followed // it gives up the lease, so that another need not wait
+		return nil
 	})
 	group.Go(func() error {
 		// It stays ready when the store goes away: questions are answered from

@@ -4,7 +4,8 @@
 // It owns the bucket damask_servicelb and serves damask.servicelb.v1. Any number
 // of replicas may run on one store; see package catalog for what they promise
 // together. Which backends a node uses is computed on the node, by
-// internal/serviceview, from what is kept here. It must not know Kubernetes, nor
+// internal/serviceview, from what is kept here. Objects of
+// Kubernetes are followed by package kube, if a cluster is configured. It must not know
 // anything of the nodes' inside.
 package servicelb
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
@@ -49,7 +51,12 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 	}
 	defer srv.Close()
 	r := &replica{numbers: numbers, bucketReplicas: cfg.NATS.Replicas, server: srv, metrics: reg, log: log}
-	if len(cfg.ClusterIPs) == 0 {
+	if cfg.Kubernetes.Enabled {
+		if r.cluster, err = kube.New(cfg.Kubernetes, serviceName, log); err != nil {
+			return err
+		}
+	}
+	if len(cfg.ClusterIPs) == 0 && !cfg.Kubernetes.Enabled {
 		conn, err := dial(cfg.IPAM, accessv1.Role_ROLE_IPAM, source)
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ func (l ledger) takeWishes(owner Name, next *servicelbv1.Service, had map[claim]
 		case !known:
 			return ErrNoNetwork
 		case c.kind == loadBalancerIPs && size == 0: // whoever gave it knows
-		case !l.numbers.contains(c.kind, c.number):
+		case !l.numbers.allows(c.kind, c.number):
 			invalid.Addf(c.field, "%s is not of the %d %s that this cluster hands out", c, size, c.kind.what())
 			continue
 		}

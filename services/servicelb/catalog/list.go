@@ -146,3 +146,22 @@ func (s *Store) ServicesWithSlices() []Name { return s.index.Services() }
 func (s *Store) Reach(ctx context.Context, revision uint64) error {
 	return s.bucket.Wait(ctx, revision)
 }
+
+// Service answers a service as this replica knows it, nil if there is none.
+func (s *Store) Service(name Name) (*servicelbv1.Service, error) {
+	service, _, err := serviceTable().Get(s.bucket, name.Namespace, name.Name)
+	return service, err
+}
+
+// Slice answers a slice as this replica knows it, nil if there is none.
+func (s *Store) Slice(name Name) (*servicelbv1.EndpointSlice, error) {
+	slice, _, err := sliceTable().Get(s.bucket, name.Namespace, name.Name)
+	return slice, err
+}
+
+// Pooled says whether a load-balancer address is one that is handed out, and whether any is.
+func (s *Store) Pooled(ip string) (is, any bool) {
+	size, _ := s.numbers.state(loadBalancerIPs)
+	number, ok := loadBalancerIPs.parse(ip)
+	return ok && s.numbers.contains(loadBalancerIPs, number), size > 0
+}

@@ -40,6 +40,9 @@ func (k kind) text(n uint32) string {
 type Pools struct {
 	// NodePorts is the range of node ports.
 	NodePorts pool.Span
+	// Given says that somebody else hands out cluster IPs and node ports, and may write
+	// any load-balancer address: they are taken as they are, and never handed out.
+	Given bool
 	// LoadBalancers are the pools of load-balancer addresses; none: such
 	// addresses are what callers write.
 	LoadBalancers []pool.Span
@@ -51,6 +54,8 @@ type Pools struct {
 // a Numbers that is ahead or behind costs an attempt, never an address. It is
 // safe for concurrent use.
 type Numbers struct {
+	given bool // see Pools
+
 	mu    sync.Mutex
 	pools map[kind]*pool.Pool // none for cluster IPs until the networks are known
 	taken map[kind]map[uint32]bool
@@ -67,7 +72,7 @@ func NewNumbers(p Pools) (*Numbers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load-balancer addresses: %w", err)
 	}
-	n := &Numbers{pools: map[kind]*pool.Pool{nodePorts: ports, loadBalancerIPs: balancers}}
+	n := &Numbers{given: p.Given, pools: map[kind]*pool.Pool{nodePorts: ports, loadBalancerIPs: balancers}}
 	n.forget()
 	return n, nil
 }
@@ -143,11 +148,17 @@ func (n *Numbers) state(k kind) (size int, known bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.pools[k]
-	if p == nil {
-		return 0, false
+	switch {
+	case p != nil:
+		return p.Size(), true
+	case n.given:
+		return 0, true
 	}
-	return p.Size(), true
+	return 0, false
 }
+
+// allows says whether a service may have a number.
+func (n *Numbers) allows(k kind, number uint32) bool { return n.given || n.contains(k, number) }
 
 // contains says whether a number may be handed out.
 func (n *Numbers) contains(k kind, number uint32) bool {
@@ -182,4 +193,10 @@ func claimOf(key string) (kind, uint32, bool) {
 	}
 	number, ok := k.parse(name)
 	return k, number, ok
+}
+
+// Handed says whether a key is that of an address or port which a service has.
+func Handed(key string) bool {
+	_, _, ok := claimOf(key)
+	return ok
 }

@@ -1,0 +1,102 @@
+package servicelb
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/damask-sdn/damask/internal/kube"
+	"github.com/damask-sdn/damask/internal/kubetest"
+	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
+)
+
+const role = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: damask-servicelb}
+rules:
+- {apiGroups: [""], resources: [services], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [services/status], verbs: [patch]}
+- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [namespaces], resourceNames: [kube-system], verbs: [get]}
+- {apiGroups: [""], resources: [events], verbs: [create, patch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: damask-servicelb}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: damask-servicelb}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: damask-servicelb}]
+`
+
+const loadBalancer = `
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-x, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: "", port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.128.2.4], nodeName: n1, conditions: {ready: true}}]
+`
+
+// has waits until the store has one service and one slice in a namespace.
+func (s *system) has(t *testing.T) (*servicelbv1.Service, *servicelbv1.EndpointSlice) {
+	t.Helper()
+	ctx := soon(t)
+	for {
+		services, err := s.operator().ListServices(ctx, &servicelbv1.ListServicesRequest{Namespaces: []string{"shop"}})
+		list, errSlices := s.operator().ListEndpointSlices(ctx, &servicelbv1.ListEndpointSlicesRequest{Namespaces: []string{"shop"}})
+		if err == nil && errSlices == nil && len(services.GetServices()) == 1 && len(list.GetEndpointSlices()) == 1 {
+			return services.GetServices()[0], list.GetEndpointSlices()[0]
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%v, %v, %v, %v", services, err, list, errSlices)
+		}
+	}
+}
+
+func TestOnKubernetesServicesAndSlicesAreTakenOver(t *testing.T) {
+	cluster := kubetest.Start(t)
+	cluster.Apply(t, role)
+	cluster.Kubectl(t, "create", "namespace", "shop")
+	cfg := Config{LoadBalancerIPs: []string{"192.0.2.1-192.0.2.9"}, Kubernetes: kube.Config{Enabled: true, Kubeconfig: cluster.As(t, "damask-servicelb").Kubeconfig()}}
+	sys := start(t, cfg)
+	began := time.Now()
+	cluster.Apply(t, loadBalancer)
+	service, slice := sys.has(t)
+	t.Logf("stored %v after kubectl began", time.Since(began).Round(time.Millisecond))
+	ip := ""
+	for ctx := soon(t); ip == ""; ip = cluster.Kubectl(t, "get", "service", "web", "-n", "shop", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}") {
+		if ctx.Err() != nil {
+			t.Fatal("it is given no address")
+		}
+	}
+	if want := cluster.Kubectl(t, "get", "service", "web", "-n", "shop", "-o", "jsonpath={.spec.clusterIP}"); service.GetClusterIps()[0] != want || service.GetLoadBalancerIps()[0] != ip || slice.GetServiceName() != "web" {
+		t.Errorf("%v, %v; want %s and %s", service, slice, want, ip)
+	}
+	// A store that has nothing gets all of it back, and the address.
+	again := start(t, cfg)
+	if service, _ := again.has(t); len(service.GetLoadBalancerIps()) != 1 || service.GetLoadBalancerIps()[0] != ip {
+		t.Errorf("%v, want %s", service, ip)
+	}
+	cluster.Kubectl(t, "patch", "service", "web", "-n", "shop", "--type=merge", "-p", `{"spec": {"loadBalancerIP": "203.0.113.9"}}`)
+	for ctx := soon(t); !strings.Contains(cluster.Kubectl(t, "get", "service", "web", "-n", "shop", "-o", "jsonpath={.status.conditions}"), "spec.loadBalancerIP: 203.0.113.9 is not"); {
+		if ctx.Err() != nil {
+			t.Fatal("it is not refused")
+		}
+	}
+	cluster.Kubectl(t, "delete", "service/web", "endpointslice/web-x", "-n", "shop")
+	for ctx := soon(t); ; {
+		services, err := sys.operator().ListServices(ctx, &servicelbv1.ListServicesRequest{})
+		slices, _ := sys.operator().ListEndpointSlices(ctx, &servicelbv1.ListEndpointSlicesRequest{Namespaces: []string{"shop"}})
+		if err == nil && len(slices.GetEndpointSlices()) == 0 && len(services.GetServices()) == 1 { // "kubernetes" in "default"
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%v, %v", services, err)
+		}
+	}
+}

@@ -72,19 +72,23 @@ func New(cfg Config, service string, log hclog.Logger, more ...func(*runtime.Sch
 	return a, a.connect(restCfg, web, scheme)
 }
 
-func (a *Adapter) connect(cfg *rest.Config, web *http.Client, scheme *runtime.Scheme) (err error) {
+func (a *Adapter) connect(cfg *rest.Config, web *http.Client, scheme *runtime.Scheme) error {
+	mapper, err := newMapper(cfg, web)
+	if err != nil {
+		return fmt.Errorf("configure the Kubernetes client: %w", err)
+	}
 	a.cache, err = cache.New(cfg, cache.Options{
-		HTTPClient: web, Scheme: scheme, ByObject: trims(), DefaultTransform: cache.TransformStripManagedFields(),
+		HTTPClient: web, Scheme: scheme, Mapper: mapper, ByObject: trims(), DefaultTransform: cache.TransformStripManagedFields(),
 	})
 	if err != nil {
 		return fmt.Errorf("cache objects of Kubernetes: %w", err)
 	}
-	direct, err := client.New(cfg, client.Options{HTTPClient: web, Scheme: scheme})
+	direct, err := client.New(cfg, client.Options{HTTPClient: web, Scheme: scheme, Mapper: mapper})
 	if err != nil {
 		return fmt.Errorf("configure the Kubernetes client: %w", err)
 	}
 	a.direct = direct
-	a.client, err = client.New(cfg, client.Options{HTTPClient: web, Scheme: scheme, Cache: &client.CacheOptions{Reader: a.cache}})
+	a.client, err = client.New(cfg, client.Options{HTTPClient: web, Scheme: scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: a.cache}})
 	if err != nil {
 		return fmt.Errorf("configure the Kubernetes client: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 )
@@ -22,6 +23,8 @@ type Config struct {
 	Log daemon.Log `yaml:"log"`
 	// NATS is the store.
 	NATS natsd.Config `yaml:"nats"`
+	// Kubernetes is the cluster whose Nodes have subnets.
+	Kubernetes kube.Config `yaml:"kubernetes"`
 }
 
 // Load reads and checks a configuration file. The error has every problem.
@@ -37,4 +40,5 @@ func (c *Config) check(r *configfile.Report) {
 	c.TLS.Check(r.In("tls"))
 	c.Log.Check(r.In("log"))
 	c.NATS.Check(r.In("nats"))
+	c.Kubernetes.Check(r.In("kubernetes"))
 }

@@ -3,7 +3,8 @@
 //
 // It owns the bucket damask_ipam and serves damask.ipam.v1. Any number of
 // replicas may run on one store; see package allocation for what they promise
-// together. It must not know Kubernetes, nor anything of the nodes' inside.
+// together. What it has of Kubernetes is in package kube, which nothing else here needs;
+// it must not know anything of the nodes' inside.
 package ipam
 
 import (
@@ -59,17 +60,26 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 	}
 	defer closeStore()
 
+	objects, err := newObjects(cfg.Kubernetes, log)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return monitor.Run(ctx) })
 	group.Go(func() error {
 		b, err := bucket.Await(ctx, nc, bucket.Config{
-			Name: natsd.BucketName(service), Subject: bus.Prefix(service), Replicas: cfg.NATS.Replicas,
+			Name: natsd.BucketName(service), Subject: bus.Prefix(service), Replicas: cfg.NATS.Replicas, Observe: objects.observe,
 		}, log)
 		if err != nil || b == nil {
 			return err
 		}
-		srv.Register(func(r grpc.ServiceRegistrar) { server.Register(r, allocation.New(b, metrics)) })
-		return serve(ctx, srv, b)
+		store := allocation.New(b, metrics)
+		objects.use(store)
+		srv.Register(func(r grpc.ServiceRegistrar) { server.Register(r, store) })
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return serve(ctx, srv, b) })
+		group.Go(func() error { return objects.run(ctx, b) })
+		return group.Wait()
 	})
 	return group.Wait()
 }

@@ -27,6 +27,8 @@ const (
 	InUse
 	// Exhausted: every range is full.
 	Exhausted
+	// Held: no unknown node gets a subnet yet; that passes by itself.
+	Held
 )
 
 // Refusal is an error that the caller can do something about.

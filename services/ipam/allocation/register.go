@@ -20,7 +20,8 @@ import (
 type Registration struct {
 	// Node is the node's name.
 	Node string
-	// UID is the identity of the machine.
+	// UID is the identity of the machine. Empty: it is not known yet, and whoever
+	// registers under this name next has what the node has by then.
 	UID string
 	// HostIPs are its addresses for tunnel packets. At least one.
 	HostIPs []netip.Addr
@@ -30,7 +31,7 @@ type Registration struct {
 
 // Register gives a node its subnet, or answers the one that it has; now is
 // when, for a new one. It may be repeated. Errors are Refusals of the kinds
-// NoClusterNetwork, Overlap, InUse and Exhausted, and what the store says.
+// NoClusterNetwork, Overlap, InUse, Exhausted and Held, and what the store says.
 func (s *Store) Register(ctx context.Context, r Registration, now time.Time) (*ipamv1.HostSubnet, error) {
 	var result *ipamv1.HostSubnet
 	sequence, err := s.update(ctx, func(tx *bucket.Tx) (err error) {
@@ -61,6 +62,16 @@ func (s *Store) fillRevision(written *ipamv1.HostSubnet, sequence uint64) {
 }
 
 func (s *Store) register(tx *bucket.Tx, r Registration, now time.Time) (*ipamv1.HostSubnet, error) {
+	have, known, err := s.hostSubnets.Get(tx, r.Node)
+	if err != nil {
+		return nil, err
+	}
+	stays := known && (r.UID == "" || have.GetNodeUid() == "" || have.GetNodeUid() == r.UID)
+	if s.held != nil && r.UID != "" && !stays {
+		if err := s.held(tx); err != nil {
+			return nil, &Refusal{Kind: Held, Message: fmt.Sprintf("node %s is not known, and gets no subnet yet: %v", r.Node, err)}
+		}
+	}
 	p, exists, err := s.planOf(tx)
 	if err != nil {
 		return nil, err
@@ -68,11 +79,10 @@ func (s *Store) register(tx *bucket.Tx, r Registration, now time.Time) (*ipamv1.
 	if !exists {
 		return nil, &Refusal{Kind: NoClusterNetwork, Message: "there is no cluster network yet; an operator must create it"}
 	}
-	have, known, err := s.hostSubnets.Get(tx, r.Node)
-	if err != nil {
-		return nil, err
-	}
-	if known && have.GetNodeUid() == r.UID {
+	switch {
+	case stays && r.UID == "":
+		return s.expecting(r, have)
+	case stays:
 		return s.returning(tx, p, r, have)
 	}
 	l, err := openLedger(tx)
@@ -106,17 +116,33 @@ func (s *Store) register(tx *bucket.Tx, r Registration, now time.Time) (*ipamv1.
 	return created, nil
 }
 
-// returning is a node that is known by this identity.
-func (s *Store) returning(tx *bucket.Tx, p plan.Plan, r Registration, have *ipamv1.HostSubnet) (*ipamv1.HostSubnet, error) {
-	if len(r.Wish) > 0 && !slices.Equal(texts(r.Wish), have.GetSubnets()) {
-		return nil, &Refusal{
-			Kind: InUse,
-			Message: fmt.Sprintf("node %s has %s and cannot get %s; release it first",
-				r.Node, strings.Join(have.GetSubnets(), ", "), strings.Join(texts(r.Wish), ", ")),
-			Metadata: map[string]string{"node": r.Node, "subnets": strings.Join(have.GetSubnets(), ",")},
-		}
+// expecting is a known node of which somebody says that it will come.
+func (s *Store) expecting(r Registration, have *ipamv1.HostSubnet) (*ipamv1.HostSubnet, error) {
+	if err := wishGranted(r, have); err != nil {
+		return nil, err
 	}
-	if slices.Equal(texts(r.HostIPs), have.GetHostIps()) {
+	return have, nil
+}
+
+// wishGranted refuses a known node another wish than what it has.
+func wishGranted(r Registration, have *ipamv1.HostSubnet) error {
+	if len(r.Wish) == 0 || slices.Equal(texts(r.Wish), have.GetSubnets()) {
+		return nil
+	}
+	return &Refusal{
+		Kind: InUse,
+		Message: fmt.Sprintf("node %s has %s and cannot get %s; release it first",
+			r.Node, strings.Join(have.GetSubnets(), ", "), strings.Join(texts(r.Wish), ", ")),
+		Metadata: map[string]string{"node": r.Node, "subnets": strings.Join(have.GetSubnets(), ",")},
+	}
+}
+
+// returning is a node that is known by this identity, or was expected.
+func (s *Store) returning(tx *bucket.Tx, p plan.Plan, r Registration, have *ipamv1.HostSubnet) (*ipamv1.HostSubnet, error) {
+	if err := wishGranted(r, have); err != nil {
+		return nil, err
+	}
+	if have.GetNodeUid() == r.UID && slices.Equal(texts(r.HostIPs), have.GetHostIps()) {
 		return have, nil
 	}
 	l, err := openLedger(tx)
@@ -133,7 +159,7 @@ func (s *Store) returning(tx *bucket.Tx, p plan.Plan, r Registration, have *ipam
 		l.claimHostIP(ip, r.Node)
 	}
 	moved := proto.CloneOf(have)
-	moved.HostIps, moved.Revision = texts(r.HostIPs), 0
+	moved.HostIps, moved.NodeUid, moved.Revision = texts(r.HostIPs), r.UID, 0
 	s.hostSubnets.Put(tx, moved, r.Node)
 	return moved, nil
 }

@@ -1,6 +1,7 @@
 package allocation_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/natsd/natsdtest"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/ipam/allocation"
@@ -191,5 +193,34 @@ damask_ipam_subnets_capacity{range="10.2.0.0/24"} 1
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestANodeThatIsExpectedGetsWhatWaitsForIt(t *testing.T) {
+	s, _ := replica(t, natsdtest.New(t), "ipam", nil)
+	created(t, s, one(t, "10.128.0.0/14", 9))
+	held := errors.New("objects are being read")
+	var hold error = held
+	s.HoldWhile(func(bucket.Reader) error { return hold })
+
+	_, err := s.Register(soon(), node("n2", "u2", 2), now)
+	refused(t, err, allocation.Held, "node n2 is not known, and gets no subnet yet: objects are being read")
+	expected := registered(t, s, node("n1", "", 1, "10.131.0.0/23"))
+	if again := registered(t, s, node("n1", "", 9)); !proto.Equal(again, expected) {
+		t.Errorf("expected again: %v, before %v", again, expected)
+	}
+	_, err = s.Register(soon(), node("n1", "", 1, "10.130.0.0/23"), now)
+	refused(t, err, allocation.InUse, "node n1 has 10.131.0.0/23 and cannot get 10.130.0.0/23; release it first")
+
+	came := registered(t, s, node("n1", "u1", 7))
+	if subnetOf(came) != "10.131.0.0/23" || came.GetNodeUid() != "u1" || came.GetHostIps()[0] != "192.0.2.7" {
+		t.Errorf("the node that came has %v", came)
+	}
+	hold = nil
+	if got := subnetOf(registered(t, s, node("n2", "u2", 1))); got != "10.128.0.0/23" {
+		t.Errorf("the next node, with the address that the first was expected with, got %s", got)
+	}
+	if got := subnetOf(registered(t, s, node("n1", "other", 8))); got == "10.131.0.0/23" {
+		t.Error("another machine got what the first one had")
 	}
 }

@@ -50,6 +50,7 @@ type Store struct {
 	hostSubnets bucket.Table[*ipamv1.HostSubnet]
 	metrics     *Metrics
 	listing     atomic.Pointer[listing] // the last one made
+	held        func(bucket.Reader) error
 }
 
 // New answers a store on the service's bucket, which somebody else runs.
@@ -64,6 +65,11 @@ func New(b *bucket.Bucket, metrics *Metrics) *Store {
 	metrics.watch(s)
 	return s
 }
+
+// HoldWhile has unknown nodes refused while why answers an error, as a transaction sees it:
+// what they would get may be another node's that the store does not know yet. It is called
+// before the store is used.
+func (s *Store) HoldWhile(why func(bucket.Reader) error) { s.held = why }
 
 // ClusterNetwork answers the plan as stored, whether there is one, and the
 // store sequence that this reflects.

@@ -40,6 +40,7 @@ var answers = map[allocation.Kind]struct {
 	allocation.Overlap:          {codes.FailedPrecondition, "OVERLAP"},
 	allocation.InUse:            {codes.FailedPrecondition, "IN_USE"},
 	allocation.Exhausted:        {codes.ResourceExhausted, "EXHAUSTED"},
+	allocation.Held:             {codes.Unavailable, "NOT_ADOPTED"},
 }
 
 // status turns a domain error into what the caller gets. What it does not

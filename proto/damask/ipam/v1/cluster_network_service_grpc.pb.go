@@ -36,8 +36,10 @@ const (
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "ipam.damask": INVALID_FIELD, OVERLAP, IN_USE, NOT_FOUND, ALREADY_EXISTS,
-// STALE_REVISION, EXHAUSTED, NO_CLUSTER_NETWORK, and STORE_UNAVAILABLE
-// (UNAVAILABLE: the replica does not reach its store; try again or ask another).
+// STALE_REVISION, EXHAUSTED, NO_CLUSTER_NETWORK, NOT_ADOPTED (UNAVAILABLE: what
+// Kubernetes' objects have was not taken over yet; it passes by itself), and
+// STORE_UNAVAILABLE (UNAVAILABLE: the replica does not reach its store; try again or
+// ask another).
 type ClusterNetworkServiceClient interface {
 	// CreateClusterNetwork stores the address plan. Idempotent: creating what is
 	// there already, field by field, answers it. Otherwise ALREADY_EXISTS, or
@@ -111,8 +113,10 @@ func (c *clusterNetworkServiceClient) UpdateClusterNetwork(ctx context.Context, 
 //
 // Reasons used by errors of this package, in google.rpc.ErrorInfo with domain
 // "ipam.damask": INVALID_FIELD, OVERLAP, IN_USE, NOT_FOUND, ALREADY_EXISTS,
-// STALE_REVISION, EXHAUSTED, NO_CLUSTER_NETWORK, and STORE_UNAVAILABLE
-// (UNAVAILABLE: the replica does not reach its store; try again or ask another).
+// STALE_REVISION, EXHAUSTED, NO_CLUSTER_NETWORK, NOT_ADOPTED (UNAVAILABLE: what
+// Kubernetes' objects have was not taken over yet; it passes by itself), and
+// STORE_UNAVAILABLE (UNAVAILABLE: the replica does not reach its store; try again or
+// ask another).
 type ClusterNetworkServiceServer interface {
 	// CreateClusterNetwork stores the address plan. Idempotent: creating what is
 	// there already, field by field, answers it. Otherwise ALREADY_EXISTS, or

@@ -35,7 +35,8 @@ type HostSubnet struct {
 	// The node's pod subnets, canonical prefixes; one today.
 	Subnets []string `protobuf:"bytes,4,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	// Identity of the machine behind the name (Kubernetes' Node UID, or the
-	// machine id). Another identity under the same name is another node.
+	// machine id). Another identity under the same name is another node. Empty: the
+	// node is expected, because Kubernetes has it, and has not registered yet.
 	NodeUid string `protobuf:"bytes,5,opt,name=node_uid,json=nodeUid,proto3" json:"node_uid,omitempty"`
 	// Never filled: what a node may host is damask.egress.v1.HostSubnetEgress.
 	EgressCidrs []string `protobuf:"bytes,6,rep,name=egress_cidrs,json=egressCidrs,proto3" json:"egress_cidrs,omitempty"`

@@ -37,6 +37,8 @@ type HostSubnetServiceClient interface {
 	//   - known node, same identity: the same subnet; changed host_ips are stored;
 	//   - known node, another node_uid: the old subnet is released and the node is
 	//     registered anew, in one step;
+	//   - node that is expected (no node_uid yet): what it has, from now on under this
+	//     identity and these host_ips;
 	//   - unknown node: the next free subnet in the ancestor's order, or
 	//     requested_subnets if that is free.
 	//
@@ -44,7 +46,9 @@ type HostSubnetServiceClient interface {
 	// NO_CLUSTER_NETWORK before there is a plan; FAILED_PRECONDITION OVERLAP when
 	// a requested subnet is taken, or not a subnet of a plan's range with its
 	// length, and when a host IP belongs to another node or to a pod or service
-	// network; RESOURCE_EXHAUSTED EXHAUSTED when every range is full.
+	// network; RESOURCE_EXHAUSTED EXHAUSTED when every range is full; UNAVAILABLE
+	// NOT_ADOPTED for an unknown node while subnets may be in objects of Kubernetes
+	// that the store does not know yet.
 	AllocateHostSubnet(ctx context.Context, in *AllocateHostSubnetRequest, opts ...grpc.CallOption) (*AllocateHostSubnetResponse, error)
 	// GetHostSubnet answers one. NOT_FOUND is true at some moment of the call:
 	// a replica says so only after it has caught up with the store, and is
@@ -120,6 +124,8 @@ type HostSubnetServiceServer interface {
 	//   - known node, same identity: the same subnet; changed host_ips are stored;
 	//   - known node, another node_uid: the old subnet is released and the node is
 	//     registered anew, in one step;
+	//   - node that is expected (no node_uid yet): what it has, from now on under this
+	//     identity and these host_ips;
 	//   - unknown node: the next free subnet in the ancestor's order, or
 	//     requested_subnets if that is free.
 	//
@@ -127,7 +133,9 @@ type HostSubnetServiceServer interface {
 	// NO_CLUSTER_NETWORK before there is a plan; FAILED_PRECONDITION OVERLAP when
 	// a requested subnet is taken, or not a subnet of a plan's range with its
 	// length, and when a host IP belongs to another node or to a pod or service
-	// network; RESOURCE_EXHAUSTED EXHAUSTED when every range is full.
+	// network; RESOURCE_EXHAUSTED EXHAUSTED when every range is full; UNAVAILABLE
+	// NOT_ADOPTED for an unknown node while subnets may be in objects of Kubernetes
+	// that the store does not know yet.
 	AllocateHostSubnet(context.Context, *AllocateHostSubnetRequest) (*AllocateHostSubnetResponse, error)
 	// GetHostSubnet answers one. NOT_FOUND is true at some moment of the call:
 	// a replica says so only after it has caught up with the store, and is

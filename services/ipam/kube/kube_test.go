@@ -1,0 +1,264 @@
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/identity/identitytest"
+	"github.com/damask-sdn/damask/internal/kube"
+	"github.com/damask-sdn/damask/internal/kubetest"
+	"github.com/damask-sdn/damask/internal/natsd"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	"github.com/damask-sdn/damask/services/ipam"
+)
+
+// rules is what the service needs to do in a cluster, and no more.
+const rules = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: damask-ipam}
+rules:
+- {apiGroups: [""], resources: [nodes], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [namespaces], resourceNames: [kube-system], verbs: [get]}
+- {apiGroups: [""], resources: [events], verbs: [create, patch]}
+- {apiGroups: [network.openshift.io], resources: [hostsubnets], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [network.openshift.io], resources: [clusternetworks], verbs: [get, list, watch, create]}
+- {apiGroups: [network.openshift.io], resources: [hostsubnets/status, clusternetworks/status], verbs: [patch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: damask-ipam}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: damask-ipam}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: damask-ipam}]
+`
+
+const network = `
+apiVersion: network.openshift.io/v1
+kind: ClusterNetwork
+metadata: {name: default}
+network: 10.128.0.0/14
+hostsubnetlength: 9
+serviceNetwork: 172.30.0.0/16
+clusterNetworks: [{CIDR: 10.128.0.0/14, hostSubnetLength: 9}]
+`
+
+// kubernetes is a cluster, and the configuration of a service that follows it.
+type kubernetes struct {
+	*testing.T
+	*kubetest.Cluster
+	ca  *identitytest.CA
+	cfg ipam.Config
+}
+
+func newKubernetes(t *testing.T) *kubernetes {
+	t.Helper()
+	cluster := kubetest.Start(t)
+	cluster.InstallCRDs(t, "../../../deploy/crds")
+	cluster.Apply(t, rules)
+	k := &kubernetes{T: t, Cluster: cluster, ca: identitytest.New(t)}
+	k.cfg = embedded(t, k.ca)
+	k.cfg.Kubernetes = kube.Config{Enabled: true, Kubeconfig: cluster.As(t, "damask-ipam").Kubeconfig()}
+	return k
+}
+
+// node makes a Node with an address.
+func (k *kubernetes) node(name, ip string) {
+	k.Helper()
+	k.Apply(k.T, fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata: {name: %s}\n", name))
+	k.Kubectl(k.T, "patch", "node", name, "--subresource=status", "--type=merge", "-p", fmt.Sprintf(`{"status": {"addresses": [{"type": "InternalIP", "address": %q}]}}`, ip))
+}
+
+// wait waits until an object is so.
+func (k *kubernetes) wait(object string, until ...string) {
+	k.Helper()
+	for _, u := range append([]string{"create"}, until...) {
+		k.Kubectl(k.T, "wait", object, "--for="+u, "--timeout=40s")
+	}
+}
+
+// subnet answers a HostSubnet's, when it is there and accepted.
+func (k *kubernetes) subnet(node string) string {
+	k.Helper()
+	k.wait("hostsubnet/"+node, "condition=Accepted")
+	return k.Kubectl(k.T, "get", "hostsubnet", node, "-o", "jsonpath={.subnet}")
+}
+
+func (k *kubernetes) agent(node string) ipamv1.HostSubnetServiceClient {
+	return dial(k.T, k.ca, identity.Node(node), k.cfg.Listen)
+}
+
+// register registers a node's agent, as agents do: until it succeeds.
+func (k *kubernetes) register(node, ip string) string {
+	k.Helper()
+	for until := time.Now().Add(40 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		answer, err := k.agent(node).AllocateHostSubnet(soon(k.T), request(node, ip))
+		switch {
+		case err == nil:
+			return answer.GetHostSubnet().GetSubnets()[0]
+		case status.Code(err) != codes.Unavailable || time.Now().After(until):
+			k.Fatalf("register %s: %v", node, err)
+		}
+	}
+}
+
+func TestKubernetesNodesHaveHostSubnets(t *testing.T) {
+	k := newKubernetes(t)
+	start(t, k.cfg)
+	k.node("n1", "192.0.2.1") // waits for the plan
+	k.Apply(t, network)
+	k.wait("clusternetwork/default", "condition=Accepted")
+	if got := k.subnet("n1"); got != "10.128.0.0/23" {
+		t.Errorf("n1 has %s", got)
+	}
+	if got := k.register("n1", "192.0.2.1"); got != "10.128.0.0/23" {
+		t.Errorf("the agent of n1 has %s", got)
+	}
+	k.node("n2", "192.0.2.2")
+	k.subnet("n2")
+	k.hasTheAncestorsColumns()
+
+	// A plan that nodes stand against changes nothing, and says why.
+	k.Kubectl(t, "patch", "clusternetwork", "default", "--type=merge", "-p", `{"clusterNetworks": [{"CIDR": "10.64.0.0/14", "hostSubnetLength": 9}]}`)
+	k.wait("clusternetwork/default", "condition=Accepted=false")
+	if why := k.Kubectl(t, "get", "clusternetwork", "default", "-o", `jsonpath={.status.conditions[?(@.type=="Accepted")].message}`); !strings.Contains(why, "2 nodes have subnets of it (n1 first)") {
+		t.Errorf("refused because %q", why)
+	}
+	k.Kubectl(t, "patch", "clusternetwork", "default", "--type=merge", "-p", `{"clusterNetworks": [{"CIDR": "10.128.0.0/14", "hostSubnetLength": 9}]}`)
+	k.wait("clusternetwork/default", "condition=Accepted")
+
+	// What is lost comes back from the store.
+	k.Kubectl(t, "delete", "hostsubnet", "--all")
+	k.Kubectl(t, "delete", "clusternetwork", "default")
+	k.wait("clusternetwork/default", "condition=Accepted")
+	if got := k.subnet("n1"); got != "10.128.0.0/23" {
+		t.Errorf("after its object was lost n1 has %s", got)
+	}
+	k.subnet("n2")
+
+	// A hand that writes what is not its own is undone.
+	k.Kubectl(t, "patch", "hostsubnet", "n2", "--type=merge", "-p", `{"subnet": "10.131.0.0/23", "egressIPs": ["192.0.2.200"]}`)
+	k.wait("hostsubnet/n2", "jsonpath={.subnet}=10.129.0.0/23", "jsonpath={.egressIPs[0]}=192.0.2.200")
+
+	// Another replica takes over, and a node that goes is released.
+	second := embedded(t, k.ca)
+	second.Kubernetes = k.cfg.Kubernetes
+	second.NATS = natsd.Config{Servers: []string{"tls://" + k.cfg.NATS.Embedded.Listen}}
+	start(t, second)
+	k.Kubectl(t, "delete", "node", "n2")
+	k.Kubectl(t, "wait", "hostsubnet/n2", "--for=delete", "--timeout=40s")
+	if _, err := k.agent("n2").GetHostSubnet(soon(t), &ipamv1.GetHostSubnetRequest{Node: "n2"}); status.Code(err) != codes.NotFound {
+		t.Errorf("the store has of the node that is gone: %v", err)
+	}
+}
+
+// hasTheAncestorsColumns compares kubectl's columns with what was observed.
+func (k *kubernetes) hasTheAncestorsColumns() {
+	k.Helper()
+	var observed struct {
+		Objects struct {
+			HostSubnet struct{ Columns []string } `yaml:"hostsubnet"`
+		}
+	}
+	text, err := os.ReadFile("../../../test/observed/node.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &observed)
+	}
+	if err != nil {
+		k.Fatal(err)
+	}
+	header, _, _ := strings.Cut(k.Kubectl(k.T, "get", "hostsubnets"), "\n")
+	want := strings.Join(observed.Objects.HostSubnet.Columns, " ")
+	if got := strings.Join(strings.Fields(header), " "); got != want || want == "" {
+		k.Errorf("kubectl get hostsubnets has the columns %q, want %q", got, want)
+	}
+}
+
+func TestKubernetesObjectsGiveALostStoreItsSubnetsBack(t *testing.T) {
+	k := newKubernetes(t)
+	k.Apply(t, network)
+	for i := range 5 {
+		k.node(fmt.Sprintf("n%d", i), fmt.Sprintf("192.0.2.%d", 10+i))
+	}
+	stop := start(t, k.cfg)
+	before := map[string]string{}
+	for i := range 5 {
+		node := fmt.Sprintf("n%d", i)
+		before[node] = k.subnet(node)
+		k.register(node, fmt.Sprintf("192.0.2.%d", 10+i))
+	}
+	stop()
+	k.cfg.NATS.Embedded.StoreDir = t.TempDir()
+	// The API server is away while the service starts: whoever comes first gets nobody's.
+	k.StopServer()
+	start(t, k.cfg)
+	if _, err := k.agent("new").AllocateHostSubnet(soon(t), request("new", "192.0.2.99")); err == nil {
+		t.Fatal("an unknown node got a subnet before objects were read")
+	}
+	k.StartServer(t)
+	taken := k.register("new", "192.0.2.99")
+	for node, subnet := range before {
+		if got := k.register(node, "192.0.2.1"+node[1:]); got != subnet || got == taken {
+			t.Errorf("%s has %s, before %s; the new node has %s", node, got, subnet, taken)
+		}
+	}
+}
+
+func TestKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
+	k := newKubernetes(t)
+	k.Apply(t, network)
+	k.node("n1", "192.0.2.1")
+	stop := start(t, k.cfg)
+	k.subnet("n1")
+	k.register("n1", "192.0.2.1")
+	stop()
+	k.LoseStore(t) // another cluster, as far as anybody can know
+	k.InstallCRDs(t, "../../../deploy/crds")
+	k.Apply(t, rules)
+	log := &lines{}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- ipam.Run(ctx, k.cfg, hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Error})) }()
+	for until := time.Now().Add(40 * time.Second); !strings.Contains(log.String(), "the store belongs to another cluster"); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("the service goes on with another cluster; it logs %q", log)
+		}
+	}
+	k.register("n1", "192.0.2.1") // its Node is gone, as far as this cluster knows
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	uid := k.Kubectl(t, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+	k.cfg.Kubernetes.Cluster = uid
+	start(t, k.cfg)
+	k.wait("clusternetwork/default", "condition=Accepted") // from the store
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

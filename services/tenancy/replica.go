@@ -78,7 +78,23 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 			Range: r.span, Exhausted: counted.exhausted.Inc, Log: r.log,
 		})
 	})
-	// The bucket outlives the server, so that calls in progress can finish.
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.serve(ctx, b, resolving.Run) })
+	group.Go(func() error { return r.announce(ctx, b, namespaces) })
+	if r.ipam != nil {
+		group.Go(func() error {
+			if b.Ready(ctx) != nil { // before, no node seems to have pods
+				return nil
+			}
+			return departed.Run(ctx, nc, r.ipam, pods, func(n int) { counted.dropped.Add(float64(n)) }, r.log)
+		})
+	}
+	return group.Wait()
+}
+
+// serve runs the bucket, the server, and what one replica at a time does. The bucket outlives
+// the server, so that calls in progress can finish.
+func (r *replica) serve(ctx context.Context, b *bucket.Bucket, resolve func(context.Context, *bucket.Bucket) error) error {
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	group, ctx := errgroup.WithContext(ctx)
 	var leases sync.WaitGroup // given up, so that another need not wait
@@ -97,7 +113,7 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		if b.Ready(ctx) != nil { // the end has come
 			return nil
 		}
-		return resolving.Run(ctx, b)
+		return resolve(ctx, b)
 	})
 	if r.cluster != nil {
 		leases.Add(1)
@@ -107,15 +123,6 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 				return nil
 			}
 			return r.cluster.Run(ctx)
-		})
-	}
-	group.Go(func() error { return r.announce(ctx, b, namespaces) })
-	if r.ipam != nil {
-		group.Go(func() error {
-			if b.Ready(ctx) != nil { // before, no node seems to have pods
-				return nil
-			}
-			return departed.Run(ctx, nc, r.ipam, pods, func(n int) { counted.dropped.Add(float64(n)) }, r.log)
 		})
 	}
 	return group.Wait()

@@ -85,15 +85,7 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		<-followed // it gives up the lease, so that another need not wait
 		return nil
 	})
-	group.Go(func() error {
-		// It stays ready when the store goes away: questions are answered from
-		// memory, and whoever wants a change hears of it soon enough to ask
-		// another replica.
-		if b.Ready(ctx) == nil {
-			r.server.SetReady(true)
-		}
-		return nil
-	})
+	group.Go(func() error { return r.announce(ctx, b) })
 	group.Go(func() error {
 		if b.Ready(ctx) == nil {
 			needs.Run(ctx, store, needed, r.log)
@@ -112,4 +104,14 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 		})
 	}
 	return group.Wait()
+}
+
+// announce makes the replica ready. It stays so when the store goes away: questions are
+// answered from memory, and whoever wants a change hears of it soon enough to ask another
+// replica.
+func (r *replica) announce(ctx context.Context, b *bucket.Bucket) error {
+	if b.Ready(ctx) == nil {
+		r.server.SetReady(true)
+	}
+	return nil
 }

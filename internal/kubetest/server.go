@@ -53,6 +53,8 @@ func (c *Cluster) startEtcd(t testing.TB) {
 	c.etcd = c.start(t, etcdProgram,
 		"--data-dir=data", "--unsafe-no-fsync", "--log-level=warn", "--enable-grpc-gateway=false",
 		"--listen-client-urls=unix://"+etcdSocket, "--listen-peer-urls=unix://peer.sock",
+		// A single member has nobody to wait for before it elects itself.
+		"--heartbeat-interval=20", "--election-timeout=200",
 		// It must advertise something, and there is nobody who would read it.
 		"--advertise-client-urls=http://localhost:0", "--initial-advertise-peer-urls=http://localhost:0",
 		"--initial-cluster=default=http://localhost:0")
@@ -81,6 +83,8 @@ func (c *Cluster) StartServer(t testing.TB) {
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		// Service accounts are made by the controller manager.
 		"--disable-admission-plugins=ServiceAccount",
+		// Watches end when the server is told to; by default it waits for them a minute.
+		"--shutdown-watch-termination-grace-period=2s",
 		"--allow-privileged", "--profiling=false")
 	client, err := rest.HTTPClientFor(c.Config())
 	if err != nil {

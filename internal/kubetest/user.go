@@ -40,7 +40,8 @@ func (c *Cluster) As(t testing.TB, name string, groups ...string) *User {
 		Contexts:       map[string]*clientcmdapi.Context{"kubetest": {Cluster: "kubetest", AuthInfo: name}},
 		CurrentContext: "kubetest",
 	}
-	u := &User{cluster: c, home: c.path("user-" + url.PathEscape(name))}
+	// No colon: KUBECONFIG is a list of paths.
+	u := &User{cluster: c, home: c.path("user-" + url.QueryEscape(name))}
 	u.kubeconfig = u.home + "/kubeconfig"
 	if err := clientcmd.WriteToFile(kubeconfig, u.kubeconfig); err != nil {
 		t.Fatalf("make user %s: %v", name, err)

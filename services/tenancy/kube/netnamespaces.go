@@ -123,7 +123,7 @@ func (a *Adapter) numberedByHand(ctx context.Context, name string) (bool, error)
 			continue
 		}
 		fields := map[string]json.RawMessage{}
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
 			return false, fmt.Errorf("read the owners of NetNamespace %s: %w", name, err)
 		}
 		if _, owns := fields["f:netid"]; owns {

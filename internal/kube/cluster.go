@@ -7,8 +7,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 )
@@ -31,24 +33,36 @@ func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) (string, error) {
 	if err != nil {
 		return "", nil // The end has come.
 	}
-	var known string
+	for {
+		known, err := a.claim(ctx, b, uid)
+		switch {
+		case ctx.Err() != nil:
+			return "", nil
+		case err == nil && known == uid:
+			return string(uid), nil
+		case err == nil:
+			return "", fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s; to bring it here set kubernetes.cluster to the latter", ErrOtherCluster, known, uid)
+		}
+		a.log.Warn("the store does not say whose cluster it belongs to, trying again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// claim has the store belong to a cluster if it belongs to none, or a person said so, and
+// answers to which it does.
+func (a *Adapter) claim(ctx context.Context, b *bucket.Bucket, uid types.UID) (known types.UID, err error) {
 	_, err = b.Update(ctx, func(tx *bucket.Tx) error {
 		e, exists := tx.Get(ClusterKey)
-		if known = string(e.Value); !exists || a.cfg.Cluster == string(uid) && known != string(uid) {
-			known = string(uid)
+		if known = types.UID(e.Value); !exists || a.cfg.Cluster == string(uid) && known != uid {
+			known = uid
 			tx.Put(ClusterKey, []byte(uid))
 		}
 		return nil
 	})
-	switch {
-	case ctx.Err() != nil:
-		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("remember the cluster: %w", err)
-	case known != string(uid):
-		return "", fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s; to bring it here set kubernetes.cluster to the latter", ErrOtherCluster, known, uid)
-	}
-	return string(uid), nil
+	return known, err
 }
 
 // Confirm answers nil if the cluster that the cache shows is the one that the store
@@ -60,8 +74,42 @@ func (a *Adapter) Confirm(ctx context.Context, b *bucket.Bucket) error {
 	if err := a.client.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system); err != nil {
 		return fmt.Errorf("confirm the cluster: %w", err)
 	}
-	if e, exists := b.Get(ClusterKey); !exists || string(e.Value) != string(system.UID) {
-		return fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s", ErrOtherCluster, e.Value, system.UID)
+	return belongs(b, system.UID)
+}
+
+// Gone answers nil if an object is not there, as the API server itself says now, and this is
+// the cluster that the store belongs to. Who means to remove something from the store because
+// the cache does not show its object asks before: an API server whose own store was
+// lost shows nothing either.
+func (a *Adapter) Gone(ctx context.Context, b *bucket.Bucket, kind client.Object, name types.NamespacedName) error {
+	what, err := a.client.GroupVersionKindFor(kind)
+	if err != nil {
+		return fmt.Errorf("confirm that %s is gone: %w", name, err)
+	}
+	o := &metav1.PartialObjectMetadata{}
+	o.SetGroupVersionKind(what)
+	switch err := a.direct.Get(ctx, name, o); {
+	case err == nil:
+		return fmt.Errorf("%s %s is there, and not in the cache yet", what.Kind, name)
+	case !apierrors.IsNotFound(err):
+		return fmt.Errorf("confirm that %s %s is gone: %w", what.Kind, name, err)
+	}
+	return a.ConfirmLive(ctx, b)
+}
+
+// ConfirmLive is Confirm by what the API server itself says now.
+func (a *Adapter) ConfirmLive(ctx context.Context, b *bucket.Bucket) error {
+	system := &metav1.PartialObjectMetadata{}
+	system.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := a.direct.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system); err != nil {
+		return fmt.Errorf("confirm the cluster: %w", err)
+	}
+	return belongs(b, system.UID)
+}
+
+func belongs(b *bucket.Bucket, uid types.UID) error {
+	if e, exists := b.Get(ClusterKey); !exists || types.UID(e.Value) != uid {
+		return fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s", ErrOtherCluster, e.Value, uid)
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 			return err
 		}
 		store := allocation.New(b, metrics)
-		objects.use(store)
+		objects.use(store, b)
 		srv.Register(func(r grpc.ServiceRegistrar) { server.Register(r, store) })
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return serve(ctx, srv, b) })

@@ -46,10 +46,11 @@ func (o *objects) observe(changes []bucket.Change, reset bool) {
 }
 
 // use ties it to a store, in which no unknown node gets a subnet before objects were read.
-func (o *objects) use(store *allocation.Store) {
+func (o *objects) use(store *allocation.Store, b *bucket.Bucket) {
 	if o != nil {
 		store.HoldWhile(kube.Adopted)
-		o.adapter.Use(store)
+		o.adapter.Use(store, b)
+		o.lease.Use(b)
 	}
 }
 
@@ -57,14 +58,13 @@ func (o *objects) run(ctx context.Context, b *bucket.Bucket) error {
 	if o == nil {
 		return nil
 	}
-	o.lease.Use(b)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return o.api.Run(ctx) })
 	group.Go(func() error {
 		if b.Ready(ctx) != nil { // the end has come
 			return nil
 		}
-		return o.lease.Hold(ctx, func(ctx context.Context) error { return o.adapter.Lead(ctx, b) })
+		return o.lease.Hold(ctx, o.adapter.Lead)
 	})
 	err := group.Wait()
 	if errors.Is(err, kube.ErrOtherCluster) {

@@ -78,14 +78,15 @@ func (a *Adapter) mark(ctx context.Context, object client.Object, has []metav1.C
 }
 
 // lives asks the API server whether what an object stands for is there, and not on its way
-// out. That is asked only when the object is gone.
+// out. That is asked only when the object is gone. That it is not is an answer only of the
+// cluster that the store belongs to.
 func (a *Adapter) lives(ctx context.Context, kind, name string) (bool, error) {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
 	err := a.api.Direct().Get(ctx, types.NamespacedName{Name: name}, o)
 	switch {
 	case apierrors.IsNotFound(err):
-		return false, nil
+		return false, a.api.ConfirmLive(ctx, a.bucket)
 	case err != nil:
 		return false, fmt.Errorf("look for %s %s: %w", strings.ToLower(kind), name, err)
 	}

@@ -29,6 +29,9 @@ func (a *Adapter) policy(ctx context.Context, name types.NamespacedName) (reconc
 		if !exists {
 			return reconcile.Result{}, nil
 		}
+		if err := a.api.Gone(ctx, a.bucket, p, name); err != nil {
+			return reconcile.Result{}, err
+		}
 		if err := a.store.DeletePolicy(ctx, name.Namespace, name.Name); err != nil {
 			return reconcile.Result{}, fmt.Errorf("delete egress network policy %s: %w", name, err)
 		}

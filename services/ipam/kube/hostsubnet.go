@@ -81,6 +81,12 @@ func (a *Adapter) reconcileHostSubnet(ctx context.Context, r reconcile.Request) 
 // release forgets a node that Kubernetes has no more, and then its object, so that an end in
 // between is found again.
 func (a *Adapter) release(ctx context.Context, v *nodeView) error {
+	if v.stored == nil && v.object == nil {
+		return nil
+	}
+	if err := a.api.Gone(ctx, a.bucket, &corev1.Node{}, client.ObjectKey{Name: v.name}); err != nil {
+		return err
+	}
 	if v.stored != nil {
 		if err := a.store.Release(ctx, v.name, ""); err != nil {
 			return fmt.Errorf("release the subnet of node %s: %w", v.name, err)

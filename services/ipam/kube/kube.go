@@ -47,6 +47,7 @@ const workers = 4
 type Adapter struct {
 	api     *kube.Adapter
 	store   *allocation.Store
+	bucket  *bucket.Bucket
 	log     hclog.Logger
 	nodes   *kube.Feed // by name, of HostSubnets in the store
 	network *kube.Feed // of the plan
@@ -61,8 +62,8 @@ func New(api *kube.Adapter, log hclog.Logger) *Adapter {
 	return a
 }
 
-// Use ties the adapter to the store that it brings objects into.
-func (a *Adapter) Use(store *allocation.Store) { a.store = store }
+// Use ties the adapter to the store that it brings objects into, and to its bucket.
+func (a *Adapter) Use(store *allocation.Store, b *bucket.Bucket) { a.store, a.bucket = store, b }
 
 // Observe is told of the bucket's changes.
 func (a *Adapter) Observe(changes []bucket.Change, _ bool) {
@@ -95,11 +96,11 @@ func (a *Adapter) storedNodes() []types.NamespacedName {
 }
 
 // Lead keeps objects and store together until ctx ends. The caller has the lease.
-func (a *Adapter) Lead(ctx context.Context, b *bucket.Bucket) error {
-	if err := a.api.Adopt(ctx, b, a.adopt); err != nil || ctx.Err() != nil {
+func (a *Adapter) Lead(ctx context.Context) error {
+	if err := a.api.Adopt(ctx, a.bucket, a.adopt); err != nil || ctx.Err() != nil {
 		return err
 	}
-	return a.api.Lead(ctx, b,
+	return a.api.Lead(ctx, a.bucket,
 		kube.Controller{
 			Name: "hostsubnet", Reconcile: a.reconcileHostSubnet, Workers: workers,
 			Sources: []source.Source{a.api.Of(&corev1.Node{}), a.api.Of(&networkv1.HostSubnet{}), a.nodes.Source()},

@@ -218,31 +218,44 @@ func TestKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
 	k := newKubernetes(t)
 	k.Apply(t, network)
 	k.node("n1", "192.0.2.1")
-	stop := start(t, k.cfg)
-	k.subnet("n1")
+	log, stop := k.logged()
+	before := k.subnet("n1")
 	k.register("n1", "192.0.2.1")
-	stop()
-	k.LoseStore(t) // another cluster, as far as anybody can know
+
+	// etcd is lost under the running service: no Node is there any more.
+	k.LoseStore(t)
 	k.InstallCRDs(t, "../../../deploy/crds")
 	k.Apply(t, rules)
-	log := &lines{}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- ipam.Run(ctx, k.cfg, hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Error})) }()
-	for until := time.Now().Add(40 * time.Second); !strings.Contains(log.String(), "the store belongs to another cluster"); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("the service goes on with another cluster; it logs %q", log)
-		}
+	log.await(t, "the store belongs to another cluster")
+	if got := k.register("n1", "192.0.2.1"); got != before {
+		t.Errorf("n1 has %s, before its cluster was lost %s", got, before)
 	}
-	k.register("n1", "192.0.2.1") // its Node is gone, as far as this cluster knows
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
+	stop()
+	log, stop = k.logged()
+	log.await(t, "the store belongs to another cluster")
+	if got := k.register("n1", "192.0.2.1"); got != before {
+		t.Errorf("after a restart n1 has %s, before its cluster was lost %s", got, before)
 	}
-	uid := k.Kubectl(t, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
-	k.cfg.Kubernetes.Cluster = uid
+	stop()
+
+	// A person says that it is right.
+	k.cfg.Kubernetes.Cluster = k.Kubectl(t, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
 	start(t, k.cfg)
 	k.wait("clusternetwork/default", "condition=Accepted") // from the store
+}
+
+// logged runs the service until stop is called, and answers the errors that it logs.
+func (k *kubernetes) logged() (log *lines, stop func()) {
+	log = &lines{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- ipam.Run(ctx, k.cfg, hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Error})) }()
+	return log, func() {
+		cancel()
+		if err := <-done; err != nil {
+			k.Errorf("the service ended with %v", err)
+		}
+	}
 }
 
 // lines is a log that may be read while it is written.
@@ -261,4 +274,14 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// await waits until something was logged.
+func (l *lines) await(t *testing.T, what string) {
+	t.Helper()
+	for until := time.Now().Add(40 * time.Second); !strings.Contains(l.String(), what); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("nobody logged %q, but %s", what, l)
+		}
+	}
 }

@@ -31,6 +31,9 @@ func (a *Adapter) service(ctx context.Context, name types.NamespacedName) error 
 		if stored == nil {
 			return nil
 		}
+		if err := a.api.Gone(ctx, a.bucket, s, name); err != nil {
+			return err
+		}
 		if err := a.store.Delete(ctx, catalog.Name(name)); err != nil {
 			return fmt.Errorf("delete service %s: %w", name, err)
 		}

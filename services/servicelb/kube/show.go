@@ -109,6 +109,10 @@ func (a *Adapter) slice(ctx context.Context, name types.NamespacedName) error {
 		}
 	case err != nil && !apierrors.IsNotFound(err):
 		return fmt.Errorf("read EndpointSlice %s: %w", name, err)
+	case err != nil && stored != nil:
+		if err := a.api.Gone(ctx, a.bucket, s, name); err != nil {
+			return err
+		}
 	}
 	if !v.Empty() {
 		a.api.Event(s, corev1.EventTypeWarning, reasonRefused, note(complaints(&v)))

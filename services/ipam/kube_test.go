@@ -1,4 +1,4 @@
-package kube_test
+package ipam_test
 
 import (
 	"context"
@@ -64,7 +64,7 @@ type kubernetes struct {
 func newKubernetes(t *testing.T) *kubernetes {
 	t.Helper()
 	cluster := kubetest.Start(t)
-	cluster.InstallCRDs(t, "../../../deploy/crds")
+	cluster.InstallCRDs(t, "../../deploy/crds")
 	cluster.Apply(t, rules)
 	k := &kubernetes{T: t, Cluster: cluster, ca: identitytest.New(t)}
 	k.cfg = embedded(t, k.ca)
@@ -95,14 +95,14 @@ func (k *kubernetes) subnet(node string) string {
 }
 
 func (k *kubernetes) agent(node string) ipamv1.HostSubnetServiceClient {
-	return dial(k.T, k.ca, identity.Node(node), k.cfg.Listen)
+	return dial(k.T, k.ca, identity.Node(node), k.cfg.Listen).hostSubnets
 }
 
 // register registers a node's agent, as agents do: until it succeeds.
 func (k *kubernetes) register(node, ip string) string {
 	k.Helper()
 	for until := time.Now().Add(40 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		answer, err := k.agent(node).AllocateHostSubnet(soon(k.T), request(node, ip))
+		answer, err := k.agent(node).AllocateHostSubnet(soon(k.T), registration(node, ip))
 		switch {
 		case err == nil:
 			return answer.GetHostSubnet().GetSubnets()[0]
@@ -112,7 +112,14 @@ func (k *kubernetes) register(node, ip string) string {
 	}
 }
 
-func TestKubernetesNodesHaveHostSubnets(t *testing.T) {
+// registration is what an agent asks for its node.
+func registration(node, ip string) *ipamv1.AllocateHostSubnetRequest {
+	r := register(node)
+	r.HostIps = []string{ip}
+	return r
+}
+
+func TestOnKubernetesNodesHaveHostSubnets(t *testing.T) {
 	k := newKubernetes(t)
 	start(t, k.cfg)
 	k.node("n1", "192.0.2.1") // waits for the plan
@@ -170,7 +177,7 @@ func (k *kubernetes) hasTheAncestorsColumns() {
 			HostSubnet struct{ Columns []string } `yaml:"hostsubnet"`
 		}
 	}
-	text, err := os.ReadFile("../../../test/observed/node.yaml")
+	text, err := os.ReadFile("../../test/observed/node.yaml")
 	if err == nil {
 		err = yaml.Unmarshal(text, &observed)
 	}
@@ -184,7 +191,7 @@ func (k *kubernetes) hasTheAncestorsColumns() {
 	}
 }
 
-func TestKubernetesObjectsGiveALostStoreItsSubnetsBack(t *testing.T) {
+func TestOnKubernetesObjectsGiveALostStoreItsSubnetsBack(t *testing.T) {
 	k := newKubernetes(t)
 	k.Apply(t, network)
 	for i := range 5 {
@@ -202,7 +209,7 @@ func TestKubernetesObjectsGiveALostStoreItsSubnetsBack(t *testing.T) {
 	// The API server is away while the service starts: whoever comes first gets nobody's.
 	k.StopServer()
 	start(t, k.cfg)
-	if _, err := k.agent("new").AllocateHostSubnet(soon(t), request("new", "192.0.2.99")); err == nil {
+	if _, err := k.agent("new").AllocateHostSubnet(soon(t), registration("new", "192.0.2.99")); err == nil {
 		t.Fatal("an unknown node got a subnet before objects were read")
 	}
 	k.StartServer(t)
@@ -214,7 +221,7 @@ func TestKubernetesObjectsGiveALostStoreItsSubnetsBack(t *testing.T) {
 	}
 }
 
-func TestKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
+func TestOnKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
 	k := newKubernetes(t)
 	k.Apply(t, network)
 	k.node("n1", "192.0.2.1")
@@ -224,7 +231,7 @@ func TestKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
 
 	// etcd is lost under the running service: no Node is there any more.
 	k.LoseStore(t)
-	k.InstallCRDs(t, "../../../deploy/crds")
+	k.InstallCRDs(t, "../../deploy/crds")
 	k.Apply(t, rules)
 	log.await(t, "the store belongs to another cluster")
 	if got := k.register("n1", "192.0.2.1"); got != before {

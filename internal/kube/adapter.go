@@ -4,47 +4,46 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"time"
+	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/go-logr/logr"
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/errgroup"
+	"github.com/nats-io/nuid"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
+	"github.com/damask-sdn/damask/internal/lease"
 )
 
-// forEver is how long a cache may take until it is complete: an API server that is away
-// is waited for.
-const forEver = 10 * 365 * 24 * time.Hour
+// leaseKey is the key of a service's bucket under which its replicas choose the one that
+// brings objects and store together.
+const leaseKey = "kube.lease"
 
-// How long after an error an object is reconciled again, at first and at most: an API server
-// that was away for an hour must not be waited for as long again.
-const (
-	retryFirst = 20 * time.Millisecond
-	retryMost  = 5 * time.Second
-)
-
-// Adapter is a service's way to the API server. Reading is by the cache, which every replica
-// has; writing goes straight there.
+// Adapter is a replica's way to the API server, and its part in bringing objects and the
+// service's store together. Reading is by the cache, which every replica has; writing goes
+// straight to the API server.
 type Adapter struct {
 	cfg    Config
 	cache  cache.Cache
 	client client.Client
 	direct client.Reader
 	events *events
+	lease  *lease.Lease
+	bucket *bucket.Bucket
 	log    hclog.Logger
 	logr   logr.Logger
+
+	observed atomic.Uint64 // the sequence up to which changes were told
+
+	mu   sync.Mutex
+	anew context.CancelFunc // has whoever leads compare everything again; nil: nobody does
 }
 
 // New returns the adapter of a service, by its name in identities. More adds kinds beside
@@ -60,7 +59,7 @@ func New(cfg Config, service string, log hclog.Logger, more ...func(*runtime.Sch
 			return nil, fmt.Errorf("kinds of Kubernetes: %w", err)
 		}
 	}
-	a := &Adapter{cfg: cfg, log: log.Named("kube")}
+	a := &Adapter{cfg: cfg, lease: lease.New(leaseKey, nuid.Next()), log: log.Named("kube")}
 	a.logr = useLogger(a.log)
 	web, err := rest.HTTPClientFor(restCfg)
 	if err != nil {
@@ -101,78 +100,12 @@ func (a *Adapter) Client() client.Client { return a.client }
 // Direct reads from the API server itself, whole.
 func (a *Adapter) Direct() client.Reader { return a.direct }
 
-// Cache is what every replica knows of the cluster.
-func (a *Adapter) Cache() cache.Cache { return a.cache }
-
 // Event tells people that something became of an object: how is corev1.EventTypeNormal or
-// corev1.EventTypeWarning, reason in UpperCamelCase. It never waits.
+// corev1.EventTypeWarning, reason in UpperCamelCase. A message that is too long is cut. It
+// never waits.
 func (a *Adapter) Event(object client.Object, how, reason, message string) {
+	if len(message) > maxNote {
+		message = strings.ToValidUTF8(message[:maxNote-4], "") + " ..."
+	}
 	a.events.Event(object, how, reason, message)
-}
-
-// Run keeps the cache, and sends events, until ctx ends. What is in the cache is decided by
-// who asks for it.
-func (a *Adapter) Run(ctx context.Context) error {
-	go a.events.run(ctx)
-	if err := a.cache.Start(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("cache objects of Kubernetes: %w", err)
-	}
-	return nil
-}
-
-// Controller compares one object after the other with the store.
-type Controller struct {
-	// Name of what is reconciled, for logs. Required.
-	Name string
-	// Sources say of which objects something may be different. Required.
-	Sources []source.Source
-	// Reconcile makes one object and the store agree. It is called with the same name by
-	// one goroutine at a time, and again, later and later, after an error.
-	Reconcile reconcile.Func
-	// Workers is how many are reconciled at once; 0: one.
-	Workers int
-}
-
-// Of is the source of objects of a kind, each for itself.
-func (a *Adapter) Of(kind client.Object) source.Source {
-	return source.Kind(a.cache, kind, &handler.EnqueueRequestForObject{})
-}
-
-// For is the source of objects of a kind that matter to those that names answers.
-func (a *Adapter) For(kind client.Object, names handler.MapFunc) source.Source {
-	return source.Kind(a.cache, kind, handler.EnqueueRequestsFromMapFunc(names))
-}
-
-// Lead runs controllers until ctx ends. The caller has the lease. It waits for the API
-// server, and refuses to bring the store to another cluster than its own.
-func (a *Adapter) Lead(ctx context.Context, b *bucket.Bucket, controllers ...Controller) error {
-	if _, err := a.bind(ctx, b); err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, c := range controllers {
-		group.Go(func() error { return a.control(ctx, c) })
-	}
-	return group.Wait()
-}
-
-func (a *Adapter) control(ctx context.Context, c Controller) error {
-	again := true
-	run, err := controller.NewUnmanaged(c.Name, controller.Options{
-		Reconciler: c.Reconcile, MaxConcurrentReconciles: max(1, c.Workers), Logger: a.logr, CacheSyncTimeout: forEver,
-		SkipNameValidation: &again, // Whoever leads again begins anew.
-		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryMost),
-	})
-	if err != nil {
-		return fmt.Errorf("reconcile %s: %w", c.Name, err)
-	}
-	for _, s := range c.Sources {
-		if err := run.Watch(s); err != nil {
-			return fmt.Errorf("reconcile %s: %w", c.Name, err)
-		}
-	}
-	if err := run.Start(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("reconcile %s: %w", c.Name, err)
-	}
-	return nil
 }

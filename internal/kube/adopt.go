@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
 	"github.com/damask-sdn/damask/internal/bucket"
 )
 
@@ -13,34 +15,32 @@ import (
 // does not know may be in an object: nothing new may be given out.
 const AdoptedKey = "kube.adopted"
 
-// ErrNotAdopted says that something can not be given out yet. It passes by itself.
-var ErrNotAdopted = errors.New("what the cluster's objects have was not taken over yet")
+var errNotAdopted = errors.New("what the cluster's objects have was not taken over yet")
 
-// Adopted answers ErrNotAdopted as long as new numbers must not be given out, as a
-// transaction sees it.
+// Adopted answers an error as long as new numbers must not be given out, as a transaction
+// sees it. It passes by itself.
 func Adopted(r bucket.Reader) error {
 	if _, done := r.Get(AdoptedKey); !done {
-		return ErrNotAdopted
+		return errNotAdopted
 	}
 	return nil
 }
 
-// Adopt has take bring into the store what the objects have and it does not know, once for a
-// store and a cluster. It is called by whoever has the lease, before Lead. An error of take is
-// logged, and it is called again: the API server or the store may be away. Adopt
-// answers other errors than its context's, as Lead does.
-func (a *Adapter) Adopt(ctx context.Context, b *bucket.Bucket, take func(ctx context.Context) error) error {
-	uid, err := a.bind(ctx, b)
+// adopt waits for the API server, refuses to bring the store to another cluster than its
+// own, and has take bring into the store what the objects have and it does not know, if that
+// was not done. It is called by whoever has the lease.
+func (a *Adapter) adopt(ctx context.Context, take func(ctx context.Context) error) error {
+	uid, err := a.bind(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	if e, done := b.Get(AdoptedKey); done && string(e.Value) == uid {
+	if e, done := a.bucket.Get(AdoptedKey); done && string(e.Value) == uid {
 		return nil
 	}
 	for ctx.Err() == nil {
 		err := take(ctx)
 		if err == nil {
-			_, err = b.Update(ctx, func(tx *bucket.Tx) error {
+			_, err = a.bucket.Update(ctx, func(tx *bucket.Tx) error {
 				tx.Put(AdoptedKey, []byte(uid))
 				return nil
 			})
@@ -49,12 +49,17 @@ func (a *Adapter) Adopt(ctx context.Context, b *bucket.Bucket, take func(ctx con
 			a.log.Info("took over what the cluster's objects have")
 			return nil
 		}
-		if ctx.Err() == nil {
+		pause := askAgain
+		var notStarted *cache.ErrCacheNotStarted
+		switch {
+		case errors.As(err, &notStarted):
+			pause = retryFirst // It is being started beside us.
+		case ctx.Err() == nil:
 			a.log.Warn("taking over what the cluster's objects have, trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(askAgain):
+		case <-time.After(pause):
 		}
 	}
 	return nil

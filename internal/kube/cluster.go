@@ -28,13 +28,13 @@ const askAgain = 2 * time.Second
 
 // bind answers, with its UID, when the API server has said which cluster it is, and the store
 // is that cluster's. When ctx ends it answers nothing.
-func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) (string, error) {
+func (a *Adapter) bind(ctx context.Context) (string, error) {
 	uid, err := a.clusterUID(ctx)
 	if err != nil {
 		return "", nil // The end has come.
 	}
 	for {
-		known, err := a.claim(ctx, b, uid)
+		known, err := a.claim(ctx, uid)
 		switch {
 		case ctx.Err() != nil:
 			return "", nil
@@ -53,8 +53,8 @@ func (a *Adapter) bind(ctx context.Context, b *bucket.Bucket) (string, error) {
 
 // claim has the store belong to a cluster if it belongs to none, or a person said so, and
 // answers to which it does.
-func (a *Adapter) claim(ctx context.Context, b *bucket.Bucket, uid types.UID) (known types.UID, err error) {
-	_, err = b.Update(ctx, func(tx *bucket.Tx) error {
+func (a *Adapter) claim(ctx context.Context, uid types.UID) (known types.UID, err error) {
+	_, err = a.bucket.Update(ctx, func(tx *bucket.Tx) error {
 		e, exists := tx.Get(ClusterKey)
 		if known = types.UID(e.Value); !exists || a.cfg.Cluster == string(uid) && known != uid {
 			known = uid
@@ -65,63 +65,65 @@ func (a *Adapter) claim(ctx context.Context, b *bucket.Bucket, uid types.UID) (k
 	return known, err
 }
 
-// Confirm answers nil if the cluster that the cache shows is the one that the store
-// belongs to. Who means to remove something from the store, because the cluster does not
-// have it, asks before: an API server whose own store was lost has nothing, and answers
-// watches of before.
-func (a *Adapter) Confirm(ctx context.Context, b *bucket.Bucket) error {
-	system := &corev1.Namespace{}
-	if err := a.client.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system); err != nil {
-		return fmt.Errorf("confirm the cluster: %w", err)
-	}
-	return belongs(b, system.UID)
-}
-
 // Gone answers nil if an object is not there, as the API server itself says now, and this is
 // the cluster that the store belongs to. Who means to remove something from the store because
 // the cache does not show its object asks before: an API server whose own store was
 // lost shows nothing either.
-func (a *Adapter) Gone(ctx context.Context, b *bucket.Bucket, kind client.Object, name types.NamespacedName) error {
+func (a *Adapter) Gone(ctx context.Context, kind client.Object, name types.NamespacedName) error {
+	switch found, err := a.Find(ctx, kind, name); {
+	case err != nil:
+		return err
+	case found != nil:
+		return fmt.Errorf("%s %s is there, and not in the cache yet", found.Kind, name)
+	}
+	return nil
+}
+
+// Find asks the API server itself for an object, of which it answers the metadata; nil if it
+// is not there, as this cluster says, to which the store belongs.
+func (a *Adapter) Find(ctx context.Context, kind client.Object, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
 	what, err := a.client.GroupVersionKindFor(kind)
 	if err != nil {
-		return fmt.Errorf("confirm that %s is gone: %w", name, err)
+		return nil, fmt.Errorf("look for %s: %w", name, err)
 	}
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(what)
 	switch err := a.direct.Get(ctx, name, o); {
 	case err == nil:
-		return fmt.Errorf("%s %s is there, and not in the cache yet", what.Kind, name)
+		o.SetGroupVersionKind(what)
+		return o, nil
 	case !apierrors.IsNotFound(err):
-		return fmt.Errorf("confirm that %s %s is gone: %w", what.Kind, name, err)
+		return nil, fmt.Errorf("look for %s %s: %w", what.Kind, name, err)
 	}
-	return a.ConfirmLive(ctx, b)
+	return nil, a.confirm(ctx)
 }
 
-// ConfirmLive is Confirm by what the API server itself says now.
-func (a *Adapter) ConfirmLive(ctx context.Context, b *bucket.Bucket) error {
-	system := &metav1.PartialObjectMetadata{}
-	system.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := a.direct.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system); err != nil {
+// confirm answers nil if the API server is that of the cluster that the store belongs to.
+func (a *Adapter) confirm(ctx context.Context) error {
+	uid, err := a.systemUID(ctx)
+	if err != nil {
 		return fmt.Errorf("confirm the cluster: %w", err)
 	}
-	return belongs(b, system.UID)
-}
-
-func belongs(b *bucket.Bucket, uid types.UID) error {
-	if e, exists := b.Get(ClusterKey); !exists || types.UID(e.Value) != uid {
+	if e, exists := a.bucket.Get(ClusterKey); !exists || types.UID(e.Value) != uid {
 		return fmt.Errorf("%w: its kube-system has UID %s, that of this API server %s", ErrOtherCluster, e.Value, uid)
 	}
 	return nil
 }
 
+// systemUID answers the UID of kube-system.
+func (a *Adapter) systemUID(ctx context.Context) (types.UID, error) {
+	system := &metav1.PartialObjectMetadata{}
+	system.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err := a.direct.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system)
+	return system.UID, err
+}
+
 // clusterUID waits for the API server. An error is the context's.
 func (a *Adapter) clusterUID(ctx context.Context) (types.UID, error) {
 	for {
-		system := &metav1.PartialObjectMetadata{}
-		system.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-		err := a.direct.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, system)
+		uid, err := a.systemUID(ctx)
 		if err == nil {
-			return system.UID, nil
+			return uid, nil
 		}
 		if ctx.Err() == nil {
 			a.log.Debug("the API server does not say which cluster it is", "error", err)

@@ -12,6 +12,9 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
+// maxNote is how long the text of an event may be, in bytes: the API server refuses more.
+const maxNote = 1024
+
 // events tells people what became of an object. Many of the same kind are counted, not
 // listed, and one that the API server does not take in time is lost: conditions say what is,
 // events only what happened.

@@ -38,8 +38,8 @@ func (f *Feed) Changed(names ...types.NamespacedName) {
 	}
 }
 
-// Source is the feed as a controller listens to it.
-func (f *Feed) Source() source.Source {
+// source is the feed as a controller listens to it.
+func (f *Feed) source() source.Source {
 	return source.Func(func(ctx context.Context, q queue) error {
 		f.mu.Lock()
 		f.queues = append(f.queues, q)

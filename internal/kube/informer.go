@@ -32,14 +32,17 @@ func (a *Adapter) Follow(ctx context.Context, kind client.Object, handler toolsc
 	}
 }
 
-// howOften a kind is asked for that a cluster need not have.
+// howOften a kind is asked for that a cluster need not have, and which cluster it is.
 const howOften = 10 * time.Second
 
-// Await returns when the API server has a kind. An error is the context's.
-func (a *Adapter) Await(ctx context.Context, kind client.Object) error {
-	gvk := kind.GetObjectKind().GroupVersionKind()
+// await returns when the API server has a kind. An error is the context's.
+func (a *Adapter) await(ctx context.Context, kind client.Object) error {
 	for {
-		if _, err := a.client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version); err == nil {
+		gvk, err := a.client.GroupVersionKindFor(kind)
+		if err == nil {
+			_, err = a.client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+		}
+		if err == nil {
 			return nil
 		}
 		select {

@@ -6,7 +6,7 @@
 // still tries to commit through Commit is refused by the store: no clocks are
 // compared, and none must agree. It must not know what is decided.
 //
-// Used by services/egress and services/tenancy.
+// Used by services/egress, services/tenancy and package kube.
 package lease
 
 import (

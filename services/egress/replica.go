@@ -48,7 +48,7 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	parts := []observer{lease, book, namesBook}
 	var following *egresskube.Adapter
 	if r.cluster != nil {
-		following = egresskube.New(r.cluster, nuid.Next(), r.log)
+		following = egresskube.New(r.cluster, r.log)
 		parts = append(parts, following)
 	}
 	b, err := r.open(ctx, nc, parts)

@@ -19,9 +19,11 @@ import (
 	"github.com/damask-sdn/damask/internal/bus"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
 	"github.com/damask-sdn/damask/services/ipam/allocation"
+	ipamkube "github.com/damask-sdn/damask/services/ipam/kube"
 	"github.com/damask-sdn/damask/services/ipam/server"
 )
 
@@ -60,33 +62,43 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 	}
 	defer closeStore()
 
-	objects, err := newObjects(cfg.Kubernetes, log)
-	if err != nil {
-		return err
+	var following *ipamkube.Adapter // nil: no Kubernetes
+	var observe bucket.Observer
+	if cfg.Kubernetes.Enabled {
+		api, err := kube.New(cfg.Kubernetes, service, log)
+		if err != nil {
+			return err
+		}
+		following = ipamkube.New(api, log)
+		observe = following.Observe
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return monitor.Run(ctx) })
 	group.Go(func() error {
 		b, err := bucket.Await(ctx, nc, bucket.Config{
-			Name: natsd.BucketName(service), Subject: bus.Prefix(service), Replicas: cfg.NATS.Replicas, Observe: objects.observe,
+			Name: natsd.BucketName(service), Subject: bus.Prefix(service), Replicas: cfg.NATS.Replicas, Observe: observe,
 		}, log)
 		if err != nil || b == nil {
 			return err
 		}
 		store := allocation.New(b, metrics)
-		objects.use(store, b)
+		if following != nil {
+			store.HoldWhile(kube.Adopted)
+		}
 		srv.Register(func(r grpc.ServiceRegistrar) { server.Register(r, store) })
-		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return serve(ctx, srv, b) })
-		group.Go(func() error { return objects.run(ctx, b) })
-		return group.Wait()
+		return serve(ctx, srv, b, func(ctx context.Context) error {
+			if following == nil {
+				return nil
+			}
+			return following.Run(ctx, b, store)
+		})
 	})
 	return group.Wait()
 }
 
-// serve runs the bucket and the server. The bucket outlives the server, so
-// that calls in progress can finish.
-func serve(ctx context.Context, srv *rpcserve.Server, b *bucket.Bucket) error {
+// serve runs the bucket, the server and what follows objects. The bucket outlives the others,
+// so that calls in progress can finish, and a lease is given up.
+func serve(ctx context.Context, srv *rpcserve.Server, b *bucket.Bucket, follow func(context.Context) error) error {
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.Run(storeCtx) })
@@ -96,9 +108,18 @@ func serve(ctx context.Context, srv *rpcserve.Server, b *bucket.Bucket) error {
 		}
 		return nil
 	})
+	followed := make(chan struct{})
+	group.Go(func() error {
+		defer close(followed)
+		return follow(ctx)
+	})
 	group.Go(func() error {
 		defer stopStore()
-		return srv.Run(ctx)
+		if err := srv.Run(ctx); err != nil {
+			return err
+		}
+		<-followed // so that another need not wait for the lease
+		return nil
 	})
 	return group.Wait()
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -46,7 +45,7 @@ func (r *replica) run(ctx context.Context, nc *nats.Conn) error {
 	parts := []observer{r.numbers, index, changed, needed}
 	var following *servicelbkube.Adapter
 	if r.cluster != nil {
-		following = servicelbkube.New(r.cluster, nuid.Next(), r.log)
+		following = servicelbkube.New(r.cluster)
 		parts = append(parts, following)
 	}
 	b, err := bucket.Await(ctx, nc, bucket.Config{

@@ -12,7 +12,6 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/nats-io/nuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/damask-sdn/damask/internal/daemon"
@@ -62,7 +61,7 @@ func run(ctx context.Context, cfg Config, span vnid.Range, log hclog.Logger) err
 		r.ipam = ipam
 	}
 	if cfg.Kubernetes.Enabled {
-		if r.cluster, err = kube.New(cfg.Kubernetes, nuid.Next(), log); err != nil {
+		if r.cluster, err = kube.New(cfg.Kubernetes, log); err != nil {
 			return err
 		}
 	}

@@ -3,10 +3,9 @@ package kube
 import (
 	"context"
 	"fmt"
-	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,8 +35,9 @@ const (
 	reasonAccepted       = "Accepted"       // of a policy
 )
 
-// maxNote is how long the text of an event may be, in bytes: the API server refuses more.
-const maxNote = 1000
+// lookAgain is when an object is looked for again that is gone while what it stands for is
+// there: whoever makes it may be away.
+const lookAgain = time.Minute
 
 func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
 	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
@@ -54,18 +54,11 @@ func (a *Adapter) say(ctx context.Context, object client.Object, has []metav1.Co
 	was := meta.FindStatusCondition(has, want.Type)
 	switch {
 	case want.Status == metav1.ConditionFalse && (was == nil || was.Status != want.Status || was.Reason != want.Reason):
-		a.tell(object, corev1.EventTypeWarning, want.Reason, want.Message)
+		a.api.Event(object, corev1.EventTypeWarning, want.Reason, want.Message)
 	case want.Status == metav1.ConditionTrue && was != nil && was.Status == metav1.ConditionFalse:
-		a.tell(object, corev1.EventTypeNormal, want.Reason, want.Message)
+		a.api.Event(object, corev1.EventTypeNormal, want.Reason, want.Message)
 	}
 	return nil
-}
-
-func (a *Adapter) tell(object client.Object, how, reason, message string) {
-	if len(message) > maxNote {
-		message = message[:maxNote] + " ..."
-	}
-	a.api.Event(object, how, reason, message)
 }
 
 // mark gives an object the condition before anything of it is stored. So an object that
@@ -77,20 +70,14 @@ func (a *Adapter) mark(ctx context.Context, object client.Object, has []metav1.C
 	return a.api.SetCondition(ctx, object, owner, has, condition(ConditionEgressIPs, metav1.ConditionUnknown, reasonPending, "it is being stored"))
 }
 
-// lives asks the API server whether what an object stands for is there, and not on its way
-// out. That is asked only when the object is gone. That it is not is an answer only of the
-// cluster that the store belongs to.
-func (a *Adapter) lives(ctx context.Context, kind, name string) (bool, error) {
-	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
-	err := a.api.Direct().Get(ctx, types.NamespacedName{Name: name}, o)
-	switch {
-	case apierrors.IsNotFound(err):
-		return false, a.api.ConfirmLive(ctx, a.bucket)
-	case err != nil:
-		return false, fmt.Errorf("look for %s %s: %w", strings.ToLower(kind), name, err)
+// without answers nil if what an object stands for is gone, or on its way out. While it is
+// there, the object will be again, and gets back what was wished.
+func (a *Adapter) without(ctx context.Context, kind client.Object, name string) error {
+	found, err := a.api.Find(ctx, kind, types.NamespacedName{Name: name})
+	if err == nil && found != nil && found.DeletionTimestamp == nil {
+		return kube.Later(lookAgain)
 	}
-	return o.GetDeletionTimestamp() == nil, nil
+	return err
 }
 
 // restore writes what was wished into an object that was made anew, unless somebody changed

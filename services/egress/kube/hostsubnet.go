@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -21,59 +20,54 @@ import (
 	"github.com/damask-sdn/damask/services/egress/store"
 )
 
-// lookAgain is when an object is looked for again that is gone while what it stands for is
-// there: whoever makes it may be away.
-const lookAgain = time.Minute
-
 // hostSubnet makes one HostSubnet and what its node may host agree.
-func (a *Adapter) hostSubnet(ctx context.Context, name types.NamespacedName) (reconcile.Result, error) {
+func (a *Adapter) hostSubnet(ctx context.Context, name types.NamespacedName) error {
 	stored, _, err := store.HostSubnets().Get(a.bucket, name.Name)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	h := &networkv1.HostSubnet{}
 	switch err := a.api.Client().Get(ctx, name, h); {
 	case apierrors.IsNotFound(err):
 		return a.noHostSubnet(ctx, name.Name, stored)
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("read HostSubnet %s: %w", name.Name, err)
+		return fmt.Errorf("read HostSubnet %s: %w", name.Name, err)
 	}
 	says, offers := len(h.EgressIPs)+len(h.EgressCIDRs) > 0, len(stored.GetEgressIps())+len(stored.GetEgressCidrs()) > 0
 	switch marked := meta.FindStatusCondition(h.Status.Conditions, ConditionEgressIPs) != nil; {
 	case !says && offers && !marked:
-		return reconcile.Result{}, a.restore(ctx, h, map[string]any{"egressIPs": stored.GetEgressIps(), "egressCIDRs": stored.GetEgressCidrs()})
+		return a.restore(ctx, h, map[string]any{"egressIPs": stored.GetEgressIps(), "egressCIDRs": stored.GetEgressCidrs()})
 	case !says && !offers:
-		return reconcile.Result{}, a.api.RemoveCondition(ctx, h, owner, h.Status.Conditions, ConditionEgressIPs)
+		return a.api.RemoveCondition(ctx, h, owner, h.Status.Conditions, ConditionEgressIPs)
 	}
 	offer := offerOf(h, stored)
 	var v rpcerr.Violations
 	if spec.CheckHostSubnet(offer, &v); !v.Empty() {
-		return reconcile.Result{}, a.say(ctx, h, h.Status.Conditions, condition(ConditionEgressIPs, metav1.ConditionFalse, reasonRefused, complaints(&v)))
+		return a.say(ctx, h, h.Status.Conditions, condition(ConditionEgressIPs, metav1.ConditionFalse, reasonRefused, complaints(&v)))
 	}
 	if !proto.Equal(offer, stored) {
 		if err := a.mark(ctx, h, h.Status.Conditions); err != nil {
-			return reconcile.Result{}, err
+			return err
 		}
 		if _, err := a.store.SetHostSubnet(ctx, offer); err != nil {
-			return reconcile.Result{}, fmt.Errorf("store what node %s may host: %w", h.Name, err)
+			return fmt.Errorf("store what node %s may host: %w", h.Name, err)
 		}
 	}
-	return reconcile.Result{}, a.showHost(ctx, h, offer)
+	return a.showHost(ctx, h, offer)
 }
 
-// noHostSubnet is for a HostSubnet that is not there. While its node is, it will be again,
-// and gets back what was wished.
-func (a *Adapter) noHostSubnet(ctx context.Context, node string, stored *egressv1.HostSubnetEgress) (reconcile.Result, error) {
+// noHostSubnet has a node host nothing, whose HostSubnet is not there.
+func (a *Adapter) noHostSubnet(ctx context.Context, node string, stored *egressv1.HostSubnetEgress) error {
 	if len(stored.GetEgressIps())+len(stored.GetEgressCidrs()) == 0 && stored.GetCapacity() == 0 {
-		return reconcile.Result{}, nil
+		return nil
 	}
-	if there, err := a.lives(ctx, "Node", node); there || err != nil {
-		return reconcile.Result{RequeueAfter: lookAgain}, err
+	if err := a.without(ctx, &corev1.Node{}, node); err != nil {
+		return err
 	}
 	if _, err := a.store.SetHostSubnet(ctx, &egressv1.HostSubnetEgress{Node: node, Revision: stored.GetRevision()}); err != nil {
-		return reconcile.Result{}, fmt.Errorf("store that node %s hosts nothing: %w", node, err)
+		return fmt.Errorf("store that node %s hosts nothing: %w", node, err)
 	}
-	return reconcile.Result{}, nil
+	return nil
 }
 
 // showHost writes into a HostSubnet what its node hosts, and how it does.

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -24,44 +23,43 @@ import (
 )
 
 // netNamespace makes one NetNamespace and what its namespace wants agree.
-func (a *Adapter) netNamespace(ctx context.Context, name types.NamespacedName) (reconcile.Result, error) {
+func (a *Adapter) netNamespace(ctx context.Context, name types.NamespacedName) error {
 	stored, _, err := store.NetNamespaces().Get(a.bucket, name.Name)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	n := &networkv1.NetNamespace{}
 	switch err := a.api.Client().Get(ctx, name, n); {
 	case apierrors.IsNotFound(err):
 		return a.noNetNamespace(ctx, name.Name, stored)
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("read NetNamespace %s: %w", name.Name, err)
+		return fmt.Errorf("read NetNamespace %s: %w", name.Name, err)
 	}
 	switch marked := meta.FindStatusCondition(n.Status.Conditions, ConditionEgressIPs) != nil; {
 	case len(n.EgressIPs) == 0 && len(stored.GetEgressIps()) > 0 && !marked:
-		return reconcile.Result{}, a.restore(ctx, n, map[string]any{"egressIPs": stored.GetEgressIps()})
+		return a.restore(ctx, n, map[string]any{"egressIPs": stored.GetEgressIps()})
 	case len(n.EgressIPs) == 0 && len(stored.GetEgressIps()) == 0:
 		a.waiting.set(n.Name, nil)
 		a.hosts.become(n.Name, nil)
-		return reconcile.Result{}, a.api.RemoveCondition(ctx, n, owner, n.Status.Conditions, ConditionEgressIPs)
+		return a.api.RemoveCondition(ctx, n, owner, n.Status.Conditions, ConditionEgressIPs)
 	}
-	return reconcile.Result{}, a.wish(ctx, n, stored)
+	return a.wish(ctx, n, stored)
 }
 
-// noNetNamespace is for a NetNamespace that is not there. While its namespace is, it will be
-// again, and gets back what was wished.
-func (a *Adapter) noNetNamespace(ctx context.Context, namespace string, stored *egressv1.NetNamespaceEgress) (reconcile.Result, error) {
+// noNetNamespace has a namespace want nothing, whose NetNamespace is not there.
+func (a *Adapter) noNetNamespace(ctx context.Context, namespace string, stored *egressv1.NetNamespaceEgress) error {
 	a.waiting.set(namespace, nil)
 	a.hosts.become(namespace, nil)
 	if stored == nil {
-		return reconcile.Result{}, nil
+		return nil
 	}
-	if there, err := a.lives(ctx, "Namespace", namespace); there || err != nil {
-		return reconcile.Result{RequeueAfter: lookAgain}, err
+	if err := a.without(ctx, &corev1.Namespace{}, namespace); err != nil {
+		return err
 	}
 	if _, err := a.store.SetNetNamespace(ctx, &egressv1.NetNamespaceEgress{Namespace: namespace, Revision: stored.GetRevision()}); err != nil {
-		return reconcile.Result{}, fmt.Errorf("store that namespace %s wants nothing: %w", namespace, err)
+		return fmt.Errorf("store that namespace %s wants nothing: %w", namespace, err)
 	}
-	return reconcile.Result{}, nil
+	return nil
 }
 
 // wish stores what a NetNamespace says, and shows in it what became of that.
@@ -111,7 +109,7 @@ func (a *Adapter) showAddresses(ctx context.Context, n *networkv1.NetNamespace) 
 	}
 	for _, ip := range slices.Sorted(maps.Keys(now)) {
 		if node := now[ip]; node != before[ip] && node != "" {
-			a.tell(n, corev1.EventTypeNormal, reasonHosted, moved(ip, before[ip], node))
+			a.api.Event(n, corev1.EventTypeNormal, reasonHosted, moved(ip, before[ip], node))
 		}
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -18,39 +17,39 @@ import (
 )
 
 // policy makes the store have a firewall as its object says, or none where there is none.
-func (a *Adapter) policy(ctx context.Context, name types.NamespacedName) (reconcile.Result, error) {
+func (a *Adapter) policy(ctx context.Context, name types.NamespacedName) error {
 	stored, exists, err := store.Policies().Get(a.bucket, name.Namespace, name.Name)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	p := &networkv1.EgressNetworkPolicy{}
 	switch err := a.api.Client().Get(ctx, name, p); {
 	case apierrors.IsNotFound(err):
 		if !exists {
-			return reconcile.Result{}, nil
+			return nil
 		}
-		if err := a.api.Gone(ctx, a.bucket, p, name); err != nil {
-			return reconcile.Result{}, err
+		if err := a.api.Gone(ctx, p, name); err != nil {
+			return err
 		}
 		if err := a.store.DeletePolicy(ctx, name.Namespace, name.Name); err != nil {
-			return reconcile.Result{}, fmt.Errorf("delete egress network policy %s: %w", name, err)
+			return fmt.Errorf("delete egress network policy %s: %w", name, err)
 		}
-		return reconcile.Result{}, nil
+		return nil
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("read EgressNetworkPolicy %s: %w", name, err)
+		return fmt.Errorf("read EgressNetworkPolicy %s: %w", name, err)
 	}
 	var unknown, wrong rpcerr.Violations
 	policy := policyOf(p, &unknown)
 	if spec.CheckPolicy(policy, &wrong); !unknown.Empty() || !wrong.Empty() {
-		return reconcile.Result{}, a.say(ctx, p, p.Status.Conditions,
+		return a.say(ctx, p, p.Status.Conditions,
 			condition(networkv1.ConditionAccepted, metav1.ConditionFalse, reasonRefused, complaints(&unknown, &wrong)))
 	}
 	if policy.Revision = stored.GetRevision(); !exists || !proto.Equal(policy, stored) {
 		if _, err := a.store.PutPolicy(ctx, policy); err != nil {
-			return reconcile.Result{}, fmt.Errorf("store egress network policy %s: %w", name, err)
+			return fmt.Errorf("store egress network policy %s: %w", name, err)
 		}
 	}
-	return reconcile.Result{}, a.say(ctx, p, p.Status.Conditions,
+	return a.say(ctx, p, p.Status.Conditions,
 		condition(networkv1.ConditionAccepted, metav1.ConditionTrue, reasonAccepted, "the policy is in force"))
 }
 

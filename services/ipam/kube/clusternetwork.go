@@ -6,8 +6,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
@@ -16,20 +16,20 @@ import (
 
 // reconcileClusterNetwork brings the object's plan into the store, or makes the object if
 // there is only the store's.
-func (a *Adapter) reconcileClusterNetwork(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
+func (a *Adapter) reconcileClusterNetwork(ctx context.Context, name types.NamespacedName) error {
 	object := &networkv1.ClusterNetwork{}
-	err := a.api.Client().Get(ctx, r.NamespacedName, object)
+	err := a.api.Client().Get(ctx, name, object)
 	switch {
 	case apierrors.IsNotFound(err):
-		return reconcile.Result{}, a.restoreClusterNetwork(ctx)
+		return a.restoreClusterNetwork(ctx)
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("get ClusterNetwork %s: %w", r.Name, err)
+		return fmt.Errorf("get ClusterNetwork %s: %w", name.Name, err)
 	}
 	err = a.takePlan(ctx, object)
 	if err != nil && !refused(err) {
-		return reconcile.Result{}, err
+		return err
 	}
-	return reconcile.Result{}, client.IgnoreNotFound(a.api.SetCondition(ctx, object, owner, object.Status.Conditions, accepted(err)))
+	return client.IgnoreNotFound(a.api.SetCondition(ctx, object, owner, object.Status.Conditions, accepted(err)))
 }
 
 // takePlan stores the plan of an object.

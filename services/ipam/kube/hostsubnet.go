@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
@@ -59,23 +59,23 @@ func byHand(h *networkv1.HostSubnet) bool {
 }
 
 // reconcileHostSubnet makes what there is under a node's name agree.
-func (a *Adapter) reconcileHostSubnet(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-	v, err := a.look(ctx, r.Name)
+func (a *Adapter) reconcileHostSubnet(ctx context.Context, name types.NamespacedName) error {
+	v, err := a.look(ctx, name.Name)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	if v.node == nil && !byHand(v.object) {
-		a.waiting.set(v.name, false)
-		return reconcile.Result{}, a.release(ctx, v)
+		a.waiting.Set(name, false)
+		return a.release(ctx, v)
 	}
 	if v.stored == nil {
-		a.waiting.set(v.name, true) // Before, so that no change is missed.
+		a.waiting.Set(name, true) // Before, so that no change is missed.
 		if v.stored, err = a.register(ctx, v); err != nil {
-			return reconcile.Result{}, a.refuse(ctx, v, err)
+			return a.refuse(ctx, v, err)
 		}
 	}
-	a.waiting.set(v.name, false)
-	return reconcile.Result{}, a.publish(ctx, v)
+	a.waiting.Set(name, false)
+	return a.publish(ctx, v)
 }
 
 // release forgets a node that Kubernetes has no more, and then its object, so that an end in
@@ -84,7 +84,7 @@ func (a *Adapter) release(ctx context.Context, v *nodeView) error {
 	if v.stored == nil && v.object == nil {
 		return nil
 	}
-	if err := a.api.Gone(ctx, a.bucket, &corev1.Node{}, client.ObjectKey{Name: v.name}); err != nil {
+	if err := a.api.Gone(ctx, &corev1.Node{}, client.ObjectKey{Name: v.name}); err != nil {
 		return err
 	}
 	if v.stored != nil {

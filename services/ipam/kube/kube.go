@@ -26,7 +26,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/source"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/kube"
@@ -43,18 +43,24 @@ const owner = "damask-ipam"
 // API server's.
 const workers = 4
 
-// Adapter is the service's part in Kubernetes.
+// Kinds of keys of the store.
+const (
+	kindHostSubnet     = "hostsubnet"
+	kindClusterNetwork = "clusternetwork"
+)
+
+// Adapter is a replica's part in bringing objects and store together.
 type Adapter struct {
 	api     *kube.Adapter
 	store   *allocation.Store
 	bucket  *bucket.Bucket
 	log     hclog.Logger
-	nodes   *kube.Feed // by name, of HostSubnets in the store
-	network *kube.Feed // of the plan
-	waiting waiting
+	nodes   *kube.Feed   // by name, of HostSubnets in the store
+	network *kube.Feed   // of the plan
+	waiting kube.Waiting // nodes that were refused a subnet
 }
 
-// New returns the adapter of a service whose bucket tells it of changes by Observe.
+// New returns a replica's part.
 func New(api *kube.Adapter, log hclog.Logger) *Adapter {
 	a := &Adapter{api: api, log: log.Named("kube")}
 	a.nodes = kube.NewFeed(a.storedNodes)
@@ -62,54 +68,51 @@ func New(api *kube.Adapter, log hclog.Logger) *Adapter {
 	return a
 }
 
-// Use ties the adapter to the store that it brings objects into, and to its bucket.
-func (a *Adapter) Use(store *allocation.Store, b *bucket.Bucket) { a.store, a.bucket = store, b }
-
-// Observe is told of the bucket's changes.
-func (a *Adapter) Observe(changes []bucket.Change, _ bool) {
+// Observe learns from changes of the bucket which objects may be different.
+func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
+	a.api.Observe(changes, reset)
 	for _, c := range changes {
-		kind, name, _ := strings.Cut(c.Key, ".")
+		kind, _, _ := strings.Cut(c.Key, ".")
 		switch kind {
-		case "hostsubnet":
-			if node, err := token.Decode(name); err == nil {
-				a.nodes.Changed(types.NamespacedName{Name: node})
+		case kindHostSubnet:
+			if name, ok := nodeOf(c.Key); ok {
+				a.nodes.Changed(name)
 			}
-		case "clusternetwork":
+		case kindClusterNetwork:
 			a.network.Changed(types.NamespacedName{Name: plan.Name})
 		default:
 			continue
 		}
-		a.nodes.Changed(a.waiting.all()...)
+		a.nodes.Changed(a.waiting.All()...)
 	}
 }
 
-func (a *Adapter) storedNodes() []types.NamespacedName {
-	list, _, err := a.store.HostSubnets(context.Background()) // The bucket is ready: this does not wait.
-	if err != nil {
-		a.log.Error("HostSubnets of the store are not known to Kubernetes", "error", err)
-	}
-	names := make([]types.NamespacedName, len(list))
-	for i, h := range list {
-		names[i].Name = h.GetName()
+// nodeOf answers whose HostSubnet a key is.
+func nodeOf(key string) (types.NamespacedName, bool) {
+	name, err := token.Decode(strings.TrimPrefix(key, kindHostSubnet+"."))
+	return types.NamespacedName{Name: name}, err == nil
+}
+
+func (a *Adapter) storedNodes() (names []types.NamespacedName) {
+	for entry := range a.bucket.Scan(kindHostSubnet+".", "") {
+		if name, ok := nodeOf(entry.Key); ok {
+			names = append(names, name)
+		}
 	}
 	return names
 }
 
-// Lead keeps objects and store together until ctx ends. The caller has the lease.
-func (a *Adapter) Lead(ctx context.Context) error {
-	if err := a.api.Adopt(ctx, a.bucket, a.adopt); err != nil || ctx.Err() != nil {
-		return err
-	}
-	return a.api.Lead(ctx, a.bucket,
-		kube.Controller{
-			Name: "hostsubnet", Reconcile: a.reconcileHostSubnet, Workers: workers,
-			Sources: []source.Source{a.api.Of(&corev1.Node{}), a.api.Of(&networkv1.HostSubnet{}), a.nodes.Source()},
+// Run brings objects and the store of the observed bucket together until ctx ends.
+func (a *Adapter) Run(ctx context.Context, b *bucket.Bucket, store *allocation.Store) error {
+	a.bucket, a.store = b, store
+	a.api.Use(b)
+	return a.api.Run(ctx, kube.Work{Adopt: a.adopt, Controllers: []kube.Controller{
+		{
+			Name: "hostsubnet", Kinds: []client.Object{&corev1.Node{}, &networkv1.HostSubnet{}},
+			Stored: a.nodes, Reconcile: a.reconcileHostSubnet, Workers: workers,
 		},
-		kube.Controller{
-			Name: "clusternetwork", Reconcile: a.reconcileClusterNetwork,
-			Sources: []source.Source{a.api.Of(&networkv1.ClusterNetwork{}), a.network.Source()},
-		},
-	)
+		{Name: "clusternetwork", Kinds: []client.Object{&networkv1.ClusterNetwork{}}, Stored: a.network, Reconcile: a.reconcileClusterNetwork},
+	}})
 }
 
 // adopt brings into the store what the objects have: first the plan, then every subnet. One that

@@ -2,27 +2,18 @@ package kube
 
 import (
 	"context"
-	"errors"
-	"sync/atomic"
 
-	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/kube"
-	"github.com/damask-sdn/damask/internal/lease"
 	"github.com/damask-sdn/damask/services/servicelb/catalog"
 )
 
 const (
-	// leaseKey says which replica writes what objects say.
-	leaseKey = "kube.lease"
 	// owner is the field manager of what this service writes.
 	owner = "damask-servicelb"
 	// workers is how many objects of a kind are reconciled at once: commits that come at
@@ -30,89 +21,61 @@ const (
 	workers = 8
 )
 
+// Kinds of keys of the store.
+const (
+	kindService = "service"
+	kindSlice   = "endpointslice"
+)
+
 // Adapter is a replica's part in bringing objects and store together.
 type Adapter struct {
 	api    *kube.Adapter
-	lease  *lease.Lease
 	bucket *bucket.Bucket
 	store  *catalog.Store
-	log    hclog.Logger
 
-	services, slices *kube.Ledger
-	wanting          wanting
-	observed         atomic.Uint64 // the sequence up to which changes were told
+	services, slices *kube.Feed
+	wanting          kube.Waiting // services that want what others have
 }
 
-// New returns a replica's part. id is unique.
-func New(api *kube.Adapter, id string, log hclog.Logger) *Adapter {
-	return &Adapter{api: api, lease: lease.New(leaseKey, id), log: log.Named("kube"), services: kube.NewLedger(), slices: kube.NewLedger()}
+// New returns a replica's part.
+func New(api *kube.Adapter) *Adapter {
+	a := &Adapter{api: api}
+	a.services, a.slices = a.feed(kindService), a.feed(kindSlice)
+	return a
+}
+
+// feed tells of a kind's objects.
+func (a *Adapter) feed(kind string) *kube.Feed {
+	return kube.NewFeed(func() (names []types.NamespacedName) {
+		for entry := range a.bucket.Scan(kind+".", "") {
+			if name, ok := catalog.NameOfKey(entry.Key, kind); ok {
+				names = append(names, types.NamespacedName(name))
+			}
+		}
+		return names
+	})
 }
 
 // Observe learns from changes of the bucket which objects may be different.
 func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
-	a.lease.Observe(changes, reset)
-	newest := a.observed.Load()
-	if reset {
-		newest = 0
-		a.services.Forget()
-		a.slices.Forget()
-	}
+	a.api.Observe(changes, reset)
 	for _, c := range changes {
-		newest = max(newest, c.Revision)
-		if name, ok := catalog.NameOfKey(c.Key, "service"); ok {
-			a.services.Take(c, types.NamespacedName(name))
-		} else if name, ok := catalog.NameOfKey(c.Key, "endpointslice"); ok {
-			a.slices.Take(c, types.NamespacedName(name))
+		if name, ok := catalog.NameOfKey(c.Key, kindService); ok {
+			a.services.Changed(types.NamespacedName(name))
+		} else if name, ok := catalog.NameOfKey(c.Key, kindSlice); ok {
+			a.slices.Changed(types.NamespacedName(name))
 		} else if c.Deleted && catalog.Handed(c.Key) {
-			a.services.Changed(a.wanting.all()...)
+			a.services.Changed(a.wanting.All()...)
 		}
 	}
-	a.observed.Store(newest)
 }
 
-// Run brings objects and the store of the observed bucket together until ctx ends, while
-// this replica has the lease. It returns early only if this is not the cluster whose objects
-// the store has: a person must decide then.
+// Run brings objects and the store of the observed bucket together until ctx ends.
 func (a *Adapter) Run(ctx context.Context, b *bucket.Bucket, s *catalog.Store) error {
 	a.bucket, a.store = b, s
-	a.lease.Use(b)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.api.Run(ctx) })
-	group.Go(func() error {
-		if a.bucket.Ready(ctx) != nil {
-			return nil
-		}
-		return a.lease.Hold(ctx, a.lead)
-	})
-	err := group.Wait()
-	if errors.Is(err, kube.ErrOtherCluster) {
-		a.log.Error("objects of Kubernetes are not followed", "error", err)
-		return nil
-	}
-	return err
-}
-
-func (a *Adapter) lead(ctx context.Context) error {
-	a.log.Info("this replica follows objects of Kubernetes")
-	if err := a.api.Adopt(ctx, a.bucket, a.adopt); err != nil || ctx.Err() != nil {
-		return err
-	}
-	return a.api.Lead(ctx, a.bucket,
-		a.controller("service", &corev1.Service{}, a.services, a.service),
-		a.controller("endpointslice", &discoveryv1.EndpointSlice{}, a.slices, a.slice),
-	)
-}
-
-// controller reconciles one kind: when an object changed, and when the store did.
-func (a *Adapter) controller(name string, kind client.Object, l *kube.Ledger, one func(context.Context, types.NamespacedName) error) kube.Controller {
-	return kube.Controller{
-		Name: name, Workers: workers, Sources: []source.Source{a.api.Of(kind), l.Source()},
-		Reconcile: func(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-			// Of a change of the store everybody hears before the view shows it.
-			if err := a.bucket.Wait(ctx, a.observed.Load()); err != nil {
-				return reconcile.Result{}, err
-			}
-			return reconcile.Result{}, one(ctx, r.NamespacedName)
-		},
-	}
+	a.api.Use(b)
+	return a.api.Run(ctx, kube.Work{Adopt: a.adopt, Controllers: []kube.Controller{
+		{Name: "service", Kinds: []client.Object{&corev1.Service{}}, Stored: a.services, Reconcile: a.service, Workers: workers},
+		{Name: "endpointslice", Kinds: []client.Object{&discoveryv1.EndpointSlice{}}, Stored: a.slices, Reconcile: a.slice, Workers: workers},
+	}})
 }

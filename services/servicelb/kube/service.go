@@ -27,11 +27,11 @@ func (a *Adapter) service(ctx context.Context, name types.NamespacedName) error 
 	s := &corev1.Service{}
 	switch err := a.api.Client().Get(ctx, name, s); {
 	case apierrors.IsNotFound(err):
-		a.wanting.set(name, false)
+		a.wanting.Set(name, false)
 		if stored == nil {
 			return nil
 		}
-		if err := a.api.Gone(ctx, a.bucket, s, name); err != nil {
+		if err := a.api.Gone(ctx, s, name); err != nil {
 			return err
 		}
 		if err := a.store.Delete(ctx, catalog.Name(name)); err != nil {
@@ -106,11 +106,11 @@ func (a *Adapter) put(ctx context.Context, stored, wish *servicelbv1.Service) (n
 		stored = nil
 	}
 	if stored != nil && same(stored, spec.Adopt(stored, wish)) {
-		a.wanting.set(types.NamespacedName(name), false)
+		a.wanting.Set(types.NamespacedName(name), false)
 		return stored, "", nil
 	}
 	// Who gives something back while it is asked for must find us wanting.
-	a.wanting.set(types.NamespacedName(name), true)
+	a.wanting.Set(types.NamespacedName(name), true)
 	if stored == nil {
 		now, err = a.store.Create(ctx, wish)
 	} else {
@@ -125,7 +125,7 @@ func (a *Adapter) put(ctx context.Context, stored, wish *servicelbv1.Service) (n
 	case errors.As(err, &taken):
 		return stored, fields.Replace(taken.Error()), nil
 	}
-	a.wanting.set(types.NamespacedName(name), false)
+	a.wanting.Set(types.NamespacedName(name), false)
 	switch {
 	case err == nil:
 		return now, "", nil

@@ -36,11 +36,6 @@ const (
 	reasonAddress  = "LoadBalancerAddress"
 )
 
-// maxNote is how long the text of an event may be, in bytes: the API server refuses more.
-const maxNote = 1000
-
-func note(text string) string { return text[:min(len(text), maxNote)] }
-
 // show writes into a Service what became of it: the load-balancer addresses that it was
 // given, and what is refused.
 func (a *Adapter) show(ctx context.Context, s *corev1.Service, stored *servicelbv1.Service, problems string) error {
@@ -72,9 +67,9 @@ func (a *Adapter) show(ctx context.Context, s *corev1.Service, stored *servicelb
 	}
 	switch {
 	case problems != "" && (was == nil || was.Message != problems):
-		a.api.Event(s, corev1.EventTypeWarning, reasonRefused, note(problems))
+		a.api.Event(s, corev1.EventTypeWarning, reasonRefused, problems)
 	case problems == "" && given && !shown(s, stored.GetLoadBalancerIps()):
-		a.api.Event(s, corev1.EventTypeNormal, reasonAddress, note(fmt.Sprintf("it is reached by %v", stored.GetLoadBalancerIps())))
+		a.api.Event(s, corev1.EventTypeNormal, reasonAddress, fmt.Sprintf("it is reached by %v", stored.GetLoadBalancerIps()))
 	}
 	return nil
 }
@@ -110,12 +105,12 @@ func (a *Adapter) slice(ctx context.Context, name types.NamespacedName) error {
 	case err != nil && !apierrors.IsNotFound(err):
 		return fmt.Errorf("read EndpointSlice %s: %w", name, err)
 	case err != nil && stored != nil:
-		if err := a.api.Gone(ctx, a.bucket, s, name); err != nil {
+		if err := a.api.Gone(ctx, s, name); err != nil {
 			return err
 		}
 	}
 	if !v.Empty() {
-		a.api.Event(s, corev1.EventTypeWarning, reasonRefused, note(complaints(&v)))
+		a.api.Event(s, corev1.EventTypeWarning, reasonRefused, complaints(&v))
 		return nil
 	}
 	if stored != nil && (wish == nil || stored.GetManagedBy() == spec.Manager || stored.GetServiceName() != wish.GetServiceName()) {

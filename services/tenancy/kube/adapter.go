@@ -2,8 +2,6 @@ package kube
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -11,7 +9,6 @@ import (
 
 	"github.com/damask-sdn/damask/internal/bucket"
 	"github.com/damask-sdn/damask/internal/kube"
-	"github.com/damask-sdn/damask/internal/lease"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/policystore"
@@ -19,14 +16,8 @@ import (
 	"github.com/damask-sdn/damask/services/tenancy/vnid"
 )
 
-const (
-	// leaseKey is where the replicas agree on who writes.
-	leaseKey = "kube.lease"
-	// manager owns the fields that this adapter applies.
-	manager = "damask-tenancy"
-	// retryAfter is the pause after a store that did not answer.
-	retryAfter = 200 * time.Millisecond
-)
+// manager owns the fields that this adapter applies.
+const manager = "damask-tenancy"
 
 // Store is what objects are compared with.
 type Store struct {
@@ -42,35 +33,32 @@ type Store struct {
 type Adapter struct {
 	kube   *kube.Adapter
 	store  Store
-	lease  *lease.Lease
 	stored *stored
 	kept   *kept
 	pods   *pods
 	log    hclog.Logger
 }
 
-// New returns a replica's part. id is unique. It does not speak to the API server yet.
-func New(cfg kube.Config, id string, log hclog.Logger) (*Adapter, error) {
+// New returns a replica's part. It does not speak to the API server yet.
+func New(cfg kube.Config, log hclog.Logger) (*Adapter, error) {
 	to, err := kube.New(cfg, "tenancy", log)
 	if err != nil {
 		return nil, err
 	}
-	return &Adapter{
-		kube: to, lease: lease.New(leaseKey, id), stored: newStored(), kept: newKept(), pods: newPods(to), log: log.Named("kube"),
-	}, nil
+	return &Adapter{kube: to, stored: newStored(), kept: newKept(), pods: newPods(to), log: log.Named("kube")}, nil
 }
 
 // Observe takes over changes of the bucket.
 func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
-	a.lease.Observe(changes, reset)
-	a.stored.observe(changes, reset)
+	a.kube.Observe(changes, reset)
+	a.stored.observe(changes)
 }
 
 // Use ties the adapter to the store. It is called once, before Run.
 func (a *Adapter) Use(store Store) {
 	a.store = store
 	a.stored.use(store.Bucket)
-	a.lease.Use(store.Bucket)
+	a.kube.Use(store.Bucket)
 }
 
 // Kept is which VNIDs are in NetNamespaces.
@@ -82,65 +70,17 @@ func (a *Adapter) Describe(ctx context.Context, report *tenancyv1.Pod, patience 
 	return a.pods.describe(ctx, report, patience)
 }
 
-// Run follows the cluster until ctx ends, and writes whenever this replica has the lease.
-// The bucket's view has caught up once. A cluster that is another than the store's is not
-// followed.
+// Run follows the cluster until ctx ends, and brings objects and store together whenever this
+// replica has the lease.
 func (a *Adapter) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.kube.Run(ctx) })
 	group.Go(func() error { return a.kept.follow(ctx, a.kube) })
 	group.Go(func() error { return a.pods.follow(ctx) })
-	group.Go(func() error { return a.lease.Hold(ctx, a.lead) })
-	return group.Wait()
-}
-
-// lead writes until ctx ends. What is not a person's to put right is tried again.
-func (a *Adapter) lead(ctx context.Context) error {
-	a.log.Info("this replica writes to Kubernetes")
-	for {
-		err := a.control(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, kube.ErrOtherCluster):
-			// A person must put that right, and what the store has is served meanwhile.
-			a.log.Error("no objects are followed", "error", err)
-			<-ctx.Done()
-			return nil
-		case err != nil:
-			a.log.Warn("following the cluster was interrupted, comparing everything anew", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(retryAfter):
-		}
-	}
-}
-
-func (a *Adapter) control(ctx context.Context) error {
-	if err := a.kube.Adopt(ctx, a.store.Bucket, a.adopt); err != nil || ctx.Err() != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return a.kube.Lead(ctx, a.store.Bucket, a.namespaces(), a.mode(), a.labels(), a.policies(networkPolicy))
+		return a.kube.Run(ctx, kube.Work{Adopt: a.adopt, Controllers: []kube.Controller{
+			a.namespaces(), a.mode(), a.labels(),
+			a.policies(networkPolicy), a.policies(adminPolicy), a.policies(baselinePolicy), a.policies(clusterPolicy),
+		}})
 	})
-	for _, kind := range []policyKind{adminPolicy, baselinePolicy, clusterPolicy} {
-		group.Go(func() error {
-			if err := a.kube.Await(ctx, kind.object()); err != nil {
-				return err
-			}
-			return a.kube.Lead(ctx, a.store.Bucket, a.policies(kind))
-		})
-	}
 	return group.Wait()
-}
-
-// shown returns when the view of the store has everything that the reconciler was told of.
-func (a *Adapter) shown(ctx context.Context) error {
-	if err := a.store.Bucket.Wait(ctx, a.stored.newest.Load()); err != nil {
-		return fmt.Errorf("wait for the store: %w", err)
-	}
-	return nil
 }

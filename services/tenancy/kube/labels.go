@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/damask-sdn/damask/internal/kube"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
@@ -20,29 +20,23 @@ import (
 // labels brings what changes of Pods to the pods that agents registered.
 func (a *Adapter) labels() kube.Controller {
 	return kube.Controller{
-		Name: "pods", Workers: namespaceWorkers,
-		Sources: []source.Source{a.kube.Of(&corev1.Pod{}), a.stored.pods.Source()},
-		Reconcile: func(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-			return reconcile.Result{}, a.reconcilePod(ctx, registry.Name{Namespace: r.Namespace, Pod: r.Name}, r)
-		},
+		Name: "pods", Kinds: []client.Object{&corev1.Pod{}}, Stored: a.stored.pods, Reconcile: a.reconcilePod, Workers: namespaceWorkers,
 	}
 }
 
 // reconcilePod looks at one pod. What is not registered is nobody's, and what has no Pod
 // any more ends with its node's report.
-func (a *Adapter) reconcilePod(ctx context.Context, name registry.Name, r reconcile.Request) error {
-	if err := a.shown(ctx); err != nil {
-		return err
-	}
+func (a *Adapter) reconcilePod(ctx context.Context, of types.NamespacedName) error {
+	name := registry.Name{Namespace: of.Namespace, Pod: of.Name}
 	stored, found, err := registry.Table().Get(a.store.Bucket, name.Namespace, name.Pod)
 	if err != nil || !found {
 		return err
 	}
 	pod := &corev1.Pod{}
-	if err := a.kube.Client().Get(ctx, r.NamespacedName, pod); apierrors.IsNotFound(err) {
+	if err := a.kube.Client().Get(ctx, of, pod); apierrors.IsNotFound(err) {
 		return nil
 	} else if err != nil {
-		return fmt.Errorf("read Pod %s: %w", r.NamespacedName, err)
+		return fmt.Errorf("read Pod %s: %w", of, err)
 	}
 	if !isOf(stored, pod) {
 		return nil

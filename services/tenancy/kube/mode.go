@@ -6,8 +6,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
@@ -35,46 +35,42 @@ func pluginOf(mode tenancyv1.IsolationMode) string {
 // mode brings the ClusterNetwork's pluginName and the isolation mode together.
 func (a *Adapter) mode() kube.Controller {
 	return kube.Controller{
-		Name: "isolation", Reconcile: a.reconcileMode,
-		Sources: []source.Source{a.kube.Of(&networkv1.ClusterNetwork{}), a.stored.mode.Source()},
+		Name: "isolation", Kinds: []client.Object{&networkv1.ClusterNetwork{}}, Stored: a.stored.mode, Reconcile: a.reconcileMode,
 	}
 }
 
-func (a *Adapter) reconcileMode(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-	if err := a.shown(ctx); err != nil {
-		return reconcile.Result{}, err
-	}
+func (a *Adapter) reconcileMode(ctx context.Context, name types.NamespacedName) error {
 	object := &networkv1.ClusterNetwork{}
-	if err := a.kube.Client().Get(ctx, r.NamespacedName, object); err != nil {
+	if err := a.kube.Client().Get(ctx, name, object); err != nil {
 		if apierrors.IsNotFound(err) {
-			return reconcile.Result{}, nil // It is ipam's to make; the mode stays.
+			return nil // It is ipam's to make; the mode stays.
 		}
-		return reconcile.Result{}, fmt.Errorf("read the ClusterNetwork: %w", err)
+		return fmt.Errorf("read the ClusterNetwork: %w", err)
 	}
 	now, err := isolation.Read(a.store.Bucket)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	if object.PluginName == "" {
 		if now.GetRevision() == 0 {
-			return reconcile.Result{}, nil // Nobody ever said anything.
+			return nil // Nobody ever said anything.
 		}
-		return reconcile.Result{}, a.namePlugin(ctx, object, now.GetMode())
+		return a.namePlugin(ctx, object, now.GetMode())
 	}
 	c := metav1.Condition{Type: networkv1.ConditionIsolationMode, Status: metav1.ConditionFalse}
 	wanted, known := modes[object.PluginName]
 	if !known {
 		c.Reason, c.Message = "UnknownPlugin", fmt.Sprintf("pluginName %q is no mode; %s stays in force", object.PluginName, pluginOf(now.GetMode()))
-		return reconcile.Result{}, a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
+		return a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
 	}
 	if now.GetRevision() == 0 || now.GetMode() != wanted {
 		if now, err = isolation.Set(ctx, a.store.Bucket, wanted); err != nil {
-			return reconcile.Result{}, err
+			return err
 		}
 		a.log.Info("isolation mode set as the ClusterNetwork says", "plugin", object.PluginName, "revision", now.GetRevision())
 	}
 	c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Set", object.PluginName+" is in force"
-	return reconcile.Result{}, a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
+	return a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
 }
 
 // namePlugin writes the mode into a ClusterNetwork that names none: it was made anew.

@@ -10,8 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
@@ -26,8 +24,8 @@ const namespaceWorkers = 4
 // namespaces brings Namespaces, NetNamespaces and the store together.
 func (a *Adapter) namespaces() kube.Controller {
 	return kube.Controller{
-		Name: "namespaces", Workers: namespaceWorkers, Reconcile: a.reconcileNamespace,
-		Sources: []source.Source{a.kube.Of(&corev1.Namespace{}), a.kube.Of(&networkv1.NetNamespace{}), a.stored.namespaces.Source()},
+		Name: "namespaces", Kinds: []client.Object{&corev1.Namespace{}, &networkv1.NetNamespace{}},
+		Stored: a.stored.namespaces, Reconcile: a.reconcileNamespace, Workers: namespaceWorkers,
 	}
 }
 
@@ -41,29 +39,26 @@ type tenant struct {
 	moved     bool // The object's annotation was carried out.
 }
 
-func (a *Adapter) reconcileNamespace(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-	if err := a.shown(ctx); err != nil {
-		return reconcile.Result{}, err
-	}
-	a.stored.doubt(r.NamespacedName)
-	t, err := a.tenant(ctx, r.Name)
+func (a *Adapter) reconcileNamespace(ctx context.Context, name types.NamespacedName) error {
+	a.stored.waiting.Set(name, true)
+	t, err := a.tenant(ctx, name.Name)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	if t.namespace == nil {
-		return reconcile.Result{}, a.withoutNamespace(ctx, t)
+		return a.withoutNamespace(ctx, t)
 	}
 	err = a.bringIn(ctx, t)
 	if t.stored != nil || len(t.refused) > 0 { // What was refused is said, whatever else failed.
 		err = errors.Join(err, a.bringOut(ctx, t))
 	}
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	if len(t.refused) == 0 {
-		a.stored.settle(r.NamespacedName)
+		a.stored.waiting.Set(name, false)
 	}
-	return reconcile.Result{}, nil
+	return nil
 }
 
 // tenant collects what there is.
@@ -94,10 +89,10 @@ func (a *Adapter) withoutNamespace(ctx context.Context, t *tenant) error {
 	name := types.NamespacedName{Name: t.name}
 	ours := t.object != nil && t.object.Annotations[networkv1.AnnotationNamespaceUID] != ""
 	if t.stored == nil && !ours || t.name == netnamespace.Default {
-		a.stored.settle(name)
+		a.stored.waiting.Set(name, false)
 		return nil
 	}
-	if err := a.kube.Confirm(ctx, a.store.Bucket); err != nil {
+	if err := a.kube.Gone(ctx, &corev1.Namespace{}, name); err != nil {
 		return err
 	}
 	var pods *netnamespace.PodsError
@@ -108,7 +103,7 @@ func (a *Adapter) withoutNamespace(ctx context.Context, t *tenant) error {
 	case err != nil:
 		return fmt.Errorf("delete namespace %s: %w", t.name, err)
 	}
-	a.stored.settle(name)
+	a.stored.waiting.Set(name, false)
 	if !ours {
 		return nil
 	}

@@ -13,9 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
@@ -51,21 +50,17 @@ func (k policyKind) object() *unstructured.Unstructured {
 // policies brings the policies of a kind into the store.
 func (a *Adapter) policies(kind policyKind) kube.Controller {
 	return kube.Controller{
-		Name: kind.Kind, Sources: []source.Source{a.kube.Of(kind.object()), a.stored.policies[kind.Kind].Source()},
-		Reconcile: func(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-			return reconcile.Result{}, a.reconcilePolicy(ctx, kind, policy.Key{Kind: kind.Kind, Namespace: r.Namespace, Name: r.Name})
-		},
+		// Of policies a cluster need have none but Kubernetes' own.
+		Name: kind.Kind, Kinds: []client.Object{kind.object()}, Optional: kind != networkPolicy, Stored: a.stored.policies[kind.Kind],
+		Reconcile: func(ctx context.Context, name types.NamespacedName) error { return a.reconcilePolicy(ctx, kind, name) },
 	}
 }
 
-func (a *Adapter) reconcilePolicy(ctx context.Context, kind policyKind, key policy.Key) error {
-	if err := a.shown(ctx); err != nil {
-		return err
-	}
-	object := kind.object()
-	err := a.kube.Client().Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, object)
+func (a *Adapter) reconcilePolicy(ctx context.Context, kind policyKind, name types.NamespacedName) error {
+	object, key := kind.object(), policy.Key{Kind: kind.Kind, Namespace: name.Namespace, Name: name.Name}
+	err := a.kube.Client().Get(ctx, name, object)
 	if apierrors.IsNotFound(err) {
-		return a.removePolicy(ctx, key)
+		return a.removePolicy(ctx, kind, key, name)
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
@@ -87,12 +82,12 @@ func (a *Adapter) reconcilePolicy(ctx context.Context, kind policyKind, key poli
 }
 
 // removePolicy removes a policy that the cluster does not have.
-func (a *Adapter) removePolicy(ctx context.Context, key policy.Key) error {
+func (a *Adapter) removePolicy(ctx context.Context, kind policyKind, key policy.Key, name types.NamespacedName) error {
 	var notFound *policystore.NotFoundError
 	if _, err := a.store.Policies.Get(key); errors.As(err, &notFound) {
 		return nil
 	}
-	if err := a.kube.Confirm(ctx, a.store.Bucket); err != nil {
+	if err := a.kube.Gone(ctx, kind.object(), name); err != nil {
 		return err
 	}
 	_, err := a.store.Policies.Delete(ctx, key)

@@ -2,8 +2,6 @@ package kube
 
 import (
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -26,18 +24,15 @@ var clusterNetwork = types.NamespacedName{Name: "default"}
 // stored tells reconcilers what changes in the store.
 type stored struct {
 	bucket     *bucket.Bucket
-	newest     atomic.Uint64 // Revision of the newest change that was told.
 	namespaces *kube.Feed
 	pods       *kube.Feed
 	mode       *kube.Feed
 	policies   map[string]*kube.Feed // by kind
-
-	mu      sync.Mutex
-	waiting map[types.NamespacedName]bool // Namespaces to which something was refused.
+	waiting    kube.Waiting          // Namespaces to which something was refused.
 }
 
 func newStored() *stored {
-	s := &stored{waiting: map[types.NamespacedName]bool{}, policies: map[string]*kube.Feed{}}
+	s := &stored{policies: map[string]*kube.Feed{}}
 	s.namespaces = kube.NewFeed(func() []types.NamespacedName { return s.all(kindNamespace + ".") })
 	s.pods = kube.NewFeed(func() []types.NamespacedName { return s.all(kindPod + ".") })
 	s.mode = kube.NewFeed(func() []types.NamespacedName { return []types.NamespacedName{clusterNetwork} })
@@ -84,10 +79,9 @@ func nameOf(key string) (kind string, name types.NamespacedName, ok bool) {
 	return "", types.NamespacedName{}, false
 }
 
-func (s *stored) observe(changes []bucket.Change, reset bool) {
-	if reset {
-		s.newest.Store(0) // Another store counts anew.
-	}
+// observe tells of changes. What is refused to a namespace may be changed by other
+// namespaces, its pods, or the mode.
+func (s *stored) observe(changes []bucket.Change) {
 	for _, c := range changes {
 		kind, name, ok := nameOf(c.Key)
 		if !ok {
@@ -96,53 +90,17 @@ func (s *stored) observe(changes []bucket.Change, reset bool) {
 		feed, isPolicy := s.policies[kind]
 		switch {
 		case kind == kindNamespace:
-			s.tell(c, s.namespaces, append(s.refused(), name)...)
+			s.namespaces.Changed(append(s.waiting.All(), name)...)
 		case kind == kindIsolation:
-			s.tell(c, s.mode, clusterNetwork)
-			s.tell(c, s.namespaces, s.refused()...)
+			s.mode.Changed(clusterNetwork)
+			s.namespaces.Changed(s.waiting.All()...)
 		case kind == kindPod:
-			s.tell(c, s.pods, name)
-			if namespace := (types.NamespacedName{Name: name.Namespace}); c.Deleted && s.isRefused(namespace) {
-				s.tell(c, s.namespaces, namespace)
+			s.pods.Changed(name)
+			if namespace := (types.NamespacedName{Name: name.Namespace}); c.Deleted && s.waiting.Has(namespace) {
+				s.namespaces.Changed(namespace)
 			}
 		case isPolicy:
-			s.tell(c, feed, name)
+			feed.Changed(name)
 		}
 	}
-}
-
-func (s *stored) tell(c bucket.Change, feed *kube.Feed, names ...types.NamespacedName) {
-	for known := s.newest.Load(); known < c.Revision && !s.newest.CompareAndSwap(known, c.Revision); {
-		known = s.newest.Load()
-	}
-	feed.Changed(names...)
-}
-
-// doubt says that something may be refused to a namespace, which other namespaces, its
-// pods or the mode could change; settle, that nothing is.
-func (s *stored) doubt(name types.NamespacedName) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting[name] = true
-}
-
-func (s *stored) settle(name types.NamespacedName) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.waiting, name)
-}
-
-func (s *stored) isRefused(name types.NamespacedName) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waiting[name]
-}
-
-func (s *stored) refused() (names []types.NamespacedName) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name := range s.waiting {
-		names = append(names, name)
-	}
-	return names
 }

@@ -1,0 +1,145 @@
+package kubetest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Gate is a way to the API server which a test can shut for whoever goes through it, while
+// the cluster goes on for all others. It counts what passes.
+type Gate struct {
+	server   string
+	listener net.Listener
+	received atomic.Int64
+
+	mu    sync.Mutex
+	shut  bool
+	conns map[net.Conn]bool
+}
+
+// NewGate opens a gate, which is there until the test ends.
+func (c *Cluster) NewGate(t testing.TB) *Gate {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(c.port.host(), "0"))
+	if err != nil {
+		t.Fatalf("open a gate: %v", err)
+	}
+	g := &Gate{server: c.port.address(), listener: listener, conns: map[net.Conn]bool{}}
+	var all sync.WaitGroup
+	all.Go(func() { g.serve(&all) })
+	t.Cleanup(func() {
+		_ = listener.Close()
+		g.Shut()
+		all.Wait()
+	})
+	return g
+}
+
+// Kubeconfig is the path of a file with all that a user needs to connect through the gate.
+func (g *Gate) Kubeconfig(t testing.TB, u *User) string {
+	t.Helper()
+	config, err := clientcmd.LoadFromFile(u.kubeconfig)
+	if err != nil {
+		t.Fatalf("read a kubeconfig: %v", err)
+	}
+	for _, cluster := range config.Clusters {
+		cluster.Server = "https://" + g.listener.Addr().String()
+	}
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatalf("write a kubeconfig: %v", err)
+	}
+	return path
+}
+
+// Received is how many bytes the API server has sent through the gate, as they are on the
+// wire.
+func (g *Gate) Received() int64 { return g.received.Load() }
+
+// Shut ends every connection, and every one that is tried until Open.
+func (g *Gate) Shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+	for conn := range g.conns {
+		_ = conn.Close()
+	}
+	clear(g.conns)
+}
+
+// Open lets connections through again.
+func (g *Gate) Open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = false
+}
+
+func (g *Gate) serve(all *sync.WaitGroup) {
+	for {
+		client, err := g.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			all.Go(func() { g.pass(client) })
+		}
+	}
+}
+
+// pass connects a client to the server until one of them, or the gate, ends it.
+func (g *Gate) pass(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	server, err := net.Dial("tcp", g.server)
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	if !g.admit(client, server) {
+		return
+	}
+	defer g.leave(client, server)
+	var both sync.WaitGroup
+	both.Go(func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	})
+	_, _ = io.Copy(client, io.TeeReader(server, counter{&g.received}))
+	_ = client.Close()
+	both.Wait()
+}
+
+// admit says whether connections may be made, and remembers them.
+func (g *Gate) admit(conns ...net.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return false
+	}
+	for _, conn := range conns {
+		g.conns[conn] = true
+	}
+	return true
+}
+
+func (g *Gate) leave(conns ...net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, conn := range conns {
+		delete(g.conns, conn)
+	}
+}
+
+// counter counts what is written to it.
+type counter struct{ bytes *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) {
+	c.bytes.Add(int64(len(p)))
+	return len(p), nil
+}

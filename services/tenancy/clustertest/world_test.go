@@ -60,6 +60,7 @@ type world struct {
 	cluster  *kubetest.Cluster
 	client   client.Client
 	service  *kubetest.User // what the service speaks to the API server as
+	gate     *kubetest.Gate // and through what
 	ca       *identitytest.CA
 	store    *natsd.Server
 	storeDir string
@@ -71,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, cluster: kubetest.Start(t), ca: identitytest.New(t), storeDir: t.TempDir()}
 	w.cluster.InstallCRDs(t, crds)
 	w.cluster.Apply(t, role)
-	w.service = w.cluster.As(t, "damask-tenancy")
+	w.service, w.gate = w.cluster.As(t, "damask-tenancy"), w.cluster.NewGate(t)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, networkv1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -124,7 +125,7 @@ func (w *world) replica() (stop func()) {
 		Config: rpcserve.Config{Listen: w.address}, Metrics: "127.0.0.1:0",
 		TLS:        w.ca.Files(w.t, identitytest.Service(w.t, "tenancy")),
 		NATS:       natsd.Config{Servers: []string{w.store.URL()}, Replicas: 1},
-		Kubernetes: kube.Config{Enabled: true, Kubeconfig: w.service.Kubeconfig(), QPS: 1000, Burst: 1000},
+		Kubernetes: kube.Config{Enabled: true, Kubeconfig: w.gate.Kubeconfig(w.t, w.service), QPS: 1000, Burst: 1000},
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "tenancy", Level: hclog.Info, Output: w.t.Output()})
 	ctx, cancel := context.WithCancel(context.Background())

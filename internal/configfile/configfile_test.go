@@ -159,6 +159,23 @@ func TestAnEmptyFileKeepsDefaultsAndIsChecked(t *testing.T) {
 	}
 }
 
+func TestACheckCanAskWhetherAFieldIsGiven(t *testing.T) {
+	cfg := config{Size: 3}
+	err := configfile.Parse("c.yaml", []byte("size: 3\nnodes: [{name: a}]\n"), &cfg, func(r *configfile.Report) {
+		for path, want := range map[string]bool{"size": true, "listen": false, "nodes": true, "nodes[0].name": true, "nodes[0].ip": false} {
+			if r.Given(path) != want {
+				t.Errorf("%s is given: %t, want %t", path, !want, want)
+			}
+		}
+		if part := r.In("nodes[0]"); !part.Given("name") || part.Given("ip") {
+			t.Error("the report of a part does not know where it stands")
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAddressesAreChecked(t *testing.T) {
 	for value, want := range map[string]string{
 		"":            "required",

@@ -70,6 +70,12 @@ func (r *Report) In(path string) *Report {
 	return &Report{decoder: r.decoder, prefix: join(r.prefix, path)}
 }
 
+// Given tells whether the file says something at the path, be it the default.
+func (r *Report) Given(path string) bool {
+	_, given := r.decoder.lines[join(r.prefix, path)]
+	return given
+}
+
 // Required adds a problem when value is empty.
 func (r *Report) Required(path, value string) {
 	if value == "" {

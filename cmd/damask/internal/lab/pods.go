@@ -55,7 +55,7 @@ func (c *commands) podAddCommand() *cobra.Command {
 	var labels, annotations, ports, hostPorts []string
 	command := &cobra.Command{
 		Use:   "add NAMESPACE/NAME --node NODE",
-		Short: "Attach a pod; its NetNamespace is created if there is none",
+		Short: "Attach a pod; without Kubernetes its NetNamespace is created if there is none",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			command.SilenceUsage = true
@@ -91,6 +91,7 @@ func (c *commands) podAddCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&request.Node, "node", "", "the node that it runs on (required)")
+	flags.StringVar(&request.Uid, "uid", "", "the UID of its Pod, where the lab follows a Kubernetes API server")
 	flags.StringVar(&request.Ip, "ip", "", "the address that it shall have, one of its node's")
 	flags.Uint32Var(&request.Ofport, "ofport", 0, "the OpenFlow port that it shall have, 3 to 65279")
 	flags.StringArrayVar(&labels, "label", nil, "a label, KEY=VALUE; may be given several times")

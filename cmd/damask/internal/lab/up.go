@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/apiserver"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/preflight"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/progress"
@@ -53,6 +54,12 @@ func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int
 	text, plan, err := readTopology(file, nodes)
 	if err != nil {
 		return err
+	}
+	if plan.Kubernetes != nil {
+		// The supervisor reads them again: this is to fail before there is a lab.
+		if _, err := apiserver.ReadAll(plan.Kubernetes.Users()); err != nil {
+			return err
+		}
 	}
 	how, err := datapath.Of(cmp.Or(wish, plan.Datapath))
 	if err != nil {
@@ -123,10 +130,15 @@ func startSupervisor(dir statedir.Dir, programs, how string, lock *os.File) (*su
 		return nil, err
 	}
 	defer log.Close()
+	network, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer network.Close()
 	cmd := exec.Command("/proc/self/exe", "lab-supervisor", dir.Name(), programs, how)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{theirs, lock} // progress.File and supervisor.Lock
+	cmd.ExtraFiles = []*os.File{theirs, lock, network} // progress.File, supervisor.Lock and supervisor.HostNet
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,
 		Setsid:     true,

@@ -838,7 +838,10 @@ type AddPodRequest struct {
 	// Its annotations, as container runtimes pass them on.
 	Annotations map[string]string `protobuf:"bytes,8,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What its containers declare: what policies and services call by name.
-	Ports         []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	Ports []*ContainerPort `protobuf:"bytes,9,rep,name=ports,proto3" json:"ports,omitempty"`
+	// UID of its Pod, at most 128 printable characters, where the lab follows an API server;
+	// empty: the pod is known by its name and node.
+	Uid           string `protobuf:"bytes,10,opt,name=uid,proto3" json:"uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -934,6 +937,13 @@ func (x *AddPodRequest) GetPorts() []*ContainerPort {
 		return x.Ports
 	}
 	return nil
+}
+
+func (x *AddPodRequest) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
 }
 
 // ContainerPort is a port that a pod's container declares.
@@ -1674,7 +1684,7 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\ftrust_domain\x18\r \x01(\tR\vtrustDomain\"\x0f\n" +
 	"\rGetLabRequest\"6\n" +
 	"\x0eGetLabResponse\x12$\n" +
-	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\xf7\x03\n" +
+	"\x03lab\x18\x01 \x01(\v2\x12.damask.lab.v1.LabR\x03lab\"\x89\x04\n" +
 	"\rAddPodRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1685,7 +1695,9 @@ const file_damask_lab_v1_lab_service_proto_rawDesc = "" +
 	"\n" +
 	"host_ports\x18\a \x03(\v2\x17.damask.lab.v1.HostPortR\thostPorts\x12O\n" +
 	"\vannotations\x18\b \x03(\v2-.damask.lab.v1.AddPodRequest.AnnotationsEntryR\vannotations\x122\n" +
-	"\x05ports\x18\t \x03(\v2\x1c.damask.lab.v1.ContainerPortR\x05ports\x1a9\n" +
+	"\x05ports\x18\t \x03(\v2\x1c.damask.lab.v1.ContainerPortR\x05ports\x12\x10\n" +
+	"\x03uid\x18\n" +
+	" \x01(\tR\x03uid\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +

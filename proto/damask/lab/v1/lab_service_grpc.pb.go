@@ -44,8 +44,9 @@ const (
 type LabServiceClient interface {
 	// GetLab answers the state of the lab.
 	GetLab(ctx context.Context, in *GetLabRequest, opts ...grpc.CallOption) (*GetLabResponse, error)
-	// AddPod makes a pod: its NetNamespace in the tenancy service if there is none,
-	// a network namespace on its node, and a CNI ADD. It answers when the pod can
+	// AddPod makes a pod: its NetNamespace in the tenancy service if there is none and
+	// none is to come of a Namespace of Kubernetes, a network namespace on its node, and a
+	// CNI ADD. It answers when the pod can
 	// talk. ALREADY_EXISTS when the lab has a pod of that name. A pod whose ADD is
 	// refused is removed again.
 	AddPod(ctx context.Context, in *AddPodRequest, opts ...grpc.CallOption) (*AddPodResponse, error)
@@ -158,8 +159,9 @@ func (c *labServiceClient) Plug(ctx context.Context, in *PlugRequest, opts ...gr
 type LabServiceServer interface {
 	// GetLab answers the state of the lab.
 	GetLab(context.Context, *GetLabRequest) (*GetLabResponse, error)
-	// AddPod makes a pod: its NetNamespace in the tenancy service if there is none,
-	// a network namespace on its node, and a CNI ADD. It answers when the pod can
+	// AddPod makes a pod: its NetNamespace in the tenancy service if there is none and
+	// none is to come of a Namespace of Kubernetes, a network namespace on its node, and a
+	// CNI ADD. It answers when the pod can
 	// talk. ALREADY_EXISTS when the lab has a pod of that name. A pod whose ADD is
 	// refused is removed again.
 	AddPod(context.Context, *AddPodRequest) (*AddPodResponse, error)

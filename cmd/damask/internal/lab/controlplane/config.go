@@ -30,19 +30,35 @@ func natsConfig(config Config, _ *Plane, replica int, files identity.Files) stri
 	return text + fmt.Sprintf("cluster:\n  name: lab\n  listen: %s\n  routes: %s\n", address(hosts[replica], natsRoutePort), List(routes))
 }
 
+// kubernetes is the section of a service that follows an API server's objects.
+func (c Config) kubernetes(service string) string {
+	kubeconfig, follows := c.Kubeconfigs[service]
+	if !follows {
+		return ""
+	}
+	return fmt.Sprintf("kubernetes: {enabled: true, kubeconfig: %q, cluster: %q}\n", kubeconfig, c.Topology.Kubernetes.Cluster)
+}
+
+// ipamConfig is the configuration of one replica of ipam.
+func ipamConfig(config Config, p *Plane, replica int, files identity.Files) string {
+	return serviceConfig(ipamPort)(config, p, replica, files) + config.kubernetes("ipam")
+}
+
 // tenancyConfig is the configuration of one replica of tenancy, which asks ipam
 // which nodes there are.
 func tenancyConfig(config Config, p *Plane, replica int, files identity.Files) string {
-	return serviceConfig(tenancyPort)(config, p, replica, files) +
+	return serviceConfig(tenancyPort)(config, p, replica, files) + config.kubernetes("tenancy") +
 		fmt.Sprintf("ipam: {servers: %s}\n", List(p.Service("ipam").Addresses))
 }
 
 // servicelbConfig is the configuration of one replica of servicelb: ipam knows the
 // service network, and tenancy the pods that endpoints follow.
 func servicelbConfig(config Config, p *Plane, replica int, files identity.Files) string {
-	return serviceConfig(servicelbPort)(config, p, replica, files) +
-		fmt.Sprintf("loadBalancerIPs: %s\nselectors: true\nipam: {servers: %s}\ntenancy: {servers: %s}\n",
-			List([]string{config.Topology.LoadBalancerIPs.String()}), List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses))
+	// Where there is Kubernetes its EndpointSlices follow the pods.
+	selectors := config.Topology.Kubernetes == nil
+	return serviceConfig(servicelbPort)(config, p, replica, files) + config.kubernetes("servicelb") +
+		fmt.Sprintf("loadBalancerIPs: %s\nselectors: %t\nipam: {servers: %s}\ntenancy: {servers: %s}\n",
+			List([]string{config.Topology.LoadBalancerIPs.String()}), selectors, List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses))
 }
 
 // egressConfig is the configuration of one replica of egress: ipam knows the nodes,
@@ -55,7 +71,7 @@ func egressConfig(config Config, p *Plane, replica int, files identity.Files) st
 			servers = append(servers, server.String())
 		}
 	}
-	return serviceConfig(egressPort)(config, p, replica, files) +
+	return serviceConfig(egressPort)(config, p, replica, files) + config.kubernetes("egress") +
 		fmt.Sprintf("ipam: {servers: %s}\ntenancy: {servers: %s}\ndns: {servers: %s}\n",
 			List(p.Service("ipam").Addresses), List(p.Service("tenancy").Addresses), List(servers))
 }

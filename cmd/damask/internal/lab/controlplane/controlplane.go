@@ -91,6 +91,8 @@ type Config struct {
 	Authority *authority.Authority
 	// Operator is the identity of the lab itself.
 	Operator *identity.Source
+	// Kubeconfigs are paths by service, of those that follow an API server's objects.
+	Kubeconfigs map[string]string
 }
 
 // New writes configurations and certificates; nothing runs yet.
@@ -105,7 +107,7 @@ func New(config Config, reaper *process.Reaper) (*Plane, error) {
 		write  func(config Config, p *Plane, replica int, identity identity.Files) string
 	}{
 		{"nats", replicas.NATS, natsPort, natsMetricsPort, natsConfig},
-		{"ipam", replicas.IPAM, ipamPort, ipamPort + metricsOffset, serviceConfig(ipamPort)},
+		{"ipam", replicas.IPAM, ipamPort, ipamPort + metricsOffset, ipamConfig},
 		{"tenancy", replicas.Tenancy, tenancyPort, tenancyPort + metricsOffset, tenancyConfig},
 		{"servicelb", replicas.ServiceLB, servicelbPort, servicelbPort + metricsOffset, servicelbConfig},
 		{"egress", replicas.Egress, egressPort, egressPort + metricsOffset, egressConfig},

@@ -51,6 +51,8 @@ type Sandbox struct {
 	Netns string
 	// Namespace and Name are the pod's.
 	Namespace, Name string
+	// UID is its Pod's in the API server; empty: unknown.
+	UID string
 	// IP is the wished address; empty: any.
 	IP string
 	// OFPort is the wished port; 0: any.
@@ -150,6 +152,9 @@ func runtimeConfig(s Sandbox) *libcni.RuntimeConf {
 		NetNS:       s.Netns,
 		IfName:      podInterface,
 		Args:        [][2]string{{"K8S_POD_NAMESPACE", s.Namespace}, {"K8S_POD_NAME", s.Name}},
+	}
+	if s.UID != "" {
+		rt.Args = append(rt.Args, [2]string{"K8S_POD_UID", s.UID})
 	}
 	if s.OFPort != 0 {
 		rt.Args = append(rt.Args, [2]string{"DAMASK_OFPORT", strconv.FormatUint(uint64(s.OFPort), 10)})

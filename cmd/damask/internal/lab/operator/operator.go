@@ -214,6 +214,41 @@ func (o *Operator) AwaitRegistered(ctx context.Context, node, uid string) error 
 	}
 }
 
+// AwaitClusterNetwork returns when ipam has an address plan.
+func (o *Operator) AwaitClusterNetwork(ctx context.Context) error {
+	client := ipamv1.NewClusterNetworkServiceClient(o.ipam)
+	return awaitFound(ctx, func() error {
+		_, err := client.GetClusterNetwork(ctx, &ipamv1.GetClusterNetworkRequest{})
+		return err
+	})
+}
+
+// AwaitHostSubnet returns a node's HostSubnet when there is one, also when its agent has
+// never registered.
+func (o *Operator) AwaitHostSubnet(ctx context.Context, node string) (*ipamv1.HostSubnet, error) {
+	client := ipamv1.NewHostSubnetServiceClient(o.ipam)
+	var subnet *ipamv1.HostSubnet
+	err := awaitFound(ctx, func() error {
+		answer, err := client.GetHostSubnet(ctx, &ipamv1.GetHostSubnetRequest{Node: node})
+		subnet = answer.GetHostSubnet()
+		return err
+	})
+	return subnet, err
+}
+
+// awaitFound asks until what is asked for is there.
+func awaitFound(ctx context.Context, ask func() error) error {
+	for begin := time.Now(); ; {
+		err := ask()
+		if code := status.Code(err); code != codes.NotFound && code != codes.Unavailable && code != codes.DeadlineExceeded {
+			return worded(err)
+		}
+		if ended := pause(ctx, begin); ended != nil {
+			return fmt.Errorf("%w: %w", worded(err), ended)
+		}
+	}
+}
+
 // AwaitAgent returns when the node agent at the address says that it is ready. Its
 // error says what the agent misses.
 func (o *Operator) AwaitAgent(ctx context.Context, address string) error {

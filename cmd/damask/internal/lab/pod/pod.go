@@ -28,6 +28,8 @@ import (
 type Wish struct {
 	// Namespace and Name are the pod's name.
 	Namespace, Name string
+	// UID is its Pod's, as a runtime has it of the API server; empty: there is none.
+	UID string
 	// IP is the address that it shall have; empty: any.
 	IP string
 	// OFPort is the port that it shall have; 0: any.
@@ -66,7 +68,7 @@ func (p *Pod) Netns() string { return enter.NetPath(netnsName(p.Sandbox)) }
 
 func (p *Pod) sandbox() node.Sandbox {
 	return node.Sandbox{
-		ID: p.Sandbox, Netns: p.Netns(), Namespace: p.Namespace, Name: p.Name,
+		ID: p.Sandbox, Netns: p.Netns(), Namespace: p.Namespace, Name: p.Name, UID: p.UID,
 		IP: p.IP, OFPort: p.OFPort, Labels: p.Labels, Annotations: p.Annotations, Ports: p.Ports, HostPorts: p.HostPorts,
 	}
 }

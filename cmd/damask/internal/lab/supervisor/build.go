@@ -32,21 +32,39 @@ const (
 	abreast = 4
 )
 
-// build makes everything in the topology, in the order in which things need one
-// another.
-func (s *Supervisor) build(ctx context.Context) error {
-	for _, step := range []struct {
-		words string
-		do    func(context.Context) error
-	}{
-		{fmt.Sprintf("laying the underlay %s", s.topology.Underlay), s.layUnderlay},
-		{"starting the control services: " + s.counts(), s.startPlane},
+// step is a part of making a lab.
+type step struct {
+	words string
+	do    func(context.Context) error
+}
+
+// steps are all of them, in the order in which things need one another.
+func (s *Supervisor) steps() []step {
+	underlay := step{fmt.Sprintf("laying the underlay %s", s.topology.Underlay), s.layUnderlay}
+	plane := step{"starting the control services: " + s.counts(), s.startPlane}
+	boot := step{fmt.Sprintf("booting %s, each with its own Open vSwitch, datapath %s", plural(len(s.topology.Nodes), "node"), s.config.Datapath.Name), s.bootNodes}
+	agents := step{"starting the node agents", s.startAgents}
+	if s.onKubernetes() {
+		return []step{
+			underlay,
+			{fmt.Sprintf("leading to the API server at %s", s.server()), s.leadToServer},
+			plane,
+			{"reading the cluster from its ClusterNetwork", s.awaitNetwork},
+			boot, agents,
+		}
+	}
+	return []step{
+		underlay, plane,
 		{fmt.Sprintf("writing down the cluster: %s mode, pods in %s", s.topology.Mode, s.topology.ClusterNetworks[0].CIDR), s.describeCluster},
-		{fmt.Sprintf("booting %s, each with its own Open vSwitch, datapath %s", plural(len(s.topology.Nodes), "node"), s.config.Datapath.Name), s.bootNodes},
-		{"starting the node agents", s.startAgents},
+		boot, agents,
 		{fmt.Sprintf("attaching %s", plural(len(s.topology.Pods), "pod")), s.addPods},
 		{"looking who hosts egress IPs", s.awaitEgress},
-	} {
+	}
+}
+
+// build makes everything in the topology.
+func (s *Supervisor) build(ctx context.Context) error {
+	for _, step := range s.steps() {
 		if err := s.tell.Say("%s", step.words); err != nil {
 			return err
 		}
@@ -120,7 +138,7 @@ func (s *Supervisor) startPlane(ctx context.Context) error {
 		return err
 	}
 	s.plane, err = controlplane.New(controlplane.Config{
-		Dir: s.config.Dir, Binaries: s.config.Binaries, Topology: s.topology, Authority: ca, Operator: source,
+		Dir: s.config.Dir, Binaries: s.config.Binaries, Topology: s.topology, Authority: ca, Operator: source, Kubeconfigs: s.kubeconfigs,
 	}, s.reaper)
 	if err != nil {
 		return err
@@ -363,6 +381,11 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 		for i, n := range s.nodes {
 			if s.topology.Nodes[i].Subnet.IsValid() != asking {
 				continue
+			}
+			if s.onKubernetes() {
+				if err := s.awaitNode(ctx, s.topology.Nodes[i]); err != nil {
+					return err
+				}
 			}
 			if _, err := n.StartAgent(); err != nil {
 				return err

@@ -68,7 +68,7 @@ func (s *service) AddPod(ctx context.Context, r *labv1.AddPodRequest) (*labv1.Ad
 	}
 	wish := pod.Wish{
 		Namespace: r.GetNamespace(), Name: r.GetName(), IP: r.GetIp(), OFPort: r.GetOfport(), Labels: r.GetLabels(),
-		Annotations: r.GetAnnotations(),
+		Annotations: r.GetAnnotations(), UID: r.GetUid(),
 	}
 	for _, p := range r.GetPorts() {
 		wish.Ports = append(wish.Ports, node.ContainerPort{Name: p.GetName(), ContainerPort: p.GetContainerPort(), Protocol: p.GetProtocol()})
@@ -124,13 +124,14 @@ type addedPod struct {
 }
 
 // addPod makes a pod, and its namespace if there is none. While tenancy is away the
-// namespace cannot be looked up; the agent then decides, which may know it.
+// namespace cannot be looked up, and with Kubernetes it is an object; the agent then decides,
+// which may know it.
 func (s *Supervisor) addPod(ctx context.Context, nodeName string, wish pod.Wish) (addedPod, error) {
 	var added addedPod
 	calls, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var err error
-	if s.tenancyRuns() {
+	if !s.onKubernetes() && s.tenancyRuns() {
 		if added.vnid, added.namespaceCreated, err = s.plane.Operator.EnsureNamespace(calls, wish.Namespace); err != nil {
 			return added, fmt.Errorf("namespace %s: %w", wish.Namespace, err)
 		}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"github.com/damask-sdn/damask/cmd/damask/internal/lab/apiserver"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/controlplane"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/datapath"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/node"
@@ -39,6 +40,10 @@ import (
 // Lock is the descriptor of the lab's lock, which is held as long as this process
 // lives.
 const Lock = 4
+
+// HostNet is the descriptor of the machine's own network namespace, by which a lab reaches
+// an API server that runs outside of it, and nothing else.
+const HostNet = 5
 
 // OperatorIdentity is the name of the lab's own operator certificate, in the
 // directory of identities.
@@ -72,6 +77,12 @@ type Supervisor struct {
 	outside   []host
 	pods      *pod.Table
 	routes    routes
+	// users of the topology's API server, by control service; empty where there is none.
+	users map[string]*apiserver.Kubeconfig
+	// kubeconfigs are the paths of what these users are in the lab.
+	kubeconfigs map[string]string
+	// tasks are what ends the lab when it fails.
+	tasks *errgroup.Group
 	// up is set when the lab is built: before that nothing above may be read.
 	up atomic.Bool
 }
@@ -92,7 +103,7 @@ func Run(config Config, log hclog.Logger) error {
 	if up == nil || os.Getpid() != 1 {
 		return errors.New("this is the first process of a lab: `damask lab up` starts it")
 	}
-	for _, fd := range []int{progress.File, Lock} {
+	for _, fd := range []int{progress.File, Lock, HostNet} {
 		// A child that held the lock would keep a dead lab's name taken.
 		unix.CloseOnExec(fd)
 	}
@@ -126,6 +137,7 @@ func (s *Supervisor) run(ctx context.Context, ready chan<- struct{}) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	s.tasks = group
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error {
 		if err := s.build(ctx); err != nil {
@@ -150,6 +162,11 @@ func (s *Supervisor) prepare() (*rpcserve.Server, error) {
 	}
 	if s.topology, err = topology.Load(s.config.Dir.Topology()); err != nil {
 		return nil, err
+	}
+	if k := s.topology.Kubernetes; k != nil {
+		if s.users, err = apiserver.ReadAll(k.Users()); err != nil {
+			return nil, err
+		}
 	}
 	for _, dir := range []string{"logs", "nodes", "stores"} {
 		if err := os.MkdirAll(s.config.Dir.Path(dir), 0o755); err != nil {

@@ -36,6 +36,7 @@ func (t *Topology) check(report *configfile.Report) {
 	c.egress()
 	c.policies()
 	c.firewalls()
+	c.kubernetes()
 	if t.Underlay.Addr().Is4() && t.Underlay.Bits() <= 30 && !t.setAddresses() {
 		c.Addf("underlay", "%s is too small for the nodes, the hosts outside and the control host", t.Underlay)
 	}
@@ -76,6 +77,15 @@ func (c *checker) networks() {
 		}
 		good = append(good, named{path, p})
 	}
+	if c.t.Kubernetes == nil {
+		c.clusterNetworks(add)
+	}
+	add("underlay", c.t.Underlay, 29)
+	add("loadBalancerIPs", c.t.LoadBalancerIPs, 32)
+}
+
+// clusterNetworks checks those that an API server's ClusterNetwork would have.
+func (c *checker) clusterNetworks(add func(path string, p netip.Prefix, maxBits int)) {
 	if len(c.t.ClusterNetworks) == 0 {
 		c.Addf("clusterNetworks", "at least one is needed")
 	}
@@ -89,8 +99,6 @@ func (c *checker) networks() {
 		}
 	}
 	add("serviceNetwork", c.t.ServiceNetwork, 30)
-	add("underlay", c.t.Underlay, 29)
-	add("loadBalancerIPs", c.t.LoadBalancerIPs, 32)
 }
 
 func (c *checker) tunnel() {

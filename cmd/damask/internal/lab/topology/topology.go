@@ -65,6 +65,9 @@ type Topology struct {
 	PodDNSServers []netip.AddrPort `yaml:"podDNSServers"`
 	// Firewalls has egressFirewalls.
 	Firewalls `yaml:",inline"`
+	// Kubernetes is the API server whose objects the cluster is made of, in place of
+	// those here. Default: nil, there is none.
+	Kubernetes *Kubernetes `yaml:"kubernetes"`
 	// Outside are hosts of the underlay that are not part of the cluster; the first
 	// is the nodes' default gateway. Default: one of the name "outside", with the
 	// first address of the underlay that is free.

@@ -216,3 +216,47 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+const follows = "nodes: [{name: node1, ip: 192.168.108.11}]\nkubernetes: {kubeconfig: /etc/admin}\n"
+
+func TestATopologyOnKubernetesHasMachinesAndUsers(t *testing.T) {
+	got := parse(t, follows+"replicas: {nats: 3}\nserviceEngine: nftables\n").Kubernetes.Users()
+	for _, service := range []string{"ipam", "tenancy", "servicelb", "egress"} {
+		if got[service] != "/etc/admin" {
+			t.Errorf("%s is %q, want the user of all", service, got[service])
+		}
+	}
+	got = parse(t, "nodes: [{name: a}]\nkubernetes: {services: {ipam: /i, tenancy: /t, servicelb: /s, egress: /e}}\n").Kubernetes.Users()
+	if len(got) != 4 || got["ipam"] != "/i" || got["egress"] != "/e" {
+		t.Errorf("got users %v", got)
+	}
+}
+
+func TestWhatObjectsOfKubernetesSayIsRefusedInATopology(t *testing.T) {
+	for text, want := range map[string]string{
+		follows + "mode: multitenant\n":                                                  "topology.yaml:3: mode: with kubernetes this is not the topology's to say, but that of objects: pluginName of the ClusterNetwork",
+		follows + "clusterNetworks: []\n":                                                "topology.yaml:3: clusterNetworks: with kubernetes",
+		follows + "serviceNetwork: 172.30.0.0/16\n":                                      "topology.yaml:3: serviceNetwork: with kubernetes",
+		follows + "tunnel: {type: vxlan}\n":                                              "topology.yaml:3: tunnel: with kubernetes",
+		follows + "mtu: 1450\n":                                                          "topology.yaml:3: mtu: with kubernetes",
+		follows + "namespaces: []\n":                                                     "topology.yaml:3: namespaces: with kubernetes",
+		follows + "pods: []\n":                                                           "topology.yaml:3: pods: with kubernetes",
+		follows + "services: []\n":                                                       "topology.yaml:3: services: with kubernetes",
+		follows + "endpointSlices: []\n":                                                 "topology.yaml:3: endpointSlices: with kubernetes",
+		follows + "networkPolicies: []\n":                                                "topology.yaml:3: networkPolicies: with kubernetes",
+		follows + "egressFirewalls: []\n":                                                "topology.yaml:3: egressFirewalls: with kubernetes",
+		"kubernetes: {kubeconfig: /a}\nnodes: [{name: a, subnet: 10.128.0.0/23}]\n":      "topology.yaml:2: nodes[0].subnet: with kubernetes",
+		"kubernetes: {kubeconfig: /a}\nnodes: [{name: a, egressIPs: [192.168.108.9]}]\n": "topology.yaml:2: nodes[0].egressIPs: with kubernetes",
+		"kubernetes: {kubeconfig: /a}\nnodes: [{name: a, egressCIDRs: []}]\n":            "topology.yaml:2: nodes[0].egressCIDRs: with kubernetes",
+		"kubernetes: {kubeconfig: /a}\nnodes: [{name: a, egressCapacity: 1}]\n":          "topology.yaml:2: nodes[0].egressCapacity: with kubernetes `damask patch hostsubnet` sets it",
+		"kubernetes: {}\nnodes: [{name: a}]\n":                                           "topology.yaml:1: kubernetes.kubeconfig: required",
+		"kubernetes: {kubeconfig: admin}\nnodes: [{name: a}]\n":                          `topology.yaml:1: kubernetes.kubeconfig: "admin" is not an absolute path`,
+		"kubernetes: {services: {ipam: /a}}\nnodes: [{name: a}]\n":                       "topology.yaml:1: kubernetes.kubeconfig: required",
+		"kubernetes: {kubeconfig: /a, services: {nats: /b}}\nnodes: [{name: a}]\n":       "topology.yaml:1: kubernetes.services.nats: the control services that follow objects are",
+		"kubernetes: {kubeconfig: /a, services: {ipam: b}}\nnodes: [{name: a}]\n":        `topology.yaml:1: kubernetes.services.ipam: "b" is not an absolute path`,
+	} {
+		if _, err := Parse("topology.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\ngot %v, want %s", text, err, want)
+		}
+	}
+}

@@ -49,6 +49,11 @@ type Adapter struct {
 // New returns the adapter of a service, by its name in identities. More adds kinds beside
 // Kubernetes' own and network.openshift.io/v1. It does not speak to the API server yet.
 func New(cfg Config, service string, log hclog.Logger, more ...func(*runtime.Scheme) error) (*Adapter, error) {
+	return newAdapter(cfg, service, trims(), log, more...)
+}
+
+// newAdapter is New with what is kept of which objects.
+func newAdapter(cfg Config, service string, keep map[client.Object]cache.ByObject, log hclog.Logger, more ...func(*runtime.Scheme) error) (*Adapter, error) {
 	restCfg, err := cfg.rest(service)
 	if err != nil {
 		return nil, err
@@ -68,16 +73,16 @@ func New(cfg Config, service string, log hclog.Logger, more ...func(*runtime.Sch
 	if a.events, err = newEvents(restCfg, web, scheme, service); err != nil {
 		return nil, err
 	}
-	return a, a.connect(restCfg, web, scheme)
+	return a, a.connect(restCfg, web, scheme, keep)
 }
 
-func (a *Adapter) connect(cfg *rest.Config, web *http.Client, scheme *runtime.Scheme) error {
+func (a *Adapter) connect(cfg *rest.Config, web *http.Client, scheme *runtime.Scheme, keep map[client.Object]cache.ByObject) error {
 	mapper, err := newMapper(cfg, web)
 	if err != nil {
 		return fmt.Errorf("configure the Kubernetes client: %w", err)
 	}
 	a.cache, err = cache.New(cfg, cache.Options{
-		HTTPClient: web, Scheme: scheme, Mapper: mapper, ByObject: trims(), DefaultTransform: cache.TransformStripManagedFields(),
+		HTTPClient: web, Scheme: scheme, Mapper: mapper, ByObject: keep, DefaultTransform: cache.TransformStripManagedFields(),
 	})
 	if err != nil {
 		return fmt.Errorf("cache objects of Kubernetes: %w", err)

@@ -89,9 +89,7 @@ func (a *Adapter) control(ctx context.Context, c Controller, stop context.Cancel
 // shows it. Whoever finds that the cluster is another stops all.
 func (a *Adapter) reconciler(c Controller, stop context.CancelCauseFunc) reconcile.Func {
 	return func(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
-		bounded, cancel := context.WithTimeout(ctx, shown)
-		err := a.bucket.Wait(bounded, a.observed.Load())
-		cancel()
+		err := a.viewed(ctx)
 		if err == nil {
 			err = c.Reconcile(ctx, r.NamespacedName)
 		}
@@ -104,4 +102,14 @@ func (a *Adapter) reconciler(c Controller, stop context.CancelCauseFunc) reconci
 		}
 		return reconcile.Result{}, err
 	}
+}
+
+// viewed waits until the view of the store, if there is one, shows all that was told of it.
+func (a *Adapter) viewed(ctx context.Context) error {
+	if a.bucket == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, shown)
+	defer cancel()
+	return a.bucket.Wait(ctx, a.observed.Load())
 }

@@ -14,5 +14,6 @@
 // service's package kube, whose adapter is a list of kinds and their conversions. Nothing
 // here runs where no cluster is configured.
 //
-// Used by services/ipam, services/tenancy, services/servicelb and services/egress.
+// Used by services/ipam, services/tenancy, services/servicelb and services/egress, and by
+// services/nodeagent, which has no store and sees nothing of other nodes (NewOnNode).
 package kube

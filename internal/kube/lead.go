@@ -59,6 +59,18 @@ func (a *Adapter) Use(b *bucket.Bucket) {
 // right, and what the store has is served meanwhile.
 func (a *Adapter) Run(ctx context.Context, work Work) error {
 	group, ctx := errgroup.WithContext(ctx)
+	a.keep(ctx, group)
+	group.Go(func() error {
+		if a.bucket.Ready(ctx) != nil { // the end has come
+			return nil
+		}
+		return a.lease.Hold(ctx, func(ctx context.Context) error { return a.lead(ctx, work) })
+	})
+	return group.Wait()
+}
+
+// keep has a group keep the cache and send events until ctx ends.
+func (a *Adapter) keep(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error {
 		if err := a.cache.Start(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("cache objects of Kubernetes: %w", err)
@@ -69,13 +81,6 @@ func (a *Adapter) Run(ctx context.Context, work Work) error {
 		a.events.run(ctx)
 		return nil
 	})
-	group.Go(func() error {
-		if a.bucket.Ready(ctx) != nil { // the end has come
-			return nil
-		}
-		return a.lease.Hold(ctx, func(ctx context.Context) error { return a.lead(ctx, work) })
-	})
-	return group.Wait()
 }
 
 // lead works until ctx ends. What is not a person's to put right is tried again.

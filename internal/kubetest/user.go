@@ -14,7 +14,8 @@ import (
 )
 
 // User speaks to the API server by a certificate of its own, which stays good as
-// long as the cluster, also when its store is lost.
+// long as the cluster, also when its store is lost; or, from WithToken, by a token,
+// which stays good as long as what it is of.
 type User struct {
 	cluster    *Cluster
 	home       string
@@ -26,17 +27,23 @@ type User struct {
 // the Node authorizer say: nothing but reading about the API, if nobody says more.
 func (c *Cluster) As(t testing.TB, name string, groups ...string) *User {
 	t.Helper()
-	ca, err := c.authority.pem()
+	certificate, key, err := c.authority.issueUser(name, groups)
 	if err != nil {
 		t.Fatalf("make user %s: %v", name, err)
 	}
-	certificate, key, err := c.authority.issueUser(name, groups)
+	return c.user(t, name, &clientcmdapi.AuthInfo{ClientCertificateData: certificate, ClientKeyData: key})
+}
+
+// user is whom the API server takes for who says auth.
+func (c *Cluster) user(t testing.TB, name string, auth *clientcmdapi.AuthInfo) *User {
+	t.Helper()
+	ca, err := c.authority.pem()
 	if err != nil {
 		t.Fatalf("make user %s: %v", name, err)
 	}
 	kubeconfig := clientcmdapi.Config{
 		Clusters:       map[string]*clientcmdapi.Cluster{"kubetest": {Server: c.URL(), CertificateAuthorityData: ca}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: {ClientCertificateData: certificate, ClientKeyData: key}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: auth},
 		Contexts:       map[string]*clientcmdapi.Context{"kubetest": {Cluster: "kubetest", AuthInfo: name}},
 		CurrentContext: "kubetest",
 	}
@@ -58,6 +65,18 @@ func (c *Cluster) As(t testing.TB, name string, groups ...string) *User {
 func (c *Cluster) AsNode(t testing.TB, node string) *User {
 	t.Helper()
 	return c.As(t, "system:node:"+node, "system:nodes")
+}
+
+// WithToken makes the user that pods of a ServiceAccount are, by a token of the API
+// server's own. With a node the token is bound to that Node, as those of pods that run
+// there are. Both must exist.
+func (c *Cluster) WithToken(t testing.TB, namespace, account, node string) *User {
+	t.Helper()
+	args := []string{"create", "token", account, "--namespace", namespace, "--duration", lifetime.String()}
+	if node != "" {
+		args = append(args, "--bound-object-kind", "Node", "--bound-object-name", node)
+	}
+	return c.user(t, "token-"+namespace+"-"+account+"-"+node, &clientcmdapi.AuthInfo{Token: c.Kubectl(t, args...)})
 }
 
 // Config is how client-go connects as this user: a copy, without a limit of

@@ -20,6 +20,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/cnisocket"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/kube"
 	"github.com/damask-sdn/damask/services/nodeagent/policylog"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
@@ -57,6 +58,7 @@ type agent struct {
 	policies  *policies
 	decisions *policylog.Log
 	interest  *interest
+	objects   *kube.Adapter // nil: no cluster of Kubernetes is followed
 	cni       *cnisocket.Server
 	operators *rpcserve.Server
 	monitor   *daemon.Monitor
@@ -84,7 +86,10 @@ func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logg
 	if err != nil {
 		return nil, err
 	}
-	return a, a.assemble(ctx, cfg, source, here, there, log)
+	if err := a.assemble(ctx, cfg, source, here, there, log); err != nil {
+		return nil, err
+	}
+	return a, a.joinKubernetes(cfg, log)
 }
 
 // identify loads the node's certificate and sees that it is this node's.
@@ -177,7 +182,7 @@ func (a *agent) listen(cfg Config, source *identity.Source, cni cniv1.CNIService
 	}
 	a.onClose(a.operators.Close)
 	a.operators.Register(func(r grpc.ServiceRegistrar) { nodev1.RegisterNodeServiceServer(r, node) })
-	a.monitor, err = daemon.NewMonitor(cfg.Metrics, registry, func() error { return nil })
+	a.monitor, err = daemon.NewMonitor(cfg.Metrics, registry, a.plumbing.health)
 	if err != nil {
 		return err
 	}
@@ -214,6 +219,9 @@ func (a *agent) run(ctx context.Context) error {
 	}
 	if a.egress != nil {
 		parts = append(parts, a.egress.run, a.firewalls.run, a.firewalls.lookups.Run)
+	}
+	if a.objects != nil {
+		parts = append(parts, a.followObjects)
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })

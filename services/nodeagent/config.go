@@ -11,6 +11,7 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	"github.com/damask-sdn/damask/internal/kube"
 )
 
 // Config is the configuration file of damask-nodeagent.
@@ -39,6 +40,7 @@ type Config struct {
 	MasqueradeBit    int            `yaml:"masqueradeBit"`
 	Services         Services       `yaml:"services"`
 	NetworkPolicy    NetworkPolicy  `yaml:"networkPolicy"`
+	Kubernetes       Kubernetes     `yaml:"kubernetes"`
 }
 
 // Servers names the replicas of a service.
@@ -72,6 +74,18 @@ type NetworkPolicy struct {
 	CutConnections bool `yaml:"cutConnections"`
 }
 
+// Kubernetes is kube.Config without what is of a store, which an agent has not.
+type Kubernetes struct {
+	Enabled    bool    `yaml:"enabled"`
+	Kubeconfig string  `yaml:"kubeconfig"`
+	QPS        float64 `yaml:"qps"`
+	Burst      int     `yaml:"burst"`
+}
+
+func (k Kubernetes) api() kube.Config {
+	return kube.Config{Enabled: k.Enabled, Kubeconfig: k.Kubeconfig, QPS: k.QPS, Burst: k.Burst}
+}
+
 // Engines of Services that the configuration can name.
 const (
 	engineIPTables = "iptables"
@@ -103,6 +117,7 @@ func Defaults() Config {
 		AuditInterval: 3 * time.Minute,
 		Services:      Services{Engine: engineIPTables},
 		NetworkPolicy: NetworkPolicy{CutConnections: true},
+		Kubernetes:    Kubernetes{QPS: 5, Burst: 10},
 	}
 }
 
@@ -186,6 +201,8 @@ func (c *Config) check(r *configfile.Report) {
 		r.Addf("masqueradeBit", "%d is not a bit of a 32-bit mark, 0 to 31", c.MasqueradeBit)
 	}
 	c.Services.check(r.In("services"))
+	api := c.Kubernetes.api()
+	api.Check(r.In("kubernetes"))
 }
 
 func (s Servers) check(r *configfile.Report) {

@@ -24,7 +24,7 @@ func TestTheReferenceFileHoldsTheDefaults(t *testing.T) {
 	}
 	want := Defaults()
 	if cfg.Datapath != want.Datapath || cfg.Listen != want.Listen || cfg.Metrics != want.Metrics || cfg.OVS != want.OVS ||
-		cfg.CNISocket != want.CNISocket || cfg.StateDir != want.StateDir || cfg.AuditInterval != want.AuditInterval ||
+		cfg.CNISocket != want.CNISocket || cfg.Kubernetes != want.Kubernetes || cfg.StateDir != want.StateDir || cfg.AuditInterval != want.AuditInterval ||
 		!reflect.DeepEqual(cfg.Services, Services{Engine: want.Services.Engine, NodePortNetworks: []netip.Prefix{}}) {
 		t.Errorf("the reference file says %+v, the defaults are %+v", cfg, want)
 	}
@@ -50,6 +50,8 @@ func TestEveryWrongLineIsNamed(t *testing.T) {
 		"engine: iptables":            "engine: ipvs",
 		`zone: ""`:                    "zone: -west",
 		"nodePortNetworks: []":        "nodePortNetworks: [192.0.2.1/24]",
+		`kubeconfig: ""`:              "kubeconfig: /etc/damask/kubeconfig",
+		"qps: 5":                      "qps: -5",
 	} {
 		if !strings.Contains(text, from) {
 			t.Fatalf("the reference file has no line %q", from)
@@ -63,10 +65,11 @@ func TestEveryWrongLineIsNamed(t *testing.T) {
 	}
 	_, err = Load(file)
 	if err == nil {
-		t.Fatal("a file with fourteen wrong lines was accepted")
+		t.Fatal("a file with sixteen wrong lines was accepted")
 	}
 	for _, field := range []string{"node", "hostIP", "datapath", "listen", "auditInterval", "masqueradeBit", "requestedSubnets[0]", "ipam.servers", "surprise",
-		"servicelb.servers[0]", "egress.servers[0]", "services.engine", "services.zone", "services.nodePortNetworks[0]"} {
+		"servicelb.servers[0]", "egress.servers[0]", "services.engine", "services.zone", "services.nodePortNetworks[0]",
+		"kubernetes.kubeconfig", "kubernetes.qps"} {
 		if !strings.Contains(err.Error(), ": "+field+": ") {
 			t.Errorf("the error does not name %s:\n%v", field, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/kube"
 	"github.com/damask-sdn/damask/services/nodeagent/link"
 	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
 	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
@@ -52,6 +53,7 @@ type plumbing struct {
 	every      time.Duration
 	log        hclog.Logger
 
+	changed func() // told when readiness is another, and does not wait; nil: nobody asks
 	wake    chan struct{}
 	repairs atomic.Uint64
 
@@ -196,14 +198,36 @@ func (p *plumbing) count(a audit) {
 func (p *plumbing) notReady(missing ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if strings.Join(missing, ";") != strings.Join(p.missing, ";") {
-		if len(missing) == 0 {
-			p.log.Info("node is ready", "mtu", p.mtu)
-		} else {
-			p.log.Info("node is not ready", "missing", strings.Join(missing, "; "))
-		}
-	}
+	another := strings.Join(missing, ";") != strings.Join(p.missing, ";")
 	p.missing = missing
+	if !another {
+		return
+	}
+	if len(missing) == 0 {
+		p.log.Info("node is ready", "mtu", p.mtu)
+	} else {
+		p.log.Info("node is not ready", "missing", strings.Join(missing, "; "))
+	}
+	if p.changed != nil {
+		p.changed()
+	}
+}
+
+// health is nil when pods can be added, and else says why not.
+func (p *plumbing) health() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.missing) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(p.missing, "; "))
+}
+
+// readiness is how far the node is, for Kubernetes.
+func (p *plumbing) readiness() kube.Readiness {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return kube.Readiness{Missing: p.missing, Been: p.ready}
 }
 
 // Network answers what new pods get, and what is missing for them.

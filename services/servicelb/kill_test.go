@@ -31,7 +31,7 @@ func TestKilledReplicasNeverShareOrLeakAnything(t *testing.T) {
 	var processes []*replicatest.Replica
 	var addresses []string
 	for i := range killReplicas {
-		p, address := startProcess(t, i+1, tls, sys.store.URL())
+		p, address := startProcess(t, i+1, tls, sys.store.URL(), large())
 		processes, addresses = append(processes, p), append(addresses, address)
 	}
 	w := &workload{client: sys.as(identity.Operator("ann"), addresses...)}

@@ -18,11 +18,10 @@ func TestMain(m *testing.M) {
 
 // startProcess starts a replica in a process of its own, on an address of the
 // machine that is its own, and answers where it listens.
-func startProcess(t *testing.T, host int, tls identity.Files, nats string) (replica *replicatest.Replica, address string) {
+func startProcess(t *testing.T, host int, tls identity.Files, nats string, cfg Config) (replica *replicatest.Replica, address string) {
 	t.Helper()
 	ip := replicatest.Loopback(host)
 	address = ip + ":9443"
-	cfg := large()
 	cfg.Config, cfg.Metrics, cfg.TLS = rpcserve.Config{Listen: address}, ip+":9543", tls
 	cfg.Log, cfg.NATS = daemon.Log{Level: "warn"}, natsd.Config{Servers: []string{nats}, Replicas: 1}
 	return replicatest.Start(t, address, cfg), address

@@ -79,6 +79,20 @@ func (a *Adapter) Gone(ctx context.Context, kind client.Object, name types.Names
 	return nil
 }
 
+// Fresh says whether the objects that the cache has are still those that the API server has
+// under their names. Who means to forget something because two objects do not belong together
+// asks before: what the cache has of two kinds is not of one moment. If they are not, the
+// cache will show it.
+func (a *Adapter) Fresh(ctx context.Context, objects ...client.Object) (bool, error) {
+	for _, o := range objects {
+		found, err := a.Find(ctx, o, client.ObjectKeyFromObject(o))
+		if err != nil || found == nil || found.UID != o.GetUID() {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // Find asks the API server itself for an object, of which it answers the metadata; nil if it
 // is not there, as this cluster says, to which the store belongs.
 func (a *Adapter) Find(ctx context.Context, kind client.Object, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {

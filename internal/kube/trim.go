@@ -50,7 +50,10 @@ func keepAnnotations(m *metav1.ObjectMeta, keep ...string) {
 func trimNode(n *corev1.Node) {
 	keepAnnotations(&n.ObjectMeta)
 	n.Spec = corev1.NodeSpec{ProviderID: n.Spec.ProviderID}
-	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: n.Status.Conditions}
+	n.Status = corev1.NodeStatus{
+		Addresses: n.Status.Addresses, Conditions: n.Status.Conditions,
+		NodeInfo: corev1.NodeSystemInfo{MachineID: n.Status.NodeInfo.MachineID},
+	}
 }
 
 func trimNamespace(n *corev1.Namespace) {

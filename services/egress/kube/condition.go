@@ -70,11 +70,11 @@ func (a *Adapter) mark(ctx context.Context, object client.Object, has []metav1.C
 	return a.api.SetCondition(ctx, object, owner, has, condition(ConditionEgressIPs, metav1.ConditionUnknown, reasonPending, "it is being stored"))
 }
 
-// without answers nil if what an object stands for is gone, or on its way out. While it is
-// there, the object will be again, and gets back what was wished.
-func (a *Adapter) without(ctx context.Context, kind client.Object, name string) error {
-	found, err := a.api.Find(ctx, kind, types.NamespacedName{Name: name})
-	if err == nil && found != nil && found.DeletionTimestamp == nil {
+// without answers nil if what an object stands for is gone, or on its way out, or another one
+// has its name. While it is there, the object will be again, and gets back what was wished.
+func (a *Adapter) without(ctx context.Context, kind client.Object, w whose) error {
+	found, err := a.api.Find(ctx, kind, types.NamespacedName{Name: w.name})
+	if err == nil && found != nil && found.DeletionTimestamp == nil && !a.another(w, string(found.UID)) {
 		return kube.Later(lookAgain)
 	}
 	return err

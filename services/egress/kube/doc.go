@@ -4,8 +4,8 @@
 //
 // It owns, of a HostSubnet, the field egressIPs where there are egressCIDRs; of HostSubnets
 // and NetNamespaces the condition EgressIPs; of EgressNetworkPolicies the condition Accepted;
-// and in the bucket of the service the keys kube.lease, kube.cluster and
-// kube.adopted. It promises that an
+// and in the bucket of the service the keys kube.lease, kube.cluster,
+// kube.adopted and kube.whose.*. It promises that an
 // object goes into the store by the checks and the transactions that the RPCs have; that what
 // is refused changes nothing and says why in its condition; that a lost store has everything
 // again that objects say; and that an object that was lost and is made anew gets back what

@@ -34,11 +34,21 @@ func (a *Adapter) hostSubnet(ctx context.Context, name types.NamespacedName) err
 		return fmt.Errorf("read HostSubnet %s: %w", name.Name, err)
 	}
 	says, offers := len(h.EgressIPs)+len(h.EgressCIDRs) > 0, len(stored.GetEgressIps())+len(stored.GetEgressCidrs()) > 0
+	uid := h.Annotations[networkv1.AnnotationNodeUID]
 	switch marked := meta.FindStatusCondition(h.Status.Conditions, ConditionEgressIPs) != nil; {
+	case !says && offers && !marked && a.another(node(h.Name), uid):
+		fresh, err := a.api.Fresh(ctx, h)
+		if err != nil || !fresh {
+			return err
+		}
+		return a.hostsNothing(ctx, h.Name, stored) // And then it is looked at again.
 	case !says && offers && !marked:
 		return a.restore(ctx, h, map[string]any{"egressIPs": stored.GetEgressIps(), "egressCIDRs": stored.GetEgressCidrs()})
 	case !says && !offers:
 		return a.api.RemoveCondition(ctx, h, owner, h.Status.Conditions, ConditionEgressIPs)
+	}
+	if err := a.remember(ctx, node(h.Name), uid); err != nil {
+		return err
 	}
 	offer := offerOf(h, stored)
 	var v rpcerr.Violations
@@ -56,18 +66,23 @@ func (a *Adapter) hostSubnet(ctx context.Context, name types.NamespacedName) err
 	return a.showHost(ctx, h, offer)
 }
 
-// noHostSubnet has a node host nothing, whose HostSubnet is not there.
-func (a *Adapter) noHostSubnet(ctx context.Context, node string, stored *egressv1.HostSubnetEgress) error {
+// noHostSubnet is for a HostSubnet that is not there.
+func (a *Adapter) noHostSubnet(ctx context.Context, name string, stored *egressv1.HostSubnetEgress) error {
 	if len(stored.GetEgressIps())+len(stored.GetEgressCidrs()) == 0 && stored.GetCapacity() == 0 {
-		return nil
+		return a.forget(ctx, node(name))
 	}
-	if err := a.without(ctx, &corev1.Node{}, node); err != nil {
+	if err := a.without(ctx, &corev1.Node{}, node(name)); err != nil {
 		return err
 	}
-	if _, err := a.store.SetHostSubnet(ctx, &egressv1.HostSubnetEgress{Node: node, Revision: stored.GetRevision()}); err != nil {
-		return fmt.Errorf("store that node %s hosts nothing: %w", node, err)
+	return a.hostsNothing(ctx, name, stored)
+}
+
+// hostsNothing forgets what was wished for a node.
+func (a *Adapter) hostsNothing(ctx context.Context, name string, stored *egressv1.HostSubnetEgress) error {
+	if _, err := a.store.SetHostSubnet(ctx, &egressv1.HostSubnetEgress{Node: name, Revision: stored.GetRevision()}); err != nil {
+		return fmt.Errorf("store that node %s hosts nothing: %w", name, err)
 	}
-	return nil
+	return a.forget(ctx, node(name))
 }
 
 // showHost writes into a HostSubnet what its node hosts, and how it does.
@@ -89,11 +104,11 @@ func (a *Adapter) showHost(ctx context.Context, h *networkv1.HostSubnet, offer *
 			return err
 		}
 	}
-	node, _, err := store.Nodes().Get(a.bucket, h.Name)
+	host, _, err := store.Nodes().Get(a.bucket, h.Name)
 	if err != nil {
 		return err
 	}
-	return a.say(ctx, h, h.Status.Conditions, hostCondition(offer, node, ips))
+	return a.say(ctx, h, h.Status.Conditions, hostCondition(offer, host, ips))
 }
 
 // hostCondition says whether a node can host, and what it does. node is nil if it never said

@@ -35,7 +35,14 @@ func (a *Adapter) netNamespace(ctx context.Context, name types.NamespacedName) e
 	case err != nil:
 		return fmt.Errorf("read NetNamespace %s: %w", name.Name, err)
 	}
+	uid := n.Annotations[networkv1.AnnotationNamespaceUID]
 	switch marked := meta.FindStatusCondition(n.Status.Conditions, ConditionEgressIPs) != nil; {
+	case stored != nil && a.another(namespace(n.Name), uid):
+		fresh, err := a.api.Fresh(ctx, n)
+		if err != nil || !fresh {
+			return err
+		}
+		return a.wantsNothing(ctx, n.Name, stored) // And then it is looked at again.
 	case len(n.EgressIPs) == 0 && len(stored.GetEgressIps()) > 0 && !marked:
 		return a.restore(ctx, n, map[string]any{"egressIPs": stored.GetEgressIps()})
 	case len(n.EgressIPs) == 0 && len(stored.GetEgressIps()) == 0:
@@ -43,23 +50,31 @@ func (a *Adapter) netNamespace(ctx context.Context, name types.NamespacedName) e
 		a.hosts.become(n.Name, nil)
 		return a.api.RemoveCondition(ctx, n, owner, n.Status.Conditions, ConditionEgressIPs)
 	}
+	if err := a.remember(ctx, namespace(n.Name), uid); err != nil {
+		return err
+	}
 	return a.wish(ctx, n, stored)
 }
 
-// noNetNamespace has a namespace want nothing, whose NetNamespace is not there.
-func (a *Adapter) noNetNamespace(ctx context.Context, namespace string, stored *egressv1.NetNamespaceEgress) error {
-	a.waiting.set(namespace, nil)
-	a.hosts.become(namespace, nil)
+// noNetNamespace is for a NetNamespace that is not there.
+func (a *Adapter) noNetNamespace(ctx context.Context, name string, stored *egressv1.NetNamespaceEgress) error {
+	a.waiting.set(name, nil)
+	a.hosts.become(name, nil)
 	if stored == nil {
-		return nil
+		return a.forget(ctx, namespace(name))
 	}
-	if err := a.without(ctx, &corev1.Namespace{}, namespace); err != nil {
+	if err := a.without(ctx, &corev1.Namespace{}, namespace(name)); err != nil {
 		return err
 	}
-	if _, err := a.store.SetNetNamespace(ctx, &egressv1.NetNamespaceEgress{Namespace: namespace, Revision: stored.GetRevision()}); err != nil {
-		return fmt.Errorf("store that namespace %s wants nothing: %w", namespace, err)
+	return a.wantsNothing(ctx, name, stored)
+}
+
+// wantsNothing forgets what was wished for a namespace.
+func (a *Adapter) wantsNothing(ctx context.Context, name string, stored *egressv1.NetNamespaceEgress) error {
+	if _, err := a.store.SetNetNamespace(ctx, &egressv1.NetNamespaceEgress{Namespace: name, Revision: stored.GetRevision()}); err != nil {
+		return fmt.Errorf("store that namespace %s wants nothing: %w", name, err)
 	}
-	return nil
+	return a.forget(ctx, namespace(name))
 }
 
 // wish stores what a NetNamespace says, and shows in it what became of that.

@@ -6,8 +6,8 @@
 // egressnetworkpolicy.<namespace>.<name>, egressnode.<node> (where a node is and
 // how it does), egressassignment.<namespace>.<selection>, egresspods.<same>,
 // egresshosting.<node>, dnsname.<name> (what was decided), dnsmember.<wildcard>.<name>
-// (what pods looked up), and lease.placement. Package kube has kube.lease, kube.cluster
-// and kube.adopted there.
+// (what pods looked up), and lease.placement. Package kube has kube.lease, kube.cluster,
+// kube.adopted and kube.whose.<kind>.<name> there.
 // It promises that a namespace's wish and the keys of its addresses change in
 // one commit, so that no address has two owners; and that what is decided is
 // committed only while the lease of whoever decided holds. Any number of

@@ -68,6 +68,9 @@ func (a *Adapter) reconcileHostSubnet(ctx context.Context, name types.Namespaced
 		a.waiting.Set(name, false)
 		return a.release(ctx, v)
 	}
+	if v.another() {
+		return a.renew(ctx, v)
+	}
 	if v.stored == nil {
 		a.waiting.Set(name, true) // Before, so that no change is missed.
 		if v.stored, err = a.register(ctx, v); err != nil {
@@ -76,6 +79,36 @@ func (a *Adapter) reconcileHostSubnet(ctx context.Context, name types.Namespaced
 	}
 	a.waiting.Set(name, false)
 	return a.publish(ctx, v)
+}
+
+// another says whether the object was made for another Node of this name. A machine that was
+// registered anew is still the one whose agent has the subnet.
+func (v *nodeView) another() bool {
+	if v.node == nil || v.object == nil || byHand(v.object) || v.object.Annotations[networkv1.AnnotationNodeUID] == string(v.node.UID) {
+		return false
+	}
+	machine := v.stored.GetNodeUid()
+	return !v.agrees() || machine == "" || machine != string(v.node.UID) && machine != v.node.Status.NodeInfo.MachineID
+}
+
+// agrees says whether the store has the subnet that the object says.
+func (v *nodeView) agrees() bool {
+	return v.stored != nil && v.object != nil && v.stored.GetSubnets()[0] == v.object.Subnet
+}
+
+// renew forgets the Node that was there before under this name, and its object, with what
+// people wished for it. What there is now is made when the cache shows that.
+func (a *Adapter) renew(ctx context.Context, v *nodeView) error {
+	if fresh, err := a.api.Fresh(ctx, v.node, v.object); err != nil || !fresh {
+		return err
+	}
+	if v.agrees() {
+		if err := a.store.Release(ctx, v.name, v.stored.GetNodeUid()); err != nil {
+			return fmt.Errorf("release the subnet of node %s: %w", v.name, err)
+		}
+		a.log.Info("released the subnet of a node whose name another one has", "node", v.name, "subnets", v.stored.GetSubnets())
+	}
+	return a.remove(ctx, v)
 }
 
 // release forgets a node that Kubernetes has no more, and then its object, so that an end in
@@ -96,6 +129,10 @@ func (a *Adapter) release(ctx context.Context, v *nodeView) error {
 	if v.object == nil {
 		return nil
 	}
+	return a.remove(ctx, v)
+}
+
+func (a *Adapter) remove(ctx context.Context, v *nodeView) error {
 	err := a.api.Client().Delete(ctx, v.object, client.Preconditions{UID: &v.object.UID})
 	if err := client.IgnoreNotFound(err); err != nil {
 		return fmt.Errorf("delete HostSubnet %s: %w", v.name, err)

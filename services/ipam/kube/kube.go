@@ -4,7 +4,8 @@
 // It owns, of a HostSubnet, its existence, host, hostIP and subnet, and the condition
 // Accepted; of the ClusterNetwork that condition, and the object where there is none. It
 // promises that a node that Kubernetes has is expected by the store, and gets what an
-// object says that it has; that the HostSubnet of a node that goes is released; that
+// object says that it has; that the HostSubnet of a node that goes is released, also when
+// another Node has its name meanwhile; that
 // lost objects come back from the store, and a lost store gets every subnet back from the
 // objects before any other node gets one; and that what the store refuses changes nothing and
 // is said on the object. A HostSubnet that a person made, without the annotation

@@ -48,6 +48,9 @@ func (a *Adapter) reconcileNamespace(ctx context.Context, name types.NamespacedN
 	if t.namespace == nil {
 		return a.withoutNamespace(ctx, t)
 	}
+	if t.another() {
+		return a.renew(ctx, t)
+	}
 	err = a.bringIn(ctx, t)
 	if t.stored != nil || len(t.refused) > 0 { // What was refused is said, whatever else failed.
 		err = errors.Join(err, a.bringOut(ctx, t))
@@ -107,11 +110,7 @@ func (a *Adapter) withoutNamespace(ctx context.Context, t *tenant) error {
 	if !ours {
 		return nil
 	}
-	err := a.kube.Client().Delete(ctx, t.object, client.Preconditions{UID: &t.object.UID})
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete NetNamespace %s: %w", t.name, err)
-	}
-	return nil
+	return a.removeObject(ctx, t)
 }
 
 // bringIn makes the store what the objects want.
@@ -167,7 +166,7 @@ func (a *Adapter) adopt(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if t.namespace == nil || t.object == nil || t.stored != nil {
+		if t.namespace == nil || t.object == nil || t.stored != nil || t.another() {
 			continue
 		}
 		if err := a.takeOver(ctx, t); err != nil {

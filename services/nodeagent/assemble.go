@@ -13,6 +13,7 @@ import (
 	"github.com/damask-sdn/damask/internal/identity"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/ancestor"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
@@ -77,6 +78,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		Socket: filepath.Join(cfg.OVS.RunDir, m.bridge.Name()+".mgmt"), Fragments: openflow.FragmentsNXMatch, Meters: pipeline.Meters(), Copied: a.copied, Stamp: stamp(m.datapath),
 	}, log.Named("flowsync"))
 	a.prog, a.decisions = intent.NewProgrammer(state, a.flows, log.Named("intent")), policylog.New(state, log)
+	before := ancestor.Node{Socket: cfg.Takeover.Socket, RuntimeCache: cfg.Takeover.RuntimeCache}
 	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
 	p := &pods{
 		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, hostPorts: ports, log: log.Named("pods"),
@@ -89,7 +91,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.plumbing = &plumbing{
 		state: state, programmer: a.prog, bridge: m.bridge, links: m.links, rules: m.rules, hostPorts: ports, pods: p, register: a.register,
 		metered: a.flows.HasMeters, hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
-		log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
+		ancestor: before, log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
 	var err error
@@ -125,7 +127,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		a.services.namespaces, a.services.interest = a.followed.namespaces, a.interest
 	}
 	attachments := attach.New(attach.Parts{
-		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, HostPorts: ports, Names: p, Registry: p,
+		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, HostPorts: ports, Names: p, Registry: p, Predecessor: before,
 	}, log.Named("attach"))
 	p.restorer = attachments
 	api := nodeapi.Config{

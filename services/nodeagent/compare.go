@@ -20,8 +20,16 @@ func (p *plumbing) compare(ctx context.Context, network intent.Network, a *audit
 	if err != nil {
 		return err
 	}
+	if !p.restored {
+		if err := p.pods.restorer.Recognise(ctx); err != nil {
+			return err
+		}
+	}
 	err = p.switched(ctx, network, tunnel, a)
 	if !p.ready {
+		if err == nil {
+			err = p.living(ctx) // who is here must be known when devices are looked at
+		}
 		if err = errors.Join(err, p.routed(ctx, network, a)); err != nil {
 			return err
 		}
@@ -61,8 +69,16 @@ func (p *plumbing) switched(ctx context.Context, network intent.Network, tunnel 
 	p.mu.Lock()
 	mtu := p.mtu
 	p.mu.Unlock()
+	mac, kept, err := p.bridge.GatewayMAC(ctx, link.PodMAC(network.Node.Gateway))
+	if err != nil {
+		return err
+	}
+	p.state.KeepGatewayMAC(nil)
+	if kept {
+		p.state.KeepGatewayMAC(mac)
+	}
 	repairs, err := p.bridge.EnsureBridge(ctx, bridge.Spec{
-		DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu, GatewayMAC: network.Node.GatewayMAC(),
+		DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu, GatewayMAC: mac, KeptMAC: kept,
 	})
 	a.repairs = append(a.repairs, repairs...)
 	return err
@@ -107,15 +123,24 @@ func (p *plumbing) routed(ctx context.Context, network intent.Network, a *audit)
 	return errors.Join(errs...)
 }
 
+// living takes the pods that live here into the state, once.
+func (p *plumbing) living(ctx context.Context) error {
+	if p.restored {
+		return nil
+	}
+	if err := p.pods.restore(ctx); err != nil {
+		return err
+	}
+	p.restored = true
+	return nil
+}
+
 // flows compares the switch's flows, once it is known what all of them should be, and
 // the rules of host ports: they come first until pods are added, which is when the pass
 // is through, and then last, as in compare.
 func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) error {
-	if !p.restored {
-		if err := p.pods.restore(ctx); err != nil {
-			return err
-		}
-		p.restored = true
+	if err := p.living(ctx); err != nil {
+		return err
 	}
 	if missing := append(p.state.Missing(), p.pods.unresolved()...); len(missing) > 0 {
 		p.notReady(missing...)
@@ -140,6 +165,9 @@ func (p *plumbing) flows(ctx context.Context, network intent.Network, a *audit) 
 	}
 	if !p.resolved && p.state.PoliciesDecide() {
 		if err := p.policies.resolve(ctx); err != nil {
+			return err
+		}
+		if err := p.pods.awaitInherited(ctx); err != nil {
 			return err
 		}
 	}

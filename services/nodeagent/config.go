@@ -12,6 +12,7 @@ import (
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
 	"github.com/damask-sdn/damask/internal/kube"
+	"github.com/damask-sdn/damask/services/nodeagent/ancestor"
 )
 
 // Config is the configuration file of damask-nodeagent.
@@ -41,6 +42,7 @@ type Config struct {
 	Services         Services       `yaml:"services"`
 	NetworkPolicy    NetworkPolicy  `yaml:"networkPolicy"`
 	Kubernetes       Kubernetes     `yaml:"kubernetes"`
+	Takeover         Takeover       `yaml:"takeover"`
 }
 
 // Servers names the replicas of a service.
@@ -86,6 +88,12 @@ func (k Kubernetes) api() kube.Config {
 	return kube.Config{Enabled: k.Enabled, Kubeconfig: k.Kubeconfig, QPS: k.QPS, Burst: k.Burst}
 }
 
+// Takeover says what OpenShift SDN left on a node that it had before.
+type Takeover struct {
+	Socket       string `yaml:"socket"`
+	RuntimeCache string `yaml:"runtimeCache"`
+}
+
 // Engines of Services that the configuration can name.
 const (
 	engineIPTables = "iptables"
@@ -118,6 +126,7 @@ func Defaults() Config {
 		Services:      Services{Engine: engineIPTables},
 		NetworkPolicy: NetworkPolicy{CutConnections: true},
 		Kubernetes:    Kubernetes{QPS: 5, Burst: 10},
+		Takeover:      Takeover{Socket: ancestor.DefaultSocket, RuntimeCache: ancestor.DefaultRuntimeCache},
 	}
 }
 
@@ -194,6 +203,8 @@ func (c *Config) check(r *configfile.Report) {
 	r.Required("ovs.runDir", c.OVS.RunDir)
 	r.Required("cniSocket", c.CNISocket)
 	r.Required("stateDir", c.StateDir)
+	r.Required("takeover.socket", c.Takeover.Socket)
+	r.Required("takeover.runtimeCache", c.Takeover.RuntimeCache)
 	if c.AuditInterval < 10*time.Second || c.AuditInterval > 24*time.Hour {
 		r.Addf("auditInterval", "%s is not between 10s and 24h", c.AuditInterval)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/ancestor"
 	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
@@ -46,6 +47,7 @@ type plumbing struct {
 	egress     *egress    // nil: pods leave as their node does
 	firewalls  *firewalls // the same
 	policies   *policies
+	ancestor   ancestor.Node
 	metered    func(context.Context) (bool, error) // whether the switch can bound copies of packets
 	hostIP     netip.Addr
 	datapath   string
@@ -137,6 +139,10 @@ func (p *plumbing) Pass(ctx context.Context) (audit, error) {
 	if missing := p.register.Missing(network.Node.Subnet); len(missing) > 0 {
 		p.notReady(missing...)
 		return audit{}, nil
+	}
+	if err := p.alone(ctx); err != nil {
+		p.notReady(err.Error())
+		return audit{}, err
 	}
 	var a audit
 	err := p.compare(ctx, network, &a)

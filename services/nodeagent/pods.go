@@ -33,6 +33,8 @@ const (
 // restorer makes leases, ports and cables agree at start (attach.Server).
 type restorer interface {
 	Restore(ctx context.Context) ([]*cniv1.Attachment, error)
+	Recognise(ctx context.Context) error
+	Inherited() []*cniv1.Attachment
 }
 
 // pods is what attachments need of the cluster's state: the VNID of a

@@ -118,7 +118,7 @@ type registry interface {
 	PodDown(a *cniv1.Attachment)
 }
 
-// Parts are what the server works with. All are required.
+// Parts are what the server works with. All but the last are required.
 type Parts struct {
 	Leases     *lease.Store
 	Site       site
@@ -128,13 +128,16 @@ type Parts struct {
 	HostPorts  hostPorts
 	Names      names
 	Registry   registry
+	// Predecessor knows the pods of a node that is taken over; nil: nobody does.
+	Predecessor predecessor
 }
 
 // Server is the CNI server.
 type Server struct {
 	Parts
-	log   hclog.Logger
-	locks keyLocks
+	log       hclog.Logger
+	locks     keyLocks
+	inherited []*cniv1.Attachment // by Restore
 }
 
 var _ cniv1.CNIServiceService = (*Server)(nil)

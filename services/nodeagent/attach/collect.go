@@ -95,7 +95,7 @@ func (c *collection) strays(ctx context.Context, valid map[lease.Key]bool) {
 	}
 	for _, p := range all {
 		key := keyOf(p)
-		if !isPod(p) || valid[key] {
+		if !isPod(p) || valid[key] || isInherited(p) { // Restore says whose the last are.
 			continue
 		}
 		unlock, err := c.server.locks.lock(ctx, key.ContainerID)

@@ -25,6 +25,8 @@ import (
 //     a pod from before a reboot.
 //   - A port without a lease (the lease store was lost) is adopted when its marks
 //     tell the whole attachment, and removed otherwise.
+//   - A port that OpenShift SDN made becomes ours as it is. If it cannot be said whose it
+//     is, that is an error.
 //   - A lease without a port (the switch's database was lost) gets it again.
 //
 // What cannot be repaired is logged and left for CHECK, DEL or GC. An error means
@@ -38,11 +40,19 @@ func (s *Server) Restore(ctx context.Context) ([]*cniv1.Attachment, error) {
 		return nil, fmt.Errorf("restore attachments: %w", err)
 	}
 	byName := map[string]bridge.Port{}
+	var inherited []bridge.Port
 	for _, p := range all {
 		byName[p.Name] = p
-		if isPod(p) && s.isStray(p) {
+		switch {
+		case !isPod(p) || !s.isStray(p):
+		case isInherited(p) && !isLost(p):
+			inherited = append(inherited, p)
+		default:
 			s.adopt(ctx, p)
 		}
+	}
+	if err := s.inherit(inherited); err != nil {
+		return nil, fmt.Errorf("restore attachments: %w", err)
 	}
 	leases := s.Leases.List()
 	pods := make([]*cniv1.Attachment, len(leases)) // nil: taken away

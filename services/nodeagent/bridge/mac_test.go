@@ -21,3 +21,30 @@ func TestMACThatSomebodyGaveTun0DoesNotStay(t *testing.T) {
 		t.Errorf("a second repair: %q", again)
 	}
 }
+
+// TestMACThatPodsKnowStays makes tun0 as OpenShift SDN does, which asks for no MAC, and
+// then as everybody else, who has no reason to keep one.
+func TestMACThatPodsKnowStays(t *testing.T) {
+	n := newNode(t)
+	if mac, kept, err := n.GatewayMAC(t.Context(), gatewayMAC()); err != nil || kept || mac.String() != gatewayMAC().String() {
+		t.Fatalf("without tun0: %s, kept %t, %v", mac, kept, err)
+	}
+	n.sw.Vsctl(t, "add-br", "br0", "--", "set", "Bridge", "br0", "fail_mode=secure", "protocols=OpenFlow13", "datapath_type=netdev",
+		"--", "add-port", "br0", "tun0", "--", "set", "Interface", "tun0", "type=internal", "ofport_request=2", "mtu_request=1450")
+	had := strings.Trim(strings.TrimSpace(n.sw.Vsctl(t, "get", "Interface", "tun0", "mac_in_use")), `"`)
+	spec := vxlanSpec()
+	for _, when := range []string{"before", "after"} { // the bridge is ours
+		mac, kept, err := n.GatewayMAC(t.Context(), gatewayMAC())
+		if err != nil || !kept || mac.String() != had {
+			t.Fatalf("%s: %s, kept %t, %v, want %s", when, mac, kept, err, had)
+		}
+		spec.GatewayMAC, spec.KeptMAC = mac, kept
+		n.ensure(t, spec)
+	}
+	if again := n.ensure(t, spec); len(again) != 0 {
+		t.Errorf("a second repair: %q", again)
+	}
+	if shown := n.ns.Run(t, "ip", "link", "show", "tun0"); !strings.Contains(shown, had) {
+		t.Errorf("tun0 is\n%s\nwant %s", shown, had)
+	}
+}

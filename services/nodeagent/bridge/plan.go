@@ -174,6 +174,10 @@ func (p *planner) port(want fixedPort) string {
 		change["mtu_request"] = want.mtu
 	}
 	p.mac(want, iface, change)
+	if want.kept && iface.ExternalIDs[keptMAC] != want.mac {
+		p.repaired("port %s: keeps its MAC %s", want.name, want.mac)
+		change["external_ids"] = stringMap(with(maps.Clone(iface.ExternalIDs), keptMAC, want.mac))
+	}
 	p.number(want, iface, change)
 	if len(change) > 0 {
 		p.operations = append(p.operations, update(tableInterface, iface.UUID, change))

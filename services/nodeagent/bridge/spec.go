@@ -52,6 +52,9 @@ type Spec struct {
 	// GatewayMAC is tun0's MAC, which flows name: so it must be the same whenever OVS
 	// makes the device. A unicast one. Empty: OVS makes one up.
 	GatewayMAC net.HardwareAddr
+	// KeptMAC says that GatewayMAC is what tun0 had before the bridge was ours, which is
+	// written down then; see the method GatewayMAC.
+	KeptMAC bool
 }
 
 // validate answers one error that names every problem.
@@ -92,6 +95,7 @@ type fixedPort struct {
 	number  int    // OpenFlow port; 0: not ours to choose
 	mtu     int    // 0: not ours to choose
 	mac     string // empty: not ours to choose
+	kept    bool   // the MAC was there before the bridge was ours
 }
 
 // fixedPorts are the ports that a bridge of that name and spec always has.
@@ -99,6 +103,6 @@ func (s Spec) fixedPorts(bridge string) []fixedPort {
 	return []fixedPort{
 		{name: bridge, kind: "internal"},
 		{name: s.Tunnel.PortName(), kind: string(s.Tunnel.Type), options: s.Tunnel.options(), number: TunnelOFPort},
-		{name: GatewayPort, kind: "internal", number: GatewayOFPort, mtu: s.MTU, mac: s.GatewayMAC.String()},
+		{name: GatewayPort, kind: "internal", number: GatewayOFPort, mtu: s.MTU, mac: s.GatewayMAC.String(), kept: s.KeptMAC},
 	}
 }

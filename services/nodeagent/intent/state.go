@@ -2,6 +2,7 @@ package intent
 
 import (
 	"maps"
+	"net"
 	"net/netip"
 	"sync"
 
@@ -20,6 +21,7 @@ type State struct {
 	mu         sync.RWMutex
 	network    *plan
 	own        *pipeline.Remote
+	keptMAC    net.HardwareAddr // tun0's, from before Damask; nil: none
 	mode       pipeline.Mode
 	modeKnown  bool
 	remotes    map[string]pipeline.Remote
@@ -93,7 +95,16 @@ func (s *State) node() pipeline.Node {
 		Mode:            s.mode,
 		Userspace:       s.userspace,
 		KeepConnections: s.policies.keep,
+		KeptMAC:         s.keptMAC,
 	}
+}
+
+// KeepGatewayMAC says which MAC tun0 had before Damask and keeps; nil: none. It is for
+// the comparison that follows, and changes no flow by itself.
+func (s *State) KeepGatewayMAC(mac net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keptMAC = mac
 }
 
 // Missing names what is not known yet and without which the desired flows are

@@ -17,7 +17,12 @@
 // it is taken for granted that the chains are as they were compared last: a failover waits
 // for it. What does not fit is compared at once, and all of it at the next Ensure.
 //
-// Not here yet: the block on the ports of the machine config server (22623, 22624).
+// Of the ancestor's chains those that nothing leads to any more are taken out, once, when
+// ours are in force. OPENSHIFT-BLOCK-OUTPUT stays where it is: it keeps the node's own
+// processes from the machine config server (ports 22623 and 22624), which is the
+// cluster's business and not the pod network's.
+//
+// Not here yet: the block on these ports for pods.
 //
 // The rules go to whichever of the two iptables backends (nft, legacy) the node's
 // iptables command is, in the network namespace that the calling thread is in.
@@ -89,6 +94,7 @@ type Rules struct {
 	whole       bool    // The last comparison of all chains worked, to its end.
 	egress      []EgressIP
 	egressKnown bool
+	retired     bool // nothing is left of the ancestor's chains
 }
 
 // New finds the node's iptables. A node without iptables is an error that says so.
@@ -147,5 +153,6 @@ func (r *Rules) ensure(ctx context.Context, config Config) (repairs []string, er
 			return repairs, fmt.Errorf("ensure jumps from %s of table %s: %w", parent.name, parent.table, err)
 		}
 	}
-	return repairs, nil
+	lines, err := r.retire()
+	return append(repairs, lines...), err
 }

@@ -22,6 +22,7 @@ type command interface {
 	DeleteById(table, chain string, position int) error
 	// Restore makes all steps in a table, or none. After an error some tables may be changed.
 	Restore(ctx context.Context, changes []change) error
+	ClearAndDeleteChain(table, chain string) error
 }
 
 // program is a kind of iptables, with the restore that belongs to it.

@@ -111,11 +111,17 @@ type Node struct {
 	// KeepConnections says that a connection which policies have let pass goes on when
 	// they do so no more.
 	KeepConnections bool
+	// KeptMAC is the MAC address that tun0 had before Damask, if pods know it by that.
+	KeptMAC net.HardwareAddr
 }
 
 // GatewayMAC is the MAC address of tun0, made from its address as a pod's is: 0a:58
 // and the four bytes. Flows name it, so it must not change when the switch restarts.
+// A node that was taken over keeps what it had.
 func (n Node) GatewayMAC() net.HardwareAddr {
+	if n.KeptMAC != nil {
+		return n.KeptMAC
+	}
 	return append(net.HardwareAddr{0x0a, 0x58}, n.Gateway.AsSlice()...)
 }
 

@@ -1,0 +1,41 @@
+package masquerade
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestAStartOnTheAncestorsRulesLeavesOursAndTheAdministrators begins with what OpenShift
+// SDN's agent left, rule by rule.
+func TestAStartOnTheAncestorsRulesLeavesOursAndTheAdministrators(t *testing.T) {
+	eachBackend(t, func(t *testing.T, b *backend) {
+		for _, words := range []string{
+			"-t raw -N OPENSHIFT-NOTRACK", "-t raw -A OPENSHIFT-NOTRACK -p udp --dport 4789 -j NOTRACK",
+			"-t raw -I PREROUTING -m comment --comment disable_conntrack_for_vxlan -j OPENSHIFT-NOTRACK",
+			"-t raw -I OUTPUT -m comment --comment disable_conntrack_for_vxlan -j OPENSHIFT-NOTRACK",
+			"-t nat -N OPENSHIFT-MASQUERADE", "-t nat -N OPENSHIFT-MASQUERADE-2",
+			"-t nat -A OPENSHIFT-MASQUERADE -m mark --mark 0x1/0x1 -j RETURN", "-t nat -A OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -j OPENSHIFT-MASQUERADE-2",
+			"-t nat -A OPENSHIFT-MASQUERADE-2 -d 10.128.0.0/14 -j RETURN", "-t nat -A OPENSHIFT-MASQUERADE-2 -j MASQUERADE",
+			"-t nat -I POSTROUTING -m comment --comment rules_for_masquerading_OpenShift_traffic -j OPENSHIFT-MASQUERADE",
+			"-t filter -N OPENSHIFT-BLOCK-OUTPUT", "-t filter -A OPENSHIFT-BLOCK-OUTPUT -p tcp --dport 22623 --syn -j REJECT",
+			"-t filter -I OUTPUT -j OPENSHIFT-BLOCK-OUTPUT", "-t filter -I FORWARD -j OPENSHIFT-BLOCK-OUTPUT",
+			"-t filter -N OPENSHIFT-ADMIN-OUTPUT-RULES", "-t filter -A OPENSHIFT-ADMIN-OUTPUT-RULES -d 203.0.113.7 -j DROP",
+			"-t mangle -N OPENSHIFT-SDN-CANARY", "-t nat -N OPENSHIFT-SDN-CANARY", "-t filter -N OPENSHIFT-SDN-CANARY",
+		} {
+			b.do(t, words)
+		}
+		b.ensure(t, testConfig())
+		got := b.save(t) + b.do(t, "-t mangle -S")
+		for part, times := range map[string]int{
+			"OPENSHIFT-MASQUERADE-2": 0, "OPENSHIFT-SDN-CANARY": 0, "-j MASQUERADE": 1,
+			"-j OPENSHIFT-NOTRACK": 2, "-j OPENSHIFT-BLOCK-OUTPUT": 2, "-d 203.0.113.7": 1,
+		} {
+			if strings.Count(got, part) != times {
+				t.Errorf("%q is there %d times, want %d:\n%s", part, strings.Count(got, part), times, got)
+			}
+		}
+		if again := b.ensure(t, testConfig()); len(again) > 0 {
+			t.Errorf("a second time: %q", again)
+		}
+	})
+}

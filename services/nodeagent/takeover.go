@@ -1,0 +1,43 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// A node that OpenShift SDN had is taken over by an ordinary start: a comparison with
+// what is there. What is not ordinary is here: its agent must have ended, its pods are
+// known by what the container runtime noted (package ancestor), tun0 keeps its MAC
+// (bridge.GatewayMAC), and its flows stay until all that should replace them is known
+// (docs/decisions/037-a-takeover-is-a-start.md).
+
+// errPredecessor is a node on which two agents would write.
+var errPredecessor = errors.New("the agent of OpenShift SDN is at work on this node")
+
+// alone says whether this agent is the only one on the node. Once it was, whoever starts
+// the other one finds a bridge that is not its own, and that is not looked for any more.
+func (p *plumbing) alone(ctx context.Context) error {
+	if p.ready || !p.ancestor.Running(ctx) {
+		return nil
+	}
+	return fmt.Errorf("%w, it answers at %s", errPredecessor, p.ancestor.Socket)
+}
+
+// awaitInherited waits until the policies are in force of the pods that were taken over:
+// tenancy hears of them from this agent, and until it has said what applies to them, they
+// would be closed. Meanwhile the flows that they had go on.
+func (p *pods) awaitInherited(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, arrival)
+	defer cancel()
+	for _, a := range p.restorer.Inherited() {
+		pod, err := podOf(a)
+		if err == nil {
+			err = p.state.AwaitPolicies(ctx, pod)
+		}
+		if err != nil {
+			return fmt.Errorf("pod %s/%s, which OpenShift SDN attached: %w", a.GetPodNamespace(), a.GetPodName(), err)
+		}
+	}
+	return nil
+}

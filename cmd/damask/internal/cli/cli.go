@@ -1,5 +1,5 @@
 // Package cli is what an operator types: damask get, create, patch, delete,
-// pod-network, policy, label, multicast, service, egressfirewall, node, mode, flows and audit.
+// pod-network, policy, label, multicast, service, egressfirewall, node, mode, flows, audit and adopt.
 //
 // It owns the verbs, what they print, and the words in which errors are shown.
 // It promises that tables have the columns that OpenShift's have, that json and
@@ -56,7 +56,7 @@ func AddCommands(root *cobra.Command, connect Connector) {
 	commands := []*cobra.Command{
 		a.getCommand(), a.createCommand(), a.patchCommand(), a.deleteCommand(),
 		a.podNetworkCommand(), a.policyCommand(), a.labelCommand(), a.multicastCommand(), a.egressRouterCommand(),
-		a.serviceCommand(), a.firewallCommand(), a.nodeCommand(), a.modeCommand(), a.flowsCommand(), a.auditCommand(),
+		a.serviceCommand(), a.firewallCommand(), a.nodeCommand(), a.modeCommand(), a.flowsCommand(), a.auditCommand(), a.adoptCommand(),
 	}
 	for _, command := range commands {
 		a.addFlags(command)

@@ -40,27 +40,10 @@ func onKubernetes(t *testing.T, replicas int) (*system, *kubetest.Cluster, *fabr
 	return sys, cluster, f
 }
 
-// follower makes a user that may do what the README says, and nothing else.
+// follower makes the user that the service is, with the rights that are shipped and no others.
 func follower(t *testing.T, cluster *kubetest.Cluster) (kubeconfig string) {
 	t.Helper()
-	cluster.Apply(t, `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: damask-egress}
-rules:
-- {apiGroups: [network.openshift.io], resources: [hostsubnets, netnamespaces], verbs: [get, list, watch, patch]}
-- {apiGroups: [network.openshift.io], resources: [egressnetworkpolicies], verbs: [get, list, watch]}
-- {apiGroups: [network.openshift.io], resources: [hostsubnets/status, netnamespaces/status, egressnetworkpolicies/status], verbs: [patch]}
-- {apiGroups: [""], resources: [nodes, namespaces], verbs: [get]}
-- {apiGroups: [""], resources: [events], verbs: [create, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: damask-egress}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: damask-egress}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: damask-egress}]
-`)
-	return cluster.As(t, "damask-egress").Kubeconfig()
+	return cluster.AsServiceAccount(t, "../../deploy/kustomize/base/rbac/egress.yaml").Kubeconfig()
 }
 
 func hostSubnet(t *testing.T, cluster *kubetest.Cluster, n int) {

@@ -23,25 +23,8 @@ import (
 	"github.com/damask-sdn/damask/services/ipam"
 )
 
-// rules is what the service needs to do in a cluster, and no more.
-const rules = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: damask-ipam}
-rules:
-- {apiGroups: [""], resources: [nodes], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [namespaces], resourceNames: [kube-system], verbs: [get]}
-- {apiGroups: [""], resources: [events], verbs: [create, patch]}
-- {apiGroups: [network.openshift.io], resources: [hostsubnets], verbs: [get, list, watch, create, patch, delete]}
-- {apiGroups: [network.openshift.io], resources: [clusternetworks], verbs: [get, list, watch, create]}
-- {apiGroups: [network.openshift.io], resources: [hostsubnets/status, clusternetworks/status], verbs: [patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: damask-ipam}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: damask-ipam}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: damask-ipam}]
-`
+// rights are those that are shipped: what the service may do in a cluster, and no more.
+const rights = "../../deploy/kustomize/base/rbac/ipam.yaml"
 
 const network = `
 apiVersion: network.openshift.io/v1
@@ -65,10 +48,9 @@ func newKubernetes(t *testing.T) *kubernetes {
 	t.Helper()
 	cluster := kubetest.Start(t)
 	cluster.InstallCRDs(t, "../../deploy/crds")
-	cluster.Apply(t, rules)
 	k := &kubernetes{T: t, Cluster: cluster, ca: identitytest.New(t)}
 	k.cfg = embedded(t, k.ca)
-	k.cfg.Kubernetes = kube.Config{Enabled: true, Kubeconfig: cluster.As(t, "damask-ipam").Kubeconfig()}
+	k.cfg.Kubernetes = kube.Config{Enabled: true, Kubeconfig: cluster.AsServiceAccount(t, rights).Kubeconfig()}
 	return k
 }
 
@@ -232,7 +214,7 @@ func TestOnKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
 	// etcd is lost under the running service: no Node is there any more.
 	k.LoseStore(t)
 	k.InstallCRDs(t, "../../deploy/crds")
-	k.Apply(t, rules)
+	k.AsServiceAccount(t, rights)
 	log.await(t, "the store belongs to another cluster")
 	if got := k.register("n1", "192.0.2.1"); got != before {
 		t.Errorf("n1 has %s, before its cluster was lost %s", got, before)

@@ -18,8 +18,7 @@ import (
 // follower is the configuration of a replica that follows a cluster through a gate.
 func follower(t *testing.T, cluster *kubetest.Cluster, gate *kubetest.Gate) Config {
 	t.Helper()
-	cluster.Apply(t, role)
-	return Config{LoadBalancerIPs: []string{"192.0.2.1/32"}, Kubernetes: kube.Config{Enabled: true, Kubeconfig: gate.Kubeconfig(t, cluster.As(t, "damask-servicelb"))}}
+	return Config{LoadBalancerIPs: []string{"192.0.2.1/32"}, Kubernetes: kube.Config{Enabled: true, Kubeconfig: gate.Kubeconfig(t, cluster.AsServiceAccount(t, rights))}}
 }
 
 // deployed makes a Service of type LoadBalancer with a slice that has one endpoint.

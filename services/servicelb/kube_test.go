@@ -10,23 +10,8 @@ import (
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 )
 
-const role = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: damask-servicelb}
-rules:
-- {apiGroups: [""], resources: [services], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [services/status], verbs: [patch]}
-- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [namespaces], resourceNames: [kube-system], verbs: [get]}
-- {apiGroups: [""], resources: [events], verbs: [create, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: damask-servicelb}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: damask-servicelb}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: damask-servicelb}]
-`
+// rights are those that are shipped: what the service may do in a cluster, and no more.
+const rights = "../../deploy/kustomize/base/rbac/servicelb.yaml"
 
 const loadBalancer = `
 apiVersion: v1
@@ -60,9 +45,8 @@ func (s *system) has(t *testing.T) (*servicelbv1.Service, *servicelbv1.EndpointS
 
 func TestOnKubernetesServicesAndSlicesAreTakenOver(t *testing.T) {
 	cluster := kubetest.Start(t)
-	cluster.Apply(t, role)
 	cluster.Kubectl(t, "create", "namespace", "shop")
-	cfg := Config{LoadBalancerIPs: []string{"192.0.2.1-192.0.2.9"}, Kubernetes: kube.Config{Enabled: true, Kubeconfig: cluster.As(t, "damask-servicelb").Kubeconfig()}}
+	cfg := Config{LoadBalancerIPs: []string{"192.0.2.1-192.0.2.9"}, Kubernetes: kube.Config{Enabled: true, Kubeconfig: cluster.AsServiceAccount(t, rights).Kubeconfig()}}
 	sys := start(t, cfg)
 	began := time.Now()
 	cluster.Apply(t, loadBalancer)

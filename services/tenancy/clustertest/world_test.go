@@ -27,29 +27,11 @@ import (
 	"github.com/damask-sdn/damask/services/tenancy"
 )
 
-const crds = "../../../deploy/crds"
-
-// role is what the service's README says that it needs.
-const role = `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: damask-tenancy}
-rules:
-- {apiGroups: [""], resources: [namespaces, pods], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [events], verbs: [create, patch]}
-- {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [get, list, watch]}
-- {apiGroups: [policy.networking.k8s.io], resources: [adminnetworkpolicies, baselineadminnetworkpolicies, clusternetworkpolicies], verbs: [get, list, watch]}
-- {apiGroups: [policy.networking.k8s.io], resources: [adminnetworkpolicies/status, baselineadminnetworkpolicies/status, clusternetworkpolicies/status], verbs: [patch]}
-- {apiGroups: [network.openshift.io], resources: [netnamespaces], verbs: [get, list, watch, create, patch, delete]}
-- {apiGroups: [network.openshift.io], resources: [clusternetworks], verbs: [get, list, watch, patch]}
-- {apiGroups: [network.openshift.io], resources: [netnamespaces/status, clusternetworks/status], verbs: [patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: damask-tenancy}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: damask-tenancy}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: damask-tenancy}]
-`
+const (
+	crds = "../../../deploy/crds"
+	// rights are those that are shipped: what the service may do in a cluster, and no more.
+	rights = "../../../deploy/kustomize/base/rbac/tenancy.yaml"
+)
 
 // limit bounds every wait: it matters only when something hangs.
 const limit = 90 * time.Second
@@ -71,8 +53,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, cluster: kubetest.Start(t), ca: identitytest.New(t), storeDir: t.TempDir()}
 	w.cluster.InstallCRDs(t, crds)
-	w.cluster.Apply(t, role)
-	w.service, w.gate = w.cluster.As(t, "damask-tenancy"), w.cluster.NewGate(t)
+	w.service, w.gate = w.cluster.AsServiceAccount(t, rights), w.cluster.NewGate(t)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, networkv1.AddToScheme} {
 		if err := add(scheme); err != nil {

@@ -25,6 +25,9 @@ type Config struct {
 	NATS natsd.Config `yaml:"nats"`
 	// Kubernetes is the cluster whose Nodes have subnets.
 	Kubernetes kube.Config `yaml:"kubernetes"`
+	// InitialNetwork is the plan with which a new cluster on Kubernetes begins; nil: with
+	// the one that somebody applies.
+	InitialNetwork *InitialNetwork `yaml:"initialNetwork"`
 }
 
 // Load reads and checks a configuration file. The error has every problem.
@@ -41,4 +44,7 @@ func (c *Config) check(r *configfile.Report) {
 	c.Log.Check(r.In("log"))
 	c.NATS.Check(r.In("nats"))
 	c.Kubernetes.Check(r.In("kubernetes"))
+	if c.InitialNetwork != nil {
+		c.InitialNetwork.check(r.In("initialNetwork"))
+	}
 }

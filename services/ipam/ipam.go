@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 		if err != nil {
 			return err
 		}
-		following = ipamkube.New(api, log)
+		following = ipamkube.New(api, cfg.InitialNetwork.plan(), log)
 		observe = following.Observe
 	}
 	group, ctx := errgroup.WithContext(ctx)

@@ -37,7 +37,8 @@ func TestTheReferenceConfigurationIsRightAndDocumentsEveryField(t *testing.T) {
 
 func TestEveryProblemOfAConfigurationIsReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipam.yaml")
-	content := "listen: here\ntls: {certificate: a, kee: b}\nnats:\n  replicas: 2\n  servers: [\"nats://h\"]\n"
+	content := "listen: here\ntls: {certificate: a, kee: b}\nnats:\n  replicas: 2\n  servers: [\"nats://h\"]\n" +
+		"initialNetwork: {networks: [{cidr: 10.1.0.0/8}], tunnel: {type: ipip}}\n"
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +51,10 @@ func TestEveryProblemOfAConfigurationIsReported(t *testing.T) {
 		`:2: tls.ca: required`,
 		`:4: nats.replicas: 2 is not 1, 3 or 5`,
 		`:5: nats.servers: "nats://h" is not of the form tls://HOST:PORT`,
+		`:6: initialNetwork.tunnel.type: "ipip" is not vxlan, geneve or gre`,
+		`:6: initialNetwork.networks[0].cidr: "10.1.0.0/8" is not canonical: "10.0.0.0/8" is`,
+		`:6: initialNetwork.networks[0].hostSubnetLength: 0 is not within 2 to 30`,
+		`:6: initialNetwork.serviceNetworks: at least one is required`,
 	}
 	if got := fmt.Sprint(err); got != path+strings.Join(want, "\n"+path) {
 		t.Errorf("got\n%s", got)

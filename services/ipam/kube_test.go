@@ -173,6 +173,34 @@ func (k *kubernetes) hasTheAncestorsColumns() {
 	}
 }
 
+func TestOnKubernetesANewClusterBeginsWithTheNetworkOfTheConfiguration(t *testing.T) {
+	k := newKubernetes(t)
+	k.cfg.InitialNetwork = &ipam.InitialNetwork{
+		Networks: []ipam.InitialRange{{CIDR: "10.64.0.0/16", HostSubnetLength: 8}}, ServiceNetworks: []string{"172.30.0.0/16"},
+		Tunnel: ipam.InitialTunnel{Type: "geneve"},
+	}
+	k.node("n1", "192.0.2.1")
+	stop := start(t, k.cfg)
+	if got := k.subnet("n1"); got != "10.64.0.0/24" {
+		t.Errorf("n1 has %s", got)
+	}
+	k.wait("clusternetwork/default", "condition=Accepted", "jsonpath={.vxlanPort}=6081")
+	stop()
+
+	// From then on the object says what the plan is, also to a store that has none.
+	k.Kubectl(t, "patch", "clusternetwork", "default", "--type=merge", "-p", `{"mtu": 1400}`)
+	k.cfg.NATS.Embedded.StoreDir = t.TempDir()
+	start(t, k.cfg)
+	if got := k.subnet("n1"); got != "10.64.0.0/24" {
+		t.Errorf("n1 has %s", got)
+	}
+	k.wait("clusternetwork/default", "jsonpath={.mtu}=1400", "condition=Accepted")
+	got, err := dial(t, k.ca, identity.Operator("ann"), k.cfg.Listen).networks.GetClusterNetwork(soon(t), &ipamv1.GetClusterNetworkRequest{})
+	if err != nil || got.GetClusterNetwork().GetTunnel().GetType() != ipamv1.TunnelType_TUNNEL_TYPE_GENEVE {
+		t.Errorf("what the object cannot say is %v, %v", got, err)
+	}
+}
+
 func TestOnKubernetesObjectsGiveALostStoreItsSubnetsBack(t *testing.T) {
 	k := newKubernetes(t)
 	k.Apply(t, network)

@@ -38,6 +38,9 @@ func (a *Adapter) takePlan(ctx context.Context, object *networkv1.ClusterNetwork
 	if err != nil {
 		return err
 	}
+	if !exists && a.initial != nil {
+		stored = a.initial.Message()
+	}
 	var wrong problems
 	p := plan.Parse(message(object, stored), wrong.addf)
 	if err := wrong.err(); err != nil {
@@ -51,8 +54,9 @@ func (a *Adapter) takePlan(ctx context.Context, object *networkv1.ClusterNetwork
 	return err
 }
 
-// message is an object's plan. What an object can not say stays as it is stored: which
-// encapsulation tunnels have, and service networks beside the first.
+// message is an object's plan. What an object can not say stays as it is stored, or as the
+// configuration has it: which encapsulation tunnels have, and service networks beside the
+// first.
 func message(object *networkv1.ClusterNetwork, stored *ipamv1.ClusterNetwork) *ipamv1.ClusterNetwork {
 	m := &ipamv1.ClusterNetwork{
 		Name: object.Name, ServiceNetworks: []string{object.ServiceNetwork},

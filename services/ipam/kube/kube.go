@@ -58,12 +58,14 @@ type Adapter struct {
 	log     hclog.Logger
 	nodes   *kube.Feed   // by name, of HostSubnets in the store
 	network *kube.Feed   // of the plan
+	initial *plan.Plan   // of a cluster that has none; nil: somebody will apply one
 	waiting kube.Waiting // nodes that were refused a subnet
 }
 
-// New returns a replica's part.
-func New(api *kube.Adapter, log hclog.Logger) *Adapter {
-	a := &Adapter{api: api, log: log.Named("kube")}
+// New returns a replica's part. The initial plan is that of a cluster that has none; nil:
+// somebody will apply one.
+func New(api *kube.Adapter, initial *plan.Plan, log hclog.Logger) *Adapter {
+	a := &Adapter{api: api, initial: initial, log: log.Named("kube")}
 	a.nodes = kube.NewFeed(a.storedNodes)
 	a.network = kube.NewFeed(func() []types.NamespacedName { return []types.NamespacedName{{Name: plan.Name}} })
 	return a
@@ -129,6 +131,11 @@ func (a *Adapter) adopt(ctx context.Context) error {
 			return err
 		}
 	}
+	if len(networks.Items) == 0 {
+		if err := a.begin(ctx); err != nil {
+			return err
+		}
+	}
 	var subnets networkv1.HostSubnetList
 	if err := a.api.Direct().List(ctx, &subnets); err != nil {
 		return fmt.Errorf("list HostSubnets: %w", err)
@@ -147,6 +154,17 @@ func (a *Adapter) adopt(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// begin stores the initial plan, if there is one, in a store that has no plan. A person's
+// object, even one that is refused, comes before it: then it is not called.
+func (a *Adapter) begin(ctx context.Context) error {
+	_, exists, _, err := a.store.ClusterNetwork(ctx)
+	if err != nil || exists || a.initial == nil {
+		return err
+	}
+	_, err = a.store.Create(ctx, *a.initial)
+	return err
 }
 
 // problems are what is wrong with an object: each a reason, with the field.

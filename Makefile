@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench generate packages clean \
+.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -78,6 +78,9 @@ kube-binaries: ## Build a Kubernetes API server, kubectl and etcd for tests; onc
 test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to Kubernetes, on a real API server
 	go test -count=1 -p 2 -timeout 20m $$($(ON_KUBERNETES) | grep -vE '$(MIXED)')
 	go test -count=1 -p 2 -timeout 20m -run OnKubernetes $$($(ON_KUBERNETES) | grep -E '$(MIXED)')
+
+deploy-check: kube-binaries ## A real API server has nothing against the manifests, each overlay with each option
+	go test -count=1 -timeout 10m -v ./deploy/check
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
 LONG_SUITES := RandomHistories|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies

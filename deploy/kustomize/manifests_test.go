@@ -8,33 +8,56 @@ import (
 	"strings"
 	"testing"
 
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 )
-
-// overlays are the directories that can be applied.
-var overlays = []string{"small", "ha"}
 
 // object is an object of Kubernetes, as far as the tests look.
 type object struct {
 	Kind     string
 	Metadata struct{ Name, Namespace string }
 	Data     map[string]string
+	Rules    []struct{ APIGroups, Resources, ResourceNames, Verbs []string }
 	Spec     struct {
 		Replicas *int
+		Selector struct{ MatchLabels map[string]string }
 		Template *struct{ Spec pod }
 	}
 }
 
 type pod struct {
-	HostNetwork                bool
-	HostAliases                []struct{ Hostnames []string }
-	InitContainers, Containers []container
-	Volumes                    []struct {
+	HostNetwork                  bool
+	ServiceAccountName           string
+	AutomountServiceAccountToken bool
+	HostAliases                  []struct{ Hostnames []string }
+	InitContainers, Containers   []container
+	Affinity                     struct {
+		NodeAffinity struct {
+			RequiredDuringSchedulingIgnoredDuringExecution struct {
+				NodeSelectorTerms []struct {
+					MatchExpressions []struct {
+						Key, Operator string
+						Values        []string
+					}
+				}
+			}
+		}
+	}
+	Volumes []struct {
 		Name      string
 		ConfigMap *struct{ Name string }
 	}
+}
+
+// nodes says which groups of nodes a pod is for.
+func (p pod) nodes() (text string) {
+	for _, term := range p.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		for _, e := range term.MatchExpressions {
+			if e.Key == "damask.io/node-group" {
+				text += fmt.Sprintf("%s %v", e.Operator, e.Values)
+			}
+		}
+	}
+	return text
 }
 
 type container struct {
@@ -44,30 +67,42 @@ type container struct {
 		Name          string
 		ContainerPort int
 	}
+	EnvFrom        []struct{ ConfigMapRef *struct{ Name string } }
 	ReadinessProbe *struct{ HTTPGet *struct{ Path string } }
 	Resources      struct{ Requests map[string]string }
-	VolumeMounts   []struct{ Name, MountPath string }
+	VolumeMounts   []mount
 }
 
-// build builds an overlay as `kubectl apply -k` does.
-func build(t *testing.T, overlay string) []object {
+type mount struct{ Name, MountPath string }
+
+// program is the program that a container's image is of.
+func (c container) program() string {
+	return strings.TrimSuffix(strings.TrimPrefix(c.Image, "localhost/"), ":dev")
+}
+
+// built are the objects of overlays that were built before.
+var built = map[string][]object{}
+
+// build builds an overlay.
+func build(t *testing.T, overlay string, with ...string) []object {
 	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay)
+	key := fmt.Sprint(overlay, with)
+	if list, ok := built[key]; ok {
+		return list
+	}
+	texts, err := Build("..", overlay, with...)
 	if err != nil {
-		t.Fatalf("build %s: %v", overlay, err)
+		t.Fatal(err)
 	}
 	var list []object
-	for _, resource := range built.Resources() {
-		text, err := resource.AsYAML()
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, text := range texts {
 		var o object
 		if err := yaml.Unmarshal(text, &o); err != nil {
-			t.Fatalf("%s: %v", resource.CurId(), err)
+			t.Fatalf("%v\n%s", err, text)
 		}
 		list = append(list, o)
 	}
+	built[key] = list
 	return list
 }
 
@@ -89,8 +124,9 @@ func workloads(t *testing.T, objects []object, look func(t *testing.T, o object,
 
 // each runs a test with each overlay.
 func each(t *testing.T, test func(t *testing.T, objects []object)) {
-	for _, overlay := range overlays {
+	for _, overlay := range Overlays {
 		t.Run(overlay, func(t *testing.T) { test(t, build(t, overlay)) })
+		t.Run(overlay+" with a group of nodes", func(t *testing.T) { test(t, build(t, overlay, "../group")) })
 	}
 }
 
@@ -106,7 +142,7 @@ func TestEveryProgramTakesItsConfiguration(t *testing.T) {
 				files[o.Metadata.Name] = o.Data
 			}
 		}
-		workloads(t, objects, func(t *testing.T, o object, p pod) {
+		workloads(t, objects, func(t *testing.T, _ object, p pod) {
 			text := ""
 			for _, v := range p.Volumes {
 				if v.ConfigMap == nil {
@@ -123,7 +159,7 @@ func TestEveryProgramTakesItsConfiguration(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			check := exec.Command(filepath.Join(programs, o.Metadata.Name), "-check", "-config", file)
+			check := exec.Command(filepath.Join(programs, p.Containers[0].program()), "-check", "-config", file)
 			check.Env = append(os.Environ(), "DAMASK_NODE=node1", "DAMASK_HOST_IP=192.0.2.11")
 			if out, err := check.CombinedOutput(); text == "" || err != nil {
 				t.Errorf("%v\n%s\n%s", err, out, text)
@@ -144,8 +180,7 @@ func TestWhatAPodNamesIsThere(t *testing.T) {
 				volumes[v.Name] = true
 			}
 			for _, c := range append(p.InitContainers, p.Containers...) {
-				name := strings.TrimSuffix(strings.TrimPrefix(c.Image, "localhost/"), ":dev")
-				if !strings.Contains(string(catalog), fmt.Sprintf("name: %q", name)) {
+				if !strings.Contains(string(catalog), fmt.Sprintf("name: %q", c.program())) {
 					t.Errorf("%s: `make images` makes no %s", c.Name, c.Image)
 				}
 				for _, m := range c.VolumeMounts {

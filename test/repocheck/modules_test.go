@@ -75,7 +75,7 @@ var mayUse = map[string][]string{
 	"services/nodeagent": {"proto", "internal"},
 	"test":               {"proto", "internal", "services/nodeagent"},
 	"test/policyoracle":  {"internal", "services/tenancy"},
-	"deploy":             {},
+	"deploy":             {"internal"}, // for its tests: an API server
 	"test/kubernetes":    {},
 	"tools":              {},
 }

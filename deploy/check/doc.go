@@ -1,0 +1,9 @@
+// Package check asks a real API server for its opinion of the manifests.
+//
+// It owns one test, `make deploy-check`. Definitions and the namespace are applied; everything
+// else by server-side apply as a dry run, with strict validation of fields: so names, types,
+// what admission says and what the definitions' rules say are as in a cluster. It promises
+// nothing about what controllers make of it. The kind of the monitoring component is the Prometheus
+// operator's, whose definition is not in this repository: testdata/prometheusrules.yaml
+// defines as much of it as we use.
+package check

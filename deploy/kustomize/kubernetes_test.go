@@ -1,0 +1,119 @@
+package kustomize
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+// control are the services that follow the cluster's objects.
+var control = []string{"damask-ipam", "damask-tenancy", "damask-servicelb", "damask-egress"}
+
+// TestServicesFollowTheCluster: each has a token and its rights, and finds the API server
+// without what Damask makes work.
+func TestServicesFollowTheCluster(t *testing.T) {
+	each(t, func(t *testing.T, objects []object) {
+		maps := map[string]map[string]string{}
+		accounts := map[string]bool{}
+		for _, o := range objects {
+			switch o.Kind {
+			case "ConfigMap":
+				maps[o.Metadata.Name] = o.Data
+			case "ServiceAccount":
+				accounts[o.Metadata.Name] = true
+			}
+		}
+		workloads(t, objects, func(t *testing.T, _ object, p pod) {
+			if !accounts[p.ServiceAccountName] {
+				t.Errorf("there is no ServiceAccount %q", p.ServiceAccountName)
+			}
+			c := p.Containers[0]
+			agent := c.program() == "damask-nodeagent"
+			if !agent && !slices.Contains(control, c.program()) {
+				return
+			}
+			token := slices.ContainsFunc(c.VolumeMounts, func(m mount) bool { return m.Name == "token" })
+			if agent == p.AutomountServiceAccountToken || agent != token {
+				t.Errorf("it has no token, or all containers have one: %t, %t", p.AutomountServiceAccountToken, token)
+			}
+			if len(c.EnvFrom) == 0 || maps[c.EnvFrom[0].ConfigMapRef.Name]["KUBERNETES_SERVICE_HOST"] == "" {
+				t.Errorf("nobody says where the API server is: %v", c.EnvFrom)
+			}
+			var cfg struct {
+				Kubernetes struct{ Enabled bool }
+				Selectors  bool
+			}
+			name, _ := strings.CutPrefix(c.program(), "damask-")
+			for _, v := range p.Volumes {
+				if v.ConfigMap == nil {
+					continue
+				}
+				if err := yaml.Unmarshal([]byte(maps[v.ConfigMap.Name][name+".yaml"]), &cfg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !cfg.Kubernetes.Enabled || cfg.Selectors {
+				t.Errorf("follows the cluster: %t; writes endpoints that Kubernetes writes: %t", cfg.Kubernetes.Enabled, cfg.Selectors)
+			}
+		})
+	})
+}
+
+// TestNobodyHasMoreRightsThanWereMeant holds what no service of a pod network needs. That
+// the rights are enough, the services' own tests show.
+func TestNobodyHasMoreRightsThanWereMeant(t *testing.T) {
+	each(t, func(t *testing.T, objects []object) {
+		roles := 0
+		for _, o := range objects {
+			if o.Kind != "ClusterRole" && o.Kind != "Role" {
+				continue
+			}
+			roles++
+			for _, rule := range o.Rules {
+				all := slices.Concat(rule.APIGroups, rule.Resources, rule.Verbs)
+				for _, word := range all {
+					if strings.Contains(word, "*") || slices.Contains([]string{"escalate", "bind", "impersonate", "deletecollection"}, word) {
+						t.Errorf("%s %s: %q in %+v", o.Kind, o.Metadata.Name, word, rule)
+					}
+				}
+				if slices.Contains(rule.Resources, "secrets") && (o.Kind == "ClusterRole" || len(rule.ResourceNames) == 0 && !slices.Equal(rule.Verbs, []string{"create"})) {
+					t.Errorf("%s %s: Secrets that nobody named: %+v", o.Kind, o.Metadata.Name, rule)
+				}
+			}
+		}
+		if roles < len(control) {
+			t.Errorf("found %d roles", roles)
+		}
+	})
+}
+
+// TestAGroupOfNodesHasAnAgentOfItsOwn: a node has the agent of its group and no other, with
+// the configuration of the group.
+func TestAGroupOfNodesHasAnAgentOfItsOwn(t *testing.T) {
+	agents := map[string]object{}
+	configurations := map[string]string{}
+	for _, o := range build(t, "ha", "../group") {
+		if o.Kind == "DaemonSet" && o.Spec.Template.Spec.Containers[0].program() == "damask-nodeagent" {
+			group := o.Spec.Selector.MatchLabels["damask.io/node-group"]
+			agents[group] = o
+			for _, v := range o.Spec.Template.Spec.Volumes {
+				if v.Name == "config" {
+					configurations[group] = v.ConfigMap.Name
+				}
+			}
+		}
+	}
+	if len(agents) != 2 || configurations["default"] == configurations["infra"] {
+		t.Fatalf("agents are %v, their configurations %v", agents, configurations)
+	}
+	for group, want := range map[string]string{"default": "DoesNotExist []", "infra": "In [infra]"} {
+		if got := agents[group].Spec.Template.Spec.nodes(); got != want {
+			t.Errorf("%s is on nodes whose group is %s, want %s", group, got, want)
+		}
+		if hosts := len(agents[group].Spec.Template.Spec.HostAliases); hosts != 3 {
+			t.Errorf("%s knows %d hosts of the control plane", group, hosts)
+		}
+	}
+}

@@ -100,14 +100,17 @@ func (p *plumbing) Run(ctx context.Context) error {
 		if a.rules && p.services != nil {
 			p.services.Doubt() // jumps that are new stand at the top, where those of services belong
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errPredecessor):
+			retry = time.After(succeedAfter) // it was said, and is no failure
+		case err != nil:
 			if ctx.Err() != nil {
 				return nil
 			}
 			p.log.Warn("pass did not work, trying again", "error", err, "pause", pause)
 			retry = time.After(pause)
 			pause = min(2*pause, retryMost)
-		} else {
+		default:
 			pause = retryFirst
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A node that OpenShift SDN had is taken over by an ordinary start: a comparison with
@@ -11,6 +12,10 @@ import (
 // known by what the container runtime noted (package ancestor), tun0 keeps its MAC
 // (bridge.GatewayMAC), and its flows stay until all that should replace them is known
 // (docs/decisions/037-a-takeover-is-a-start.md).
+
+// succeedAfter is how often the agent looks whether the other one has ended: for so long
+// nobody adds pods.
+const succeedAfter = 200 * time.Millisecond
 
 // errPredecessor is a node on which two agents would write.
 var errPredecessor = errors.New("the agent of OpenShift SDN is at work on this node")

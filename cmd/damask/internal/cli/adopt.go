@@ -62,7 +62,7 @@ func adoptCheckCommand() *cobra.Command {
 			return err
 		}
 		if n := report.Lost(); n > 0 {
-			return fmt.Errorf("%d things would be lost", n)
+			return fmt.Errorf("not everything can be kept: %d findings say what would be lost", n)
 		}
 		return nil
 	}

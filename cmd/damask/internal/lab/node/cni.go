@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -39,8 +40,44 @@ const (
 `
 )
 
-func (n *Node) networkConfig() string {
-	return n.Machine.Disk("etc", "cni", "net.d", "10-damask.conflist")
+// networkConfigs is where the node's runtime looks for configurations: it takes the
+// first by name, as runtimes do.
+func (n *Node) networkConfigs() string { return n.Machine.Disk("etc", "cni", "net.d") }
+
+// plugins is where it looks for plugins that are not Damask's.
+func (n *Node) plugins() string { return n.Machine.Disk("opt", "cni", "bin") }
+
+// runtimeCache is where it keeps what plugins answered.
+func (n *Node) runtimeCache() string { return n.Machine.Disk("cni") }
+
+// Configure has the node's runtime use Damask from now on.
+func (n *Node) Configure() error {
+	return write(filepath.Join(n.networkConfigs(), "10-damask.conflist"), networkConfig)
+}
+
+// networkConfig reads the configuration that counts. One that is for a single plugin
+// stands for a list of one.
+func (n *Node) networkConfig() (*libcni.NetworkConfigList, error) {
+	files, err := libcni.ConfFiles(n.networkConfigs(), []string{".conf", ".conflist"})
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s has none: the node is without an agent", n.networkConfigs())
+	}
+	slices.Sort(files)
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		return nil, err
+	}
+	if filepath.Ext(files[0]) == ".conflist" {
+		return libcni.NetworkConfFromBytes(text)
+	}
+	plugin, err := libcni.NetworkPluginConfFromBytes(text)
+	if err != nil {
+		return nil, err
+	}
+	return libcni.ConfListFromConf(plugin)
 }
 
 // Sandbox is a pod's network namespace and what the pod wishes for.
@@ -175,11 +212,7 @@ func runtimeConfig(s Sandbox) *libcni.RuntimeConf {
 // cni prepares the reference client with the configuration on the node's disk and
 // the pod's labels and ports in it, by CNI's convention for args.
 func (n *Node) cni(s Sandbox) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
-	text, err := os.ReadFile(n.networkConfig())
-	if err != nil {
-		return nil, nil, fmt.Errorf("read network configuration: %w", err)
-	}
-	list, err := libcni.NetworkConfFromBytes(text)
+	list, err := n.networkConfig()
 	if err != nil {
 		return nil, nil, fmt.Errorf("read network configuration: %w", err)
 	}
@@ -195,7 +228,7 @@ func (n *Node) cni(s Sandbox) (*libcni.CNIConfig, *libcni.NetworkConfigList, err
 		return nil, nil, err
 	}
 	runner := &pluginRunner{reaper: n.reaper, ns: ns}
-	return libcni.NewCNIConfigWithCacheDir([]string{n.config.Binaries}, n.Machine.Disk("cni"), runner), list, nil
+	return libcni.NewCNIConfigWithCacheDir([]string{n.config.Binaries, n.plugins()}, n.runtimeCache(), runner), list, nil
 }
 
 // pluginRunner starts plugins on the node, for libcni.

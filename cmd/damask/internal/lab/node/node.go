@@ -25,6 +25,7 @@ import (
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/operator"
 	"github.com/damask-sdn/damask/cmd/damask/internal/lab/process"
 	"github.com/damask-sdn/damask/internal/identity"
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 )
 
 const (
@@ -50,6 +51,8 @@ type Config struct {
 	ServiceEngine string
 	// DNSServers are whom pods ask for names.
 	DNSServers []netip.AddrPort
+	// WithoutAgent says that the node's runtime does not use Damask until Configure.
+	WithoutAgent bool
 	// Zone is where the node is; empty: nowhere in particular.
 	Zone string
 	// Datapath is that of br0, as the agent calls it.
@@ -99,11 +102,27 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 		fmt.Sprintf("dns: {servers: %s}\n", controlplane.List(texts(config.DNSServers))) +
 		fmt.Sprintf("services: {engine: %s, zone: %q}\n", config.ServiceEngine, config.Zone) +
 		"ovs: {database: \"unix:/run/openvswitch/db.sock\", runDir: /run/openvswitch}\ncniSocket: " + cniSocket + "\n" +
-		fmt.Sprintf("stateDir: %s\n", m.Disk("damask"))
+		fmt.Sprintf("stateDir: %s\ntakeover: {runtimeCache: %s}\n", m.Disk("damask"), n.runtimeCache())
 	if err := write(n.agentConfig(), text); err != nil {
 		return nil, err
 	}
-	return n, write(n.networkConfig(), networkConfig)
+	if config.WithoutAgent {
+		return n, nil
+	}
+	return n, n.Configure()
+}
+
+// Registration is how the node registers.
+func (n *Node) Registration() (*ipamv1.AllocateHostSubnetRequest, error) {
+	id, err := n.Machine.ID()
+	if err != nil {
+		return nil, fmt.Errorf("identity of node %s: %w", n.config.Name, err)
+	}
+	r := &ipamv1.AllocateHostSubnetRequest{Node: n.config.Name, NodeUid: id, HostIps: []string{n.config.IP.String()}}
+	if n.config.Subnet.IsValid() {
+		r.RequestedSubnets = []string{n.config.Subnet.String()}
+	}
+	return r, nil
 }
 
 func texts(servers []netip.AddrPort) []string {

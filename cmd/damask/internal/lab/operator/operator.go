@@ -168,6 +168,12 @@ func (o *Operator) EnsureNamespace(ctx context.Context, name string) (vnid uint3
 	return answer.GetNetNamespace().GetNetid(), err == nil, worded(err)
 }
 
+// ExpectNode registers a node before its agent does.
+func (o *Operator) ExpectNode(ctx context.Context, node *ipamv1.AllocateHostSubnetRequest) error {
+	_, err := ipamv1.NewHostSubnetServiceClient(o.ipam).AllocateHostSubnet(ctx, node)
+	return worded(err)
+}
+
 // HostSubnets answers all nodes that are registered, by name.
 func (o *Operator) HostSubnets(ctx context.Context) (map[string]*ipamv1.HostSubnet, error) {
 	client := ipamv1.NewHostSubnetServiceClient(o.ipam)

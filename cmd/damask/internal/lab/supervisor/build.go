@@ -334,7 +334,7 @@ func (s *Supervisor) newNode(i int, n topology.Node) (*node.Node, error) {
 	}
 	return node.New(node.Config{
 		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Datapath: s.config.Datapath.Name, Zone: n.Zone, DNSServers: s.topology.PodDNSServers, ServiceEngine: cmp.Or(n.ServiceEngine, s.topology.ServiceEngine),
-		Binaries: s.config.Binaries, Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
+		WithoutAgent: n.WithoutAgent, Binaries: s.config.Binaries, Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
 	}, m, s.reaper)
 }
 
@@ -386,6 +386,13 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 				if err := s.awaitNode(ctx, s.topology.Nodes[i]); err != nil {
 					return err
 				}
+			} else if s.topology.Nodes[i].WithoutAgent {
+				if err := s.expect(ctx, n); err != nil {
+					return err
+				}
+			}
+			if s.topology.Nodes[i].WithoutAgent {
+				continue
 			}
 			if _, err := n.StartAgent(); err != nil {
 				return err
@@ -396,8 +403,10 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 		}
 	}
 	group, waiting := errgroup.WithContext(ctx)
-	for _, n := range s.nodes {
-		group.Go(func() error { return n.AwaitReady(waiting, s.plane.Operator) })
+	for i, n := range s.nodes {
+		if !s.topology.Nodes[i].WithoutAgent {
+			group.Go(func() error { return n.AwaitReady(waiting, s.plane.Operator) })
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -406,4 +415,18 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 		return err
 	}
 	return s.refreshRoutes(ctx)
+}
+
+// expect gives a node its HostSubnet that has no agent yet to ask for it.
+func (s *Supervisor) expect(ctx context.Context, n *node.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := n.Registration()
+	if err == nil {
+		err = s.plane.Operator.ExpectNode(ctx, r)
+	}
+	if err != nil {
+		return fmt.Errorf("register node %s: %w", n.Name(), err)
+	}
+	return nil
 }

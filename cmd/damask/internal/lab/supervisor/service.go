@@ -303,6 +303,9 @@ func (s *Supervisor) startOnNode(ctx context.Context, n *node.Node, process stri
 			if err := n.AwaitReady(ctx, s.plane.Operator); err != nil {
 				return nil, err
 			}
+			if err := n.Configure(); err != nil {
+				return nil, err
+			}
 			if err := s.pods.Collect(ctx, n); err != nil {
 				return nil, err
 			}

@@ -268,6 +268,8 @@ func (c *checker) pods() {
 			c.Addf(path+".node", "required")
 		case !known:
 			c.Addf(path+".node", "there is no node %q", pod.Node)
+		case node.WithoutAgent:
+			c.Addf(path+".node", "node %s begins without an agent; add the pod when somebody attaches pods there", pod.Node)
 		}
 		if pod.IP.IsValid() {
 			c.podIP(path+".ip", pod, node, ips)

@@ -112,6 +112,9 @@ type Node struct {
 	Zone string `yaml:"zone"`
 	// ServiceEngine is this node's; empty: the topology's.
 	ServiceEngine string `yaml:"serviceEngine"`
+	// WithoutAgent leaves the node without its agent until somebody starts it: it has its
+	// HostSubnet, and whatever else programs it.
+	WithoutAgent bool `yaml:"withoutAgent"`
 	// EgressIPs are addresses of the underlay that this node hosts, of those that
 	// namespaces want. Several nodes may name one: one hosts it, the others stand by.
 	EgressIPs []netip.Addr `yaml:"egressIPs"`

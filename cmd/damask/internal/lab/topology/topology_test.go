@@ -95,6 +95,7 @@ func TestEveryWrongFieldIsRefusedWithItsLineAndTheReason(t *testing.T) {
 		"multicast of nobody":     {"mode: subnet\n" + node + "namespaces: [{name: a, multicast: true}]\n", "topology.yaml:3: namespaces[0].multicast: there is no multicast in subnet mode"},
 		"a wrong label":           {node + "namespaces: [{name: a, labels: {\"a b\": c}}]\n", "a label's name has from 1 to 63"},
 		"a pod nowhere":           {node + "pods: [{namespace: a, name: b, node: n2}]\n", `topology.yaml:2: pods[0].node: there is no node "n2"`},
+		"a pod without agent":     {"nodes: [{name: n1, withoutAgent: true}]\npods: [{namespace: a, name: b, node: n1}]\n", "topology.yaml:2: pods[0].node: node n1 begins without an agent"},
 		"a pod twice":             {node + "pods: [{namespace: a, name: b, node: n1}, {namespace: a, name: b, node: n1}]\n", "there are two pods a/b"},
 		"a pod of another node":   {node + "pods: [{namespace: a, name: b, node: n1, ip: 10.130.0.2}]\n", "is not an address of node n1, whose subnet is 10.129.0.0/23"},
 		"a container port's name": {node + "pods: [{namespace: a, name: b, node: n1, ports: [{name: HTTP, containerPort: 80}]}]\n", `topology.yaml:2: pods[0].ports[0].name: "HTTP" is not the name of a port`},

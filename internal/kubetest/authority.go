@@ -93,7 +93,7 @@ func (a *authority) writeServing(dir string) error {
 	certificate, key, err := a.issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: serverProgram},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{loopback[:], net.ParseIP(advertised)},
+		IPAddresses: []net.IP{loopback[:], net.ParseIP(Advertised), net.ParseIP(ServiceIP)},
 		DNSNames:    []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"},
 	})
 	if err != nil {

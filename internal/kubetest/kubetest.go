@@ -11,10 +11,11 @@
 // Requests are authorized by the Node authorizer and RBAC, and NodeRestriction is
 // on, as in a cluster.
 //
-// Nothing else of a cluster runs. In particular there is no controller manager:
-// nobody makes a namespace's service account (so pods need none here), makes
-// EndpointSlices, collects what a deleted object owned, or ends a deleted
-// namespace (see Cluster.DeleteNamespace). Nodes exist only when a test makes them.
+// Nothing else of a cluster runs after Start. In particular there is no controller
+// manager: nobody makes a namespace's service account (so pods need none here),
+// makes EndpointSlices, collects what a deleted object owned, or ends a deleted
+// namespace (see Cluster.DeleteNamespace). After StartControlPlane somebody does.
+// Nodes exist only when a test makes them.
 //
 // The programs are those that `make kube-binaries` builds. Where they are not built
 // a test is skipped, or fails if nothing may be skipped: see proctest.
@@ -37,18 +38,25 @@ const logTail = 6000
 // system:masters, whom nothing is forbidden.
 type Cluster struct {
 	*User
-	programs  string // the directory of the programs
-	dir       string
-	authority *authority
-	port      *port
-	etcd      *proctest.Process
-	server    *proctest.Process
+	programs    string // the directory of the programs
+	dir         string
+	authority   *authority
+	port        *port
+	controllers bool // whether a controller manager runs
+	etcd        *proctest.Process
+	server      *proctest.Process
 }
 
 // Start starts an API server with an empty store, and stops both when the test ends.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
-	c := &Cluster{programs: programs(t), dir: t.TempDir(), port: reserve(t)}
+	c := &Cluster{programs: Programs(t), dir: t.TempDir(), port: reserve(t)}
+	c.open(t)
+	return c
+}
+
+func (c *Cluster) open(t testing.TB) {
+	t.Helper()
 	t.Cleanup(func() { c.showLogs(t) })
 	var err error
 	if c.authority, err = newAuthority(); err != nil {
@@ -60,7 +68,6 @@ func Start(t testing.TB) *Cluster {
 	c.User = c.As(t, "kubetest-admin", "system:masters")
 	c.startEtcd(t)
 	c.StartServer(t)
-	return c
 }
 
 // URL is where the API server listens, or would.
@@ -73,7 +80,11 @@ func (c *Cluster) showLogs(t testing.TB) {
 	if !t.Failed() {
 		return
 	}
-	for _, program := range []string{etcdProgram, serverProgram} {
+	shown := []string{etcdProgram, serverProgram}
+	if c.controllers {
+		shown = append(shown, controllersProgram, schedulerProgram)
+	}
+	for _, program := range shown {
 		text, err := os.ReadFile(c.path(program + ".log"))
 		if err != nil {
 			text = fmt.Append(nil, err)

@@ -12,27 +12,30 @@ import (
 )
 
 const (
-	etcdProgram    = "etcd"
-	serverProgram  = "kube-apiserver"
-	kubectlProgram = "kubectl"
+	etcdProgram        = "etcd"
+	serverProgram      = "kube-apiserver"
+	kubectlProgram     = "kubectl"
+	controllersProgram = "kube-controller-manager"
+	schedulerProgram   = "kube-scheduler"
 )
 
 // ProgramsEnv is the environment variable that names the directory of etcd,
-// kube-apiserver and kubectl. Unset, it is where `make kube-binaries` puts them, in
+// kube-apiserver, kubectl and so on. Unset, it is where `make kube-binaries` puts them, in
 // the repository that the test's directory is in.
 const ProgramsEnv = "DAMASK_KUBE_BINARIES"
 
-// programs answers the directory of the programs, or ends the test.
-func programs(t testing.TB) string {
+// Programs answers the directory of the programs, among them the named ones besides
+// those that every test needs, or ends the test.
+func Programs(t testing.TB, named ...string) string {
 	t.Helper()
-	dir, err := findPrograms()
+	dir, err := findPrograms(named...)
 	if err != nil {
 		proctest.Lack(t, fmt.Sprintf("what `make kube-binaries` builds (%v)", err))
 	}
 	return dir
 }
 
-func findPrograms() (string, error) {
+func findPrograms(named ...string) (string, error) {
 	dir := os.Getenv(ProgramsEnv)
 	if dir == "" {
 		root, err := repository()
@@ -41,7 +44,7 @@ func findPrograms() (string, error) {
 		}
 		dir = filepath.Join(root, ".cache", "kubernetes")
 	}
-	for _, program := range []string{etcdProgram, serverProgram, kubectlProgram} {
+	for _, program := range append([]string{etcdProgram, serverProgram, kubectlProgram}, named...) {
 		if _, err := os.Stat(filepath.Join(dir, program)); err != nil {
 			return "", err
 		}

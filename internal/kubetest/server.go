@@ -24,11 +24,17 @@ const (
 	// etcdSocket is below the working directory of both programs, which keeps the
 	// path of the socket as short as the kernel wants it.
 	etcdSocket = "etcd.sock"
-	// serviceCIDR is where cluster IPs are from: the ancestor's default.
-	serviceCIDR = "172.30.0.0/16"
-	// advertised is the endpoint of the service "kubernetes". Endpoints may not be
-	// loopback addresses; this one is kept for documentation (RFC 5737).
-	advertised = "192.0.2.1"
+)
+
+const (
+	// ServiceCIDR is where cluster IPs are from: the ancestor's default.
+	ServiceCIDR = "172.30.0.0/16"
+	// ServiceIP is the cluster IP of the service "kubernetes".
+	ServiceIP = "172.30.0.1"
+	// Advertised is the endpoint of the service "kubernetes". Endpoints may not be
+	// loopback addresses; this one is kept for documentation (RFC 5737). Nobody is
+	// there unless a test says so: see Cluster.ServeAlsoAt.
+	Advertised = "192.0.2.1"
 )
 
 // start starts a program in the test's directory, with a log beside its data.
@@ -72,20 +78,24 @@ func (c *Cluster) startEtcd(t testing.TB) {
 // same port and the same store, and returns when it is ready.
 func (c *Cluster) StartServer(t testing.TB) {
 	t.Helper()
-	c.server = c.start(t, serverProgram,
-		"--etcd-servers=unix://"+etcdSocket,
-		"--bind-address="+c.port.host(), "--secure-port="+c.port.text(), "--permit-port-sharing",
-		"--advertise-address="+advertised, "--service-cluster-ip-range="+serviceCIDR,
-		"--cert-dir=.", "--tls-cert-file="+servingCertificate, "--tls-private-key-file="+servingKey,
-		"--client-ca-file="+caCertificate,
+	args := []string{
+		"--etcd-servers=unix://" + etcdSocket,
+		"--bind-address=" + c.port.host(), "--secure-port=" + c.port.text(), "--permit-port-sharing",
+		"--advertise-address=" + Advertised, "--service-cluster-ip-range=" + ServiceCIDR,
+		"--cert-dir=.", "--tls-cert-file=" + servingCertificate, "--tls-private-key-file=" + servingKey,
+		"--client-ca-file=" + caCertificate,
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+accountKey, "--service-account-signing-key-file="+accountKey,
+		"--service-account-key-file=" + accountKey, "--service-account-signing-key-file=" + accountKey,
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		// Service accounts are made by the controller manager.
-		"--disable-admission-plugins=ServiceAccount",
 		// Watches end when the server is told to; by default it waits for them a minute.
 		"--shutdown-watch-termination-grace-period=2s",
-		"--allow-privileged", "--profiling=false")
+		"--allow-privileged", "--profiling=false",
+	}
+	if !c.controllers {
+		// Service accounts are made by the controller manager.
+		args = append(args, "--disable-admission-plugins=ServiceAccount")
+	}
+	c.server = c.start(t, serverProgram, args...)
 	client, err := rest.HTTPClientFor(c.Config())
 	if err != nil {
 		t.Fatalf("make a client: %v", err)

@@ -31,9 +31,13 @@ const (
 	answerTimeout = 5 * time.Second
 )
 
-// configuration is what the runtime reads: the plugin, and what it may ask of it.
+// configuration is what the runtime reads: the plugin, and what it may ask of it. A
+// runtime that knows a later version of the specification than cniVersion takes the
+// latest of cniVersions that it knows; containerd 1.6 knows 1.0.0, and cannot read what a
+// plugin answers in a later one.
 const configuration = `{
-  "cniVersion": "1.1.0",
+  "cniVersion": "1.0.0",
+  "cniVersions": ["1.0.0", "1.1.0"],
   "name": "damask",
   "plugins": [
     {

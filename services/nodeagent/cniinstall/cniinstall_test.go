@@ -113,6 +113,13 @@ func TestTheConfigurationComesWhenTheNodeIsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if list.CNIVersion != "1.1.0" {
+		t.Errorf("a runtime that knows 1.1.0 takes %s", list.CNIVersion)
+	}
+	var older struct{ CNIVersion string } // what one reads that does not know cniVersions
+	if err := json.Unmarshal(list.Bytes, &older); err != nil || older.CNIVersion != "1.0.0" {
+		t.Errorf("a runtime that knows 1.0.0 takes %s (%v)", older.CNIVersion, err)
+	}
 	var plugin struct{ Capabilities map[string]bool }
 	if len(list.Plugins) != 1 || list.Plugins[0].Network.Type != "damask-cni" {
 		t.Fatalf("the runtime reads %s", list.Bytes)

@@ -75,9 +75,10 @@ MIXED := /services/[a-z]+$$
 kube-binaries: ## Build a Kubernetes API server, kubectl and etcd for tests; once, and long
 	@test/kubernetes/build.sh .cache/kubernetes
 
-test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to Kubernetes, on a real API server
+test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to Kubernetes, on a real API server; then whole clusters that follow one
 	go test -count=1 -p 2 -timeout 20m $$($(ON_KUBERNETES) | grep -vE '$(MIXED)')
 	go test -count=1 -p 2 -timeout 20m -run OnKubernetes $$($(ON_KUBERNETES) | grep -E '$(MIXED)')
+	@$(MAKE) --no-print-directory test-lab RUN=OnKubernetes
 
 deploy-check: kube-binaries ## A real API server has nothing against the manifests, each overlay with each option
 	go test -count=1 -timeout 10m -v ./deploy/check
@@ -89,7 +90,7 @@ test-long: build ## The whole-cluster suites that take longest
 	@DAMASK_SEEDS=$${DAMASK_SEEDS:-2,3} $(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'
 
 test-lab: build ## Whole clusters in network namespaces, driven through bin/damask (RUN=regexp picks some)
-	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+	go test -count=1 -p 1 -timeout 40m $(if $(RUN),-run '$(RUN)',-skip '$(LONG_SUITES)|OnKubernetes') -v ./test/lab/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 # What runs on the kernel's datapath when RUN does not say, and what besides when both are
 # compared: the tables of packets. Each word is for a virtual machine of its own: LIMIT is

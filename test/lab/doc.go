@@ -3,6 +3,9 @@
 // down again. What reaches what is compared with a model written here, apart
 // from the code under test.
 //
+// Those with OnKubernetes in their names have an API server besides, and a stand-in for
+// kubelets; they are part of `make test-kubernetes`.
+//
 // The tests need root and what `make packages` installs, and bin/ as `make
 // build` leaves it. They own nothing outside the labs that they start.
 package lab

@@ -81,7 +81,11 @@ func (s toldStore) after(err error, objects ...any) error {
 	return err
 }
 
-// newStandIn makes a Node, which is ready.
+// notReady is the taint with which kubelets are told to register Nodes, until Damask takes
+// it off.
+const notReady = "damask.io/not-ready"
+
+// newStandIn makes a Node, which is ready but for its network.
 func newStandIn(t *testing.T, api *kubetest.Cluster, node, ip string) *standIn {
 	t.Helper()
 	client, err := typedcorev1.NewForConfig(api.AsNode(t, node).Config())
@@ -90,6 +94,7 @@ func newStandIn(t *testing.T, api *kubetest.Cluster, node, ip string) *standIn {
 	}
 	made, err := client.Nodes().Create(t.Context(), &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: node, Labels: map[string]string{corev1.LabelHostname: node}},
+		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: notReady, Effect: corev1.TaintEffectNoSchedule}}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatalf("make Node %s: %v", node, err)

@@ -18,6 +18,7 @@ const changeNetwork = "pod.network.openshift.io/multitenant.change-network"
 func TestOnKubernetesFromANamespaceToAPacket(t *testing.T) {
 	k := upOnKubernetes(t, 3, "{nats: 1}")
 	t.Run("nodes have HostSubnets", func(t *testing.T) { k.in(t).wantHostSubnets() })
+	t.Run("agents say that their Nodes can have pods", func(t *testing.T) { k.in(t).wantNodesReady() })
 
 	begin := time.Now()
 	k.kubectl("create", "namespace", "a")
@@ -108,6 +109,17 @@ func (k *onKubernetes) wantHostSubnets() {
 		rows = append(rows, []string{n.GetName(), n.GetName(), n.GetIp(), n.GetSubnet()})
 	}
 	k.wantTable("hostsubnets", rows...)
+}
+
+// wantNodesReady waits until each agent has said so of its Node, and taken the taint off.
+func (k *onKubernetes) wantNodesReady() {
+	k.t.Helper()
+	for name := range k.nodes {
+		k.wait("", "node/"+name, "condition=NetworkUnavailable=false")
+		k.eventually(k.t, "the taint is taken off "+name, func() bool {
+			return !strings.Contains(k.field("node/"+name, ".spec.taints"), notReady)
+		})
+	}
 }
 
 func (k *onKubernetes) wantNetNamespaces(vnid map[string]int) {

@@ -27,6 +27,9 @@ clusterNetworks: [{CIDR: 10.128.0.0/14, hostSubnetLength: 9}]
 pluginName: redhat/openshift-ovs-multitenant
 `
 
+// rights is what services and agents may do in a cluster.
+const rights = "../../deploy/kustomize/base/"
+
 // onKubernetes is a lab whose cluster is what an API server's objects say.
 type onKubernetes struct {
 	*cluster
@@ -43,14 +46,16 @@ func upOnKubernetes(t *testing.T, nodes int, replicas string) *onKubernetes {
 	k.api.Apply(t, theNetwork)
 	topology := "replicas: " + replicas + "\nkubernetes:\n  services:\n"
 	for _, service := range []string{"ipam", "tenancy", "servicelb", "egress"} {
-		user := k.api.AsServiceAccount(t, "../../deploy/kustomize/base/rbac/"+service+".yaml")
+		user := k.api.AsServiceAccount(t, rights+"rbac/"+service+".yaml")
 		topology += fmt.Sprintf("    %s: %s\n", service, user.Kubeconfig())
 	}
+	k.api.ApplyFiles(t, rights+"rbac/nodeagent.yaml", rights+"nodeagent-own-node.yaml")
 	topology += "nodes:\n"
 	for i := range nodes {
 		name, ip := fmt.Sprintf("node%d", i+1), fmt.Sprintf("192.168.108.%d", 11+i)
 		k.nodes[name] = newStandIn(t, k.api, name, ip)
-		topology += fmt.Sprintf("- {name: %s, ip: %s}\n", name, ip)
+		agent := k.api.WithToken(t, "damask-system", "damask-nodeagent", name)
+		topology += fmt.Sprintf("- {name: %s, ip: %s, kubeconfig: %s}\n", name, ip, agent.Kubeconfig())
 	}
 	begin := time.Now()
 	k.cluster = up(t, topology)

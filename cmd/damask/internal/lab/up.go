@@ -55,11 +55,9 @@ func (c *commands) up(ctx context.Context, out io.Writer, file string, nodes int
 	if err != nil {
 		return err
 	}
-	if plan.Kubernetes != nil {
-		// The supervisor reads them again: this is to fail before there is a lab.
-		if _, err := apiserver.ReadAll(plan.Kubernetes.Users()); err != nil {
-			return err
-		}
+	// The supervisor reads them again: this is to fail before there is a lab.
+	if _, err := apiserver.ReadAll(plan.Kubeconfigs()); err != nil {
+		return err
 	}
 	how, err := datapath.Of(cmp.Or(wish, plan.Datapath))
 	if err != nil {

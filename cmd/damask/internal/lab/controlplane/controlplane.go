@@ -91,7 +91,7 @@ type Config struct {
 	Authority *authority.Authority
 	// Operator is the identity of the lab itself.
 	Operator *identity.Source
-	// Kubeconfigs are paths by service, of those that follow an API server's objects.
+	// Kubeconfigs are paths by name, of services that follow an API server's objects too.
 	Kubeconfigs map[string]string
 }
 

@@ -65,6 +65,8 @@ type Config struct {
 	Plane *controlplane.Plane
 	// Log is the agent's log file.
 	Log string
+	// Kubeconfig is as whom the agent speaks to an API server; empty: it does not.
+	Kubeconfig string
 }
 
 // Node is one node.
@@ -102,7 +104,8 @@ func New(config Config, m *machine.Machine, reaper *process.Reaper) (*Node, erro
 		fmt.Sprintf("dns: {servers: %s}\n", controlplane.List(texts(config.DNSServers))) +
 		fmt.Sprintf("services: {engine: %s, zone: %q}\n", config.ServiceEngine, config.Zone) +
 		"ovs: {database: \"unix:/run/openvswitch/db.sock\", runDir: /run/openvswitch}\ncniSocket: " + cniSocket + "\n" +
-		fmt.Sprintf("stateDir: %s\ntakeover: {runtimeCache: %s}\n", m.Disk("damask"), n.runtimeCache())
+		fmt.Sprintf("stateDir: %s\ntakeover: {runtimeCache: %s}\n", m.Disk("damask"), n.runtimeCache()) +
+		fmt.Sprintf("kubernetes: {enabled: %t, kubeconfig: %q}\n", config.Kubeconfig != "", config.Kubeconfig)
 	if err := write(n.agentConfig(), text); err != nil {
 		return nil, err
 	}

@@ -334,7 +334,7 @@ func (s *Supervisor) newNode(i int, n topology.Node) (*node.Node, error) {
 	}
 	return node.New(node.Config{
 		Name: n.Name, IP: n.IP, Subnet: n.Subnet, Datapath: s.config.Datapath.Name, Zone: n.Zone, DNSServers: s.topology.PodDNSServers, ServiceEngine: cmp.Or(n.ServiceEngine, s.topology.ServiceEngine),
-		WithoutAgent: n.WithoutAgent, Binaries: s.config.Binaries, Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
+		WithoutAgent: n.WithoutAgent, Kubeconfig: s.kubeconfigs[n.Name], Binaries: s.config.Binaries, Identity: files, Plane: s.plane, Log: s.config.Dir.Log(n.Name + ".nodeagent"),
 	}, m, s.reaper)
 }
 

@@ -29,7 +29,7 @@ func (s *Supervisor) server() (server netip.AddrPort) {
 }
 
 // leadToServer gives the control host a port that leads to the API server, and each
-// control service its kubeconfig.
+// control service and agent its kubeconfig.
 func (s *Supervisor) leadToServer(ctx context.Context) error {
 	relay := netip.AddrPortFrom(s.topology.Control[0], apiserver.Port)
 	var listener *net.TCPListener
@@ -47,12 +47,12 @@ func (s *Supervisor) leadToServer(ctx context.Context) error {
 		return apiserver.NewRelay(listener, s.server(), dial, s.log.Named("apiserver")).Run(ctx)
 	})
 	s.kubeconfigs = map[string]string{}
-	for service, user := range s.users {
-		path := s.config.Dir.Path("kubeconfigs", service)
+	for name, user := range s.users {
+		path := s.config.Dir.Path("kubeconfigs", name)
 		if err := user.Write(path, relay); err != nil {
-			return fmt.Errorf("write the kubeconfig of %s: %w", service, err)
+			return fmt.Errorf("write the kubeconfig of %s: %w", name, err)
 		}
-		s.kubeconfigs[service] = path
+		s.kubeconfigs[name] = path
 	}
 	return nil
 }

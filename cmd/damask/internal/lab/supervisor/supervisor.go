@@ -77,7 +77,7 @@ type Supervisor struct {
 	outside   []host
 	pods      *pod.Table
 	routes    routes
-	// users of the topology's API server, by control service; empty where there is none.
+	// users of the topology's API server, by control service or node; empty where there is none.
 	users map[string]*apiserver.Kubeconfig
 	// kubeconfigs are the paths of what these users are in the lab.
 	kubeconfigs map[string]string
@@ -163,10 +163,8 @@ func (s *Supervisor) prepare() (*rpcserve.Server, error) {
 	if s.topology, err = topology.Load(s.config.Dir.Topology()); err != nil {
 		return nil, err
 	}
-	if k := s.topology.Kubernetes; k != nil {
-		if s.users, err = apiserver.ReadAll(k.Users()); err != nil {
-			return nil, err
-		}
+	if s.users, err = apiserver.ReadAll(s.topology.Kubeconfigs()); err != nil {
+		return nil, err
 	}
 	for _, dir := range []string{"logs", "nodes", "stores"} {
 		if err := os.MkdirAll(s.config.Dir.Path(dir), 0o755); err != nil {

@@ -24,13 +24,22 @@ type Kubernetes struct {
 // followers are the control services that follow objects.
 func followers() []string { return []string{"ipam", "tenancy", "servicelb", "egress"} }
 
-// Users are the paths of kubeconfigs by control service.
-func (k *Kubernetes) Users() map[string]string {
+// Kubeconfigs are the paths of kubeconfigs by who uses them: control services, and nodes
+// whose agents do. No node has the name of a service.
+func (t *Topology) Kubeconfigs() map[string]string {
 	users := map[string]string{}
+	if t.Kubernetes == nil {
+		return users
+	}
 	for _, service := range followers() {
-		users[service] = k.Kubeconfig
-		if own, given := k.Services[service]; given {
+		users[service] = t.Kubernetes.Kubeconfig
+		if own, given := t.Kubernetes.Services[service]; given {
 			users[service] = own
+		}
+	}
+	for _, node := range t.Nodes {
+		if node.Kubeconfig != "" {
+			users[node.Name] = node.Kubeconfig
 		}
 	}
 	return users
@@ -63,6 +72,15 @@ var saidOfNodes = []said{
 // could tell which of the two counts.
 func (c *checker) kubernetes() {
 	k := c.t.Kubernetes
+	for i, node := range c.t.Nodes {
+		switch path := fmt.Sprintf("nodes[%d].kubeconfig", i); {
+		case node.Kubeconfig == "":
+		case k == nil:
+			c.Addf(path, "is given, and kubernetes is not")
+		default:
+			c.file(path, node.Kubeconfig)
+		}
+	}
 	if k == nil {
 		return
 	}

@@ -123,6 +123,9 @@ type Node struct {
 	// EgressCapacity is how many addresses the node hosts at most; nil: as many as
 	// there are.
 	EgressCapacity *uint32 `yaml:"egressCapacity"`
+	// Kubeconfig is the path of a file that says as whom the node's agent speaks to the API
+	// server of Kubernetes. Empty: it does not.
+	Kubeconfig string `yaml:"kubeconfig"`
 }
 
 // Replicas counts processes of each control service, 1 to 9.

@@ -221,14 +221,14 @@ func FuzzParse(f *testing.F) {
 const follows = "nodes: [{name: node1, ip: 192.168.108.11}]\nkubernetes: {kubeconfig: /etc/admin}\n"
 
 func TestATopologyOnKubernetesHasMachinesAndUsers(t *testing.T) {
-	got := parse(t, follows+"replicas: {nats: 3}\nserviceEngine: nftables\n").Kubernetes.Users()
+	got := parse(t, follows+"replicas: {nats: 3}\nserviceEngine: nftables\n").Kubeconfigs()
 	for _, service := range []string{"ipam", "tenancy", "servicelb", "egress"} {
 		if got[service] != "/etc/admin" {
 			t.Errorf("%s is %q, want the user of all", service, got[service])
 		}
 	}
-	got = parse(t, "nodes: [{name: a}]\nkubernetes: {services: {ipam: /i, tenancy: /t, servicelb: /s, egress: /e}}\n").Kubernetes.Users()
-	if len(got) != 4 || got["ipam"] != "/i" || got["egress"] != "/e" {
+	got = parse(t, "nodes: [{name: a, kubeconfig: /a}, {name: b}]\nkubernetes: {services: {ipam: /i, tenancy: /t, servicelb: /s, egress: /e}}\n").Kubeconfigs()
+	if len(got) != 5 || got["ipam"] != "/i" || got["egress"] != "/e" || got["a"] != "/a" {
 		t.Errorf("got users %v", got)
 	}
 }
@@ -254,6 +254,8 @@ func TestWhatObjectsOfKubernetesSayIsRefusedInATopology(t *testing.T) {
 		"kubernetes: {kubeconfig: admin}\nnodes: [{name: a}]\n":                          `topology.yaml:1: kubernetes.kubeconfig: "admin" is not an absolute path`,
 		"kubernetes: {services: {ipam: /a}}\nnodes: [{name: a}]\n":                       "topology.yaml:1: kubernetes.kubeconfig: required",
 		"kubernetes: {kubeconfig: /a, services: {nats: /b}}\nnodes: [{name: a}]\n":       "topology.yaml:1: kubernetes.services.nats: the control services that follow objects are",
+		"nodes: [{name: a, kubeconfig: /a}]\n":                                           "topology.yaml:1: nodes[0].kubeconfig: is given, and kubernetes is not",
+		"kubernetes: {kubeconfig: /a}\nnodes: [{name: a, kubeconfig: b}]\n":              `topology.yaml:2: nodes[0].kubeconfig: "b" is not an absolute path`,
 		"kubernetes: {kubeconfig: /a, services: {ipam: b}}\nnodes: [{name: a}]\n":        `topology.yaml:1: kubernetes.services.ipam: "b" is not an absolute path`,
 	} {
 		if _, err := Parse("topology.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {

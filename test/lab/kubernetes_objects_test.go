@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -74,6 +75,9 @@ func (k *onKubernetes) leaves(begin time.Time, what, from, by string) {
 func (k *onKubernetes) wantEgressIP() {
 	const ip = "192.168.108.200"
 	k.leaves(time.Now(), "without an egress IP", "a/client", k.nodeIP("node1"))
+	if out, err := k.api.TryKubectl("patch", "hostsubnet", "node3", "-p", `{"egressIPs": ["`+ip+`"]}`); err == nil || !strings.Contains(err.Error(), "unknown format") {
+		k.t.Errorf("docs/operating.md says that kubectl patch needs --type=merge; without it came %s, %v", out, err)
+	}
 	begin := time.Now()
 	k.kubectl("patch", "hostsubnet", "node3", "--type=merge", "-p", `{"egressIPs": ["`+ip+`"]}`)
 	k.kubectl("patch", "netnamespace", "a", "--type=merge", "-p", `{"egressIPs": ["`+ip+`"]}`)

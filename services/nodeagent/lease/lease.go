@@ -179,7 +179,8 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 
 // Adopt stores an attachment that is there already and has no lease, with its
 // address, port and veth. Errors: ErrExists, ErrAddressTaken, ErrPortTaken,
-// ErrHostPortTaken.
+// ErrHostPortTaken. If no subnet is known yet, the attachment's is: its address is to be
+// given out again after all others, too.
 func (s *Store) Adopt(a *cniv1.Attachment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,6 +191,11 @@ func (s *Store) Adopt(a *cniv1.Attachment) error {
 	l := Lease{Attachment: proto.CloneOf(a), Attached: true}
 	if err := s.fits(l); err != nil {
 		return fmt.Errorf("adopt %s: %w", key, err)
+	}
+	if subnet := netip.MustParsePrefix(a.GetIps()[0]).Masked(); !s.subnet.IsValid() && usable(subnet) { // fits has read it
+		if err := s.use(subnet); err != nil {
+			return err
+		}
 	}
 	return s.put(l)
 }

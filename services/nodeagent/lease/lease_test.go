@@ -249,6 +249,29 @@ func TestAdoptionNeverTakesWhatIsGiven(t *testing.T) {
 	}
 }
 
+// TestWhatWasAdoptedIsGivenAgainAfterAllOthers is a node that was taken over: it has given
+// nothing out itself when the first of its pods goes.
+func TestWhatWasAdoptedIsGivenAgainAfterAllOthers(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for i := range 2 {
+		a := owner(i)
+		a.HostVeth, a.Ofport, a.Ips = fmt.Sprintf("veth0000000%d", i), uint32(3+i), []string{fmt.Sprintf("10.130.0.%d/23", 2+i)}
+		if err := s.Adopt(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Release(lease.KeyOf(owner(1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := allocate(t, open(t, dir), 7, lease.Wish{}).GetIps()[0]; got != "10.130.0.4/23" {
+		t.Errorf("the next pod has %s, want one that nobody had", got)
+	}
+}
+
 func TestDirectoryIsForOneAgentAndForRoot(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "leases")
 	s := open(t, dir)

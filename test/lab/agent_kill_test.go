@@ -89,30 +89,55 @@ func TestKillingTheAgentUnderTrafficLosesNothingAndTouchesNoFlow(t *testing.T) {
 // connections must not suffer at all.
 func (c *cluster) trafficWhile(t *testing.T, happens func()) (lost int64) {
 	t.Helper()
-	targets := []string{"red/near", "red/far"}
-	var flows []*background
-	for _, target := range targets {
-		flows = append(flows, c.start(inPod("red/client"), "flow", c.podIP(target)+":"+port, pace()))
+	seen := c.trafficOn(t, []trip{{inPod("red/client"), c.podIP("red/near") + ":" + port}, {inPod("red/client"), c.podIP("red/far") + ":" + port}}, pace(), happens)
+	for _, s := range seen {
+		if s.UDPSent < 500 || s.Connected < 100 {
+			t.Errorf("there was hardly any traffic: %+v", s)
+		}
 	}
-	happens()
-	for i, f := range flows {
-		var seen traffic
-		if err := json.Unmarshal(f.end(t), &seen); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%s: %+v", targets[i], seen)
-		if seen.UDPSent < 500 || seen.Connected < 100 {
-			t.Errorf("%s: there was hardly any traffic: %+v", targets[i], seen)
-		}
-		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
-			t.Errorf("%s: %d of %d records came back on the TCP connection (%s)", targets[i], seen.StreamReturned, seen.StreamSent, seen.StreamError)
-		}
-		if seen.Refused != 0 {
-			t.Errorf("%s: %d new connections, %d refused (%s)", targets[i], seen.Connected, seen.Refused, seen.LastError)
-		}
-		lost += seen.UDPSent - seen.UDPReturned
+	return lostOf(seen)
+}
+
+// lostOf is how many datagrams were lost.
+func lostOf(seen []traffic) (lost int64) {
+	for _, s := range seen {
+		lost += s.UDPSent - s.UDPReturned
 	}
 	return lost
+}
+
+// trip is where traffic comes from, and the address and port of its other end.
+type trip struct {
+	from place
+	to   string
+}
+
+func (t trip) String() string { return t.from.String() + " to " + t.to }
+
+// trafficOn keeps traffic going on several ways while something happens, and answers what
+// was seen of it. Streams and new connections must not suffer at all.
+func (c *cluster) trafficOn(t *testing.T, ways []trip, pace string, happens func()) []traffic {
+	t.Helper()
+	var flows []*background
+	for _, w := range ways {
+		flows = append(flows, c.start(w.from, "flow", w.to, pace))
+	}
+	happens()
+	all := make([]traffic, len(flows))
+	for i, f := range flows {
+		seen := &all[i]
+		if err := json.Unmarshal(f.end(t), seen); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %+v", ways[i], *seen)
+		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
+			t.Errorf("%s: %d of %d records came back on the TCP connection (%s)", ways[i], seen.StreamReturned, seen.StreamSent, seen.StreamError)
+		}
+		if seen.Refused != 0 {
+			t.Errorf("%s: %d new connections, %d refused (%s)", ways[i], seen.Connected, seen.Refused, seen.LastError)
+		}
+	}
+	return all
 }
 
 // flowWatch is Open vSwitch's own report of flow changes on a bridge.

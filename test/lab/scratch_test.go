@@ -3,6 +3,7 @@ package lab
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -113,6 +114,13 @@ func (c *cluster) compiled(t *testing.T, name string) []openflow.Flow {
 			continue
 		}
 		remotes = append(remotes, pipeline.Remote{Name: n.GetName(), HostIP: netip.MustParseAddr(n.GetIp()), Subnets: []netip.Prefix{subnet}})
+	}
+	if kept := strings.Trim(strings.TrimSpace(c.exec(onNode(name), "ovs-vsctl", "--if-exists", "get", "Interface", "tun0", "external_ids:kept-mac")), `"`); kept != "" {
+		mac, err := net.ParseMAC(kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		node.KeptMAC = mac
 	}
 	flows = append(flows, pipeline.Base(node).Flows...)
 	for _, r := range remotes {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/damask-sdn/damask/test/ancestor"
 )
 
 const usage = `probe serve PORT NAME            answer TCP, UDP and SCTP on PORT until standard input closes
@@ -44,6 +46,8 @@ probe zone PORT FILE             answer what the zone file says, which may chang
                                    closes; print JSON: how often each name was asked for
 probe lookup SERVER:PORT NAME    print the addresses of a name
 probe visit SERVER:PORT NAME PORT look a name up and connect to its first address at once; print the milliseconds that took
+probe ancestor FILE              be the agent of OpenShift SDN on a node that FILE describes, until standard input closes
+probe ancestor-plugin            be its CNI plugin
 probe heararp                    report the sender of each ARP packet that arrives on eth0, likewise
 `
 
@@ -124,6 +128,10 @@ func run(args []string) error {
 		return visit(args[1], args[2], args[3])
 	case len(args) == 1 && args[0] == "heararp":
 		return hearARP()
+	case len(args) == 2 && args[0] == "ancestor":
+		return ancestor.Run(args[1])
+	case len(args) == 1 && args[0] == "ancestor-plugin":
+		return ancestor.Plugin()
 	}
 	return fmt.Errorf("usage:\n%s", usage)
 }

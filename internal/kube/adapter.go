@@ -92,7 +92,7 @@ func (a *Adapter) connect(cfg *rest.Config, web *http.Client, scheme *runtime.Sc
 		return fmt.Errorf("configure the Kubernetes client: %w", err)
 	}
 	a.direct = direct
-	a.client, err = client.New(cfg, client.Options{HTTPClient: web, Scheme: scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: a.cache}})
+	a.client, err = client.New(cfg, client.Options{HTTPClient: web, Scheme: scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: a.cache, Unstructured: true}})
 	if err != nil {
 		return fmt.Errorf("configure the Kubernetes client: %w", err)
 	}

@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench generate packages clean \
+.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench bench-kubernetes generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -145,6 +145,9 @@ fuzz: packages ## Fuzz every parser and every wire, FUZZTIME each (10s)
 
 bench: packages build ## Print the table of measurements; each is a ratio to a baseline of the same run
 	go run ./test/bench
+
+bench-kubernetes: packages build kube-binaries ## The same of what the control services cost on Kubernetes, beside a real API server
+	go run ./test/bench kubernetes
 
 check: check-format check-vet check-lint check-proto check-generated check-tidy check-alone ## What must hold besides the tests
 

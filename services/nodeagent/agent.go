@@ -16,6 +16,7 @@ import (
 	accessv1 "github.com/damask-sdn/damask/proto/damask/access/v1"
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/attach"
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/cnisocket"
 	"github.com/damask-sdn/damask/services/nodeagent/flowsync"
@@ -58,10 +59,12 @@ type agent struct {
 	policies  *policies
 	decisions *policylog.Log
 	interest  *interest
-	objects   *kube.Adapter // nil: no cluster of Kubernetes is followed
-	cni       *cnisocket.Server
-	operators *rpcserve.Server
-	monitor   *daemon.Monitor
+	// attachments is the CNI server.
+	attachments *attach.Server
+	objects     *kube.Adapter // nil: no cluster of Kubernetes is followed
+	cni         *cnisocket.Server
+	operators   *rpcserve.Server
+	monitor     *daemon.Monitor
 }
 
 func newAgent(ctx context.Context, cfg Config, br *bridge.Bridge, log hclog.Logger) (_ *agent, err error) {

@@ -129,7 +129,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	attachments := attach.New(attach.Parts{
 		Leases: m.leases, Site: a.plumbing, Ports: m.bridge, Links: m.links, Programmer: p, HostPorts: ports, Names: p, Registry: p, Predecessor: before,
 	}, log.Named("attach"))
-	p.restorer = attachments
+	p.restorer, a.attachments = attachments, attachments
 	api := nodeapi.Config{
 		Node: cfg.Node, HostIP: cfg.HostIP.String(), Version: daemon.Version(), Started: time.Now(),
 		State: state, Programmer: a.prog, Switch: a.flows, Leases: m.leases,

@@ -112,6 +112,7 @@ func (p *plumbing) routed(ctx context.Context, network intent.Network, a *audit)
 			}
 			return p.egress.ensure(ctx, network, p.maskBit, p.datapath == datapathNetdev)
 		},
+		func() ([]string, error) { return p.pods.restorer.RestoreBandwidth(ctx), nil },
 		func() ([]string, error) { return p.links.EnsureQuarantine(ctx, p.pods.devices()) },
 	}
 	var errs []error

@@ -35,6 +35,7 @@ type restorer interface {
 	Restore(ctx context.Context) ([]*cniv1.Attachment, error)
 	Recognise(ctx context.Context) error
 	Inherited() []*cniv1.Attachment
+	RestoreBandwidth(ctx context.Context) []string
 }
 
 // pods is what attachments need of the cluster's state: the VNID of a
@@ -51,8 +52,9 @@ type pods struct {
 	reporter   *report.Reporter
 	policies   *policies
 	restorer   restorer
-	guard      *serviceGuard // nil: there are no firewalls
-	wake       func()        // asks for a pass, when the last unknown namespace is known
+	guard      *serviceGuard                // nil: there are no firewalls
+	attached   func(namespace, name string) // told of pods that are attached, and does not wait; nil: nobody asks
+	wake       func()                       // asks for a pass, when the last unknown namespace is known
 	log        hclog.Logger
 
 	mu      sync.Mutex
@@ -265,6 +267,9 @@ func (p *pods) Differences(ctx context.Context, a *cniv1.Attachment) ([]string, 
 func (p *pods) PodUp(a *cniv1.Attachment) {
 	p.settled(a)
 	p.reporter.Changed()
+	if p.attached != nil {
+		p.attached(a.GetPodNamespace(), a.GetPodName())
+	}
 }
 
 // PodDown is told when an attachment is gone.

@@ -55,6 +55,7 @@ func (s *Server) addNew(ctx context.Context, r *cniv1.AddRequest, wish lease.Wis
 		ContainerId: r.GetContainerId(), Ifname: r.GetIfname(), Netns: r.GetNetns(),
 		PodNamespace: r.GetPodNamespace(), PodName: r.GetPodName(), PodUid: r.GetPodUid(),
 		Labels: r.GetLabels(), Ports: r.GetPorts(), HostPorts: r.GetHostPorts(), Annotations: annotation.Of(r.GetAnnotations()),
+		Bandwidth: r.GetBandwidth(),
 	}, wish)
 	if err != nil {
 		return nil, refusal("allocate an address", err)
@@ -179,6 +180,11 @@ func (s *Server) mend(ctx context.Context, a *cniv1.Attachment, network Network)
 	if a, err = s.plug(ctx, a, false); err != nil {
 		return a, made, err
 	}
+	if a.GetBandwidth() != nil { // A port that was made anew has lost it.
+		if _, err := s.Links.EnsureBandwidth(ctx, podLink(a, network)); err != nil {
+			return a, made, err
+		}
+	}
 	if err := s.ensureRouter(ctx, a, network, nil); err != nil {
 		return a, made, err
 	}
@@ -229,6 +235,7 @@ func podLink(a *cniv1.Attachment, network Network) link.Pod {
 		Netns: a.GetNetns(), Interface: a.GetIfname(), HostVeth: a.GetHostVeth(),
 		Address: prefixOf(a), Gateway: gatewayOf(a),
 		ClusterNetworks: network.ClusterNetworks, Behind: behindGateway(a, network), MTU: network.MTU,
+		Bandwidth: bandwidthOf(a.GetBandwidth()),
 	}
 }
 

@@ -61,6 +61,9 @@ type links interface {
 	// EnsurePodWhile is EnsurePod, and runs something else as soon as the node's
 	// end of the cable exists.
 	EnsurePodWhile(ctx context.Context, p link.Pod, meanwhile func() error) (link.PodLink, error)
+	// EnsureBandwidth makes a cable that is there as fast as it is to be, and answers
+	// what differed.
+	EnsureBandwidth(ctx context.Context, p link.Pod) ([]string, error)
 	// CheckPod tells every difference, each in a phrase.
 	CheckPod(ctx context.Context, p link.Pod) ([]string, error)
 	// DeletePod succeeds for a cable that is not there.

@@ -25,6 +25,7 @@ const (
 	idHostPorts = "hostports" // only of pods that have some
 	// idAnnotations is there for egress routers only.
 	idAnnotations = "annotations"
+	idBandwidth   = "bandwidth" // only of pods that are bound
 )
 
 // externalIDs are what a pod's port is marked with.
@@ -45,6 +46,9 @@ func externalIDs(a *cniv1.Attachment) map[string]string {
 	if len(a.GetAnnotations()) > 0 {
 		text, _ := json.Marshal(a.GetAnnotations()) // A map of strings always can be.
 		ids[idAnnotations] = string(text)
+	}
+	if a.GetBandwidth() != nil {
+		ids[idBandwidth] = bandwidthText(a.GetBandwidth())
 	}
 	return ids
 }
@@ -92,8 +96,12 @@ func attachmentOf(p bridge.Port) (*cniv1.Attachment, error) {
 			return nil, fmt.Errorf("port %s: external_ids:%s: %w", p.Name, idAnnotations, err)
 		}
 	}
+	bandwidth, err := parseBandwidth(ids[idBandwidth])
+	if err != nil {
+		return nil, fmt.Errorf("port %s: external_ids:%s: %w", p.Name, idBandwidth, err)
+	}
 	return &cniv1.Attachment{
-		Annotations: annotations,
+		Annotations: annotations, Bandwidth: bandwidth,
 		ContainerId: ids[idSandbox], Ifname: ids[idIfname], Netns: ids[idNetns],
 		PodNamespace: ids[idNamespace], PodName: ids[idName],
 		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},

@@ -100,6 +100,7 @@ func wishOf(r *cniv1.AddRequest) (lease.Wish, error) {
 	f.labels(r.GetLabels())
 	f.ports(r.GetPorts())
 	f.hostPorts(r.GetHostPorts())
+	f.bandwidth(r.GetBandwidth())
 	if _, _, err := egressrouter.Parse(r.GetAnnotations()); err != nil {
 		f.config = append(f.config, "annotations: "+err.Error())
 	}

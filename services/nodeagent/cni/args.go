@@ -93,7 +93,7 @@ func addRequest(args *skel.CmdArgs, c config, e environment) (*cniv1.AddRequest,
 		ContainerId: args.ContainerID, Netns: args.Netns, Ifname: args.IfName,
 		PodNamespace: e.podNamespace, PodName: e.podName, PodUid: e.podUID,
 		RequestedIps: c.ips, RequestedOfport: e.ofport,
-		Labels: c.labels, Ports: c.ports, HostPorts: c.hostPorts, Annotations: c.annotations,
+		Labels: c.labels, Ports: c.ports, HostPorts: c.hostPorts, Bandwidth: c.bandwidth, Annotations: c.annotations,
 	}
 	if len(c.ips) == 0 && e.ip != "" {
 		request.RequestedIps = []string{e.ip}

@@ -35,6 +35,7 @@ type config struct {
 	labels        map[string]string
 	ports         []*cniv1.ContainerPort
 	hostPorts     []*cniv1.HostPort
+	bandwidth     *cniv1.Bandwidth
 	annotations   map[string]string // those of egress routers
 	hasPrevResult bool
 	prevIPs       []string
@@ -135,13 +136,14 @@ func (c *config) readArgs(fields map[string]json.RawMessage, wrong *problems) {
 	}
 }
 
-// readRuntimeConfig reads the capabilities: "portMappings", the pod's annotations as
-// containerd and CRI-O pass them on, and "ips", which wins over args: it is how a
+// readRuntimeConfig reads the capabilities: "portMappings", "bandwidth", the pod's annotations
+// as containerd and CRI-O pass them on, and "ips", which wins over args: it is how a
 // runtime speaks, args are how a person does.
 func (c *config) readRuntimeConfig(fields map[string]json.RawMessage, wrong *problems) {
 	var runtime struct {
 		IPs          []string          `json:"ips"`
 		PortMappings []portMapping     `json:"portMappings"`
+		Bandwidth    *bandwidth        `json:"bandwidth"`
 		Annotations  map[string]string `json:"io.kubernetes.cri.pod-annotations"`
 	}
 	if !read(fields, "runtimeConfig", &runtime, wrong) {
@@ -151,6 +153,9 @@ func (c *config) readRuntimeConfig(fields map[string]json.RawMessage, wrong *pro
 		c.ips = wishes("runtimeConfig.ips", runtime.IPs, wrong)
 	}
 	c.hostPorts = readHostPorts(runtime.PortMappings, wrong)
+	if b := runtime.Bandwidth; b != nil && *b != (bandwidth{}) {
+		c.bandwidth = &cniv1.Bandwidth{IngressRate: b.IngressRate, IngressBurst: b.IngressBurst, EgressRate: b.EgressRate, EgressBurst: b.EgressBurst}
+	}
 	c.annotations = annotation.Of(runtime.Annotations)
 }
 

@@ -58,6 +58,10 @@ func TestConfigThatIsRight(t *testing.T) {
 				{HostPort: 53, ContainerPort: 5353, Protocol: cniv1.Protocol_PROTOCOL_UDP}, {HostPort: 9, ContainerPort: 9, Protocol: cniv1.Protocol_PROTOCOL_TCP},
 			})
 		}},
+		"bandwidth as runtimes write it": {`{"runtimeConfig":{"bandwidth":{"ingressRate":10000000,"ingressBurst":4294967295}}}`, func(c config) bool {
+			return c.bandwidth.GetIngressRate() == 10_000_000 && c.bandwidth.GetIngressBurst() == 1<<32-1 && c.bandwidth.GetEgressRate() == 0
+		}},
+		"no bandwidth": {`{"runtimeConfig":{"bandwidth":{}}}`, func(c config) bool { return c.bandwidth == nil }},
 		"an earlier result": {`{"prevResult":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.2.3/23"}]}}`, func(c config) bool {
 			return c.hasPrevResult && len(c.prevIPs) == 1 && c.prevIPs[0] == "10.1.2.3/23"
 		}},

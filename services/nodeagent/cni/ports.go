@@ -62,6 +62,15 @@ type portMapping struct {
 	HostIP        string `json:"hostIP"`
 }
 
+// bandwidth is the capability of that name, in bits and bits a second. What the numbers may be
+// the agent decides.
+type bandwidth struct {
+	IngressRate  uint64 `json:"ingressRate"`
+	IngressBurst uint64 `json:"ingressBurst"`
+	EgressRate   uint64 `json:"egressRate"`
+	EgressBurst  uint64 `json:"egressBurst"`
+}
+
 // readHostPorts reads the capability portMappings. What the numbers and addresses may
 // be the agent decides.
 func readHostPorts(list []portMapping, wrong *problems) []*cniv1.HostPort {

@@ -42,7 +42,7 @@ const configuration = `{
   "plugins": [
     {
       "type": "damask-cni",
-      "capabilities": {"ips": true, "portMappings": true, "io.kubernetes.cri.pod-annotations": true}
+      "capabilities": {"ips": true, "portMappings": true, "bandwidth": true, "io.kubernetes.cri.pod-annotations": true}
     }
   ]
 }

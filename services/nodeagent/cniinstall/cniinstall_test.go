@@ -124,7 +124,7 @@ func TestTheConfigurationComesWhenTheNodeIsReady(t *testing.T) {
 	if len(list.Plugins) != 1 || list.Plugins[0].Network.Type != "damask-cni" {
 		t.Fatalf("the runtime reads %s", list.Bytes)
 	}
-	if err := json.Unmarshal(list.Plugins[0].Bytes, &plugin); err != nil || !plugin.Capabilities["portMappings"] {
+	if err := json.Unmarshal(list.Plugins[0].Bytes, &plugin); err != nil || !plugin.Capabilities["portMappings"] || !plugin.Capabilities["bandwidth"] {
 		t.Errorf("capabilities %v (%v)", plugin.Capabilities, err)
 	}
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,9 @@ const owner = "damask-nodeagent"
 // service is the agent's name in requests and Events.
 const service = "nodeagent"
 
+// workers is how many pods are bounded at once.
+const workers = 4
+
 // Readiness is how far a node is.
 type Readiness struct {
 	// Missing is why pods can not be added; empty: they can.
@@ -30,18 +34,24 @@ type Adapter struct {
 	api    *kube.Adapter
 	node   string
 	ready  func() Readiness
+	limit  Limiter
 	itself *kube.Feed // of what is different about the node itself
-	log    hclog.Logger
+
+	attached *kube.Feed // of pods that were attached
+	refused  sync.Map   // types.NamespacedName to what was told of the Pod's annotations last
+	log      hclog.Logger
 }
 
-// New returns the adapter of a node's agent. ready is called from any goroutine.
-func New(cfg kube.Config, node string, ready func() Readiness, log hclog.Logger) (*Adapter, error) {
+// New returns the adapter of a node's agent. ready and limit are called from any goroutine.
+func New(cfg kube.Config, node string, ready func() Readiness, limit Limiter, log hclog.Logger) (*Adapter, error) {
 	api, err := kube.NewOnNode(cfg, service, node, log)
 	if err != nil {
 		return nil, err
 	}
-	a := &Adapter{api: api, node: node, ready: ready, log: log.Named("kube")}
+	a := &Adapter{api: api, node: node, ready: ready, limit: limit, log: log.Named("kube")}
 	a.itself = kube.NewFeed(func() []types.NamespacedName { return []types.NamespacedName{{Name: node}} })
+	// All Pods are looked at when the API server has told of them.
+	a.attached = kube.NewFeed(func() []types.NamespacedName { return nil })
 	return a, nil
 }
 
@@ -50,7 +60,8 @@ func (a *Adapter) ReadinessChanged() { a.itself.Changed(types.NamespacedName{Nam
 
 // Run follows the cluster until ctx ends. That it cannot changes nothing on the node.
 func (a *Adapter) Run(ctx context.Context) error {
-	return a.api.RunOnNode(ctx, kube.Controller{
-		Name: "node", Kinds: []client.Object{&corev1.Node{}}, Stored: a.itself, Reconcile: a.reconcileNode,
-	})
+	return a.api.RunOnNode(ctx,
+		kube.Controller{Name: "node", Kinds: []client.Object{&corev1.Node{}}, Stored: a.itself, Reconcile: a.reconcileNode},
+		kube.Controller{Name: "pod", Kinds: []client.Object{&corev1.Pod{}}, Stored: a.attached, Reconcile: a.reconcilePod, Workers: workers},
+	)
 }

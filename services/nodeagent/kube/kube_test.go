@@ -17,6 +17,7 @@ import (
 
 	apikube "github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kubetest"
+	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/kube"
 )
 
@@ -55,19 +56,20 @@ type agent struct {
 	adapter *kube.Adapter
 	stop    func()
 
-	mu    sync.Mutex
-	ready kube.Readiness
-	asked chan struct{} // when the adapter asks how far it is
+	mu     sync.Mutex
+	ready  kube.Readiness
+	limits map[string]string // what pods were bounded to last
+	asked  chan struct{}     // when the adapter asks how far it is
 }
 
 // start starts the agent of a node, with the token of a pod there.
 func (c *cluster) start(node string, ready kube.Readiness) *agent {
 	c.Helper()
-	a := &agent{c: c, ready: ready, asked: make(chan struct{}, 1)}
+	a := &agent{c: c, ready: ready, limits: map[string]string{}, asked: make(chan struct{}, 1)}
 	user := c.WithToken(c.T, "damask-system", "damask-nodeagent", node)
 	log := hclog.New(&hclog.LoggerOptions{Output: c.Output(), Level: hclog.Info})
 	var err error
-	if a.adapter, err = kube.New(apikube.Config{Enabled: true, Kubeconfig: user.Kubeconfig()}, node, a.readiness, log); err != nil {
+	if a.adapter, err = kube.New(apikube.Config{Enabled: true, Kubeconfig: user.Kubeconfig()}, node, a.readiness, a.limit, log); err != nil {
 		c.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -91,6 +93,13 @@ func (a *agent) readiness() kube.Readiness {
 	default:
 	}
 	return a.ready
+}
+
+func (a *agent) limit(_ context.Context, pod types.NamespacedName, uid types.UID, b *cniv1.Bandwidth) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.limits[pod.String()+" "+string(uid)] = fmt.Sprintf("%d %d", b.GetIngressRate(), b.GetEgressRate())
+	return nil
 }
 
 func (a *agent) becomes(ready kube.Readiness) {
@@ -268,5 +277,76 @@ func TestOnKubernetesAnAgentWritesItsOwnNodeOnly(t *testing.T) {
 	// Nobody else is judged.
 	if err := patch(c.User, "n2", `{"spec": {"unschedulable": true}}`); err != nil {
 		t.Errorf("the administrator: %v", err)
+	}
+}
+
+// bound waits until a pod was bounded to this.
+func (a *agent) bound(pod, uid, want string) {
+	a.c.Helper()
+	got := ""
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		a.mu.Lock()
+		got = a.limits[pod+" "+uid]
+		a.mu.Unlock()
+		if got == want {
+			return
+		}
+	}
+	a.c.Fatalf("%s was bounded to %q, want %q", pod, got, want)
+}
+
+func TestOnKubernetesAPodIsAsFastAsItsAnnotationsSay(t *testing.T) {
+	c := newCluster(t, "n1", "n2")
+	c.Kubectl(t, "create", "namespace", "red")
+	uids := map[string]string{}
+	for pod, node := range map[string]string{"web": "n1", "elsewhere": "n2"} {
+		c.Apply(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: red, annotations: {kubernetes.io/ingress-bandwidth: 10M}}
+spec: {nodeName: %s, containers: [{name: c, image: i}]}
+`, pod, node))
+		uids[pod] = c.Kubectl(t, "get", "pod", pod, "-n", "red", "-o", "jsonpath={.metadata.uid}")
+	}
+	a := c.start("n1", kube.Readiness{})
+	annotate := func(annotations ...string) {
+		t.Helper()
+		c.Kubectl(t, append([]string{"annotate", "pod", "web", "-n", "red", "--overwrite"}, annotations...)...)
+	}
+	a.bound("red/web", uids["web"], "10000000 0")
+	annotate("kubernetes.io/ingress-bandwidth=20M", "kubernetes.io/egress-bandwidth=5M")
+	a.bound("red/web", uids["web"], "20000000 5000000")
+
+	// What is wrong changes nothing, and is said.
+	annotate("kubernetes.io/ingress-bandwidth=30M", "kubernetes.io/egress-bandwidth=12")
+	for until := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		said := c.Kubectl(t, "get", "events", "-n", "red", "-o", `jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{"\n"}{end}`)
+		if strings.Contains(said, "web InvalidBandwidth annotation kubernetes.io/egress-bandwidth: 12 is not 1k to 1P bits a second") {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("events say %q", said)
+		}
+	}
+	a.bound("red/web", uids["web"], "20000000 5000000")
+
+	// Changed while the API server was away from the agent, and then removed.
+	c.StopServer()
+	c.StartServer(t)
+	annotate("kubernetes.io/ingress-bandwidth-", "kubernetes.io/egress-bandwidth=7M")
+	a.bound("red/web", uids["web"], "0 7000000")
+	annotate("kubernetes.io/egress-bandwidth-")
+	a.bound("red/web", uids["web"], "0 0")
+
+	// It is asked for again when the pod is attached.
+	a.mu.Lock()
+	clear(a.limits)
+	a.mu.Unlock()
+	a.adapter.PodChanged("red", "web")
+	a.bound("red/web", uids["web"], "0 0")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.limits) != 1 {
+		t.Errorf("pods of other nodes were bounded: %v", a.limits)
 	}
 }

@@ -166,10 +166,11 @@ func (s *Store) Allocate(subnet netip.Prefix, owner *cniv1.Attachment, wish Wish
 		ContainerId: key.ContainerID, Ifname: key.Ifname, Netns: owner.GetNetns(),
 		PodNamespace: owner.GetPodNamespace(), PodName: owner.GetPodName(), PodUid: owner.GetPodUid(),
 		Labels: owner.GetLabels(), Ports: owner.GetPorts(), HostPorts: owner.GetHostPorts(), Annotations: owner.GetAnnotations(),
-		Ips:      []string{netip.PrefixFrom(address, subnet.Bits()).String()},
-		Mac:      HardwareAddr(address).String(),
-		HostVeth: s.newVeth(),
-		Ofport:   port,
+		Ips:       []string{netip.PrefixFrom(address, subnet.Bits()).String()},
+		Mac:       HardwareAddr(address).String(),
+		HostVeth:  s.newVeth(),
+		Ofport:    port,
+		Bandwidth: owner.GetBandwidth(),
 	}
 	if err := s.put(Lease{Attachment: proto.CloneOf(a)}); err != nil {
 		return nil, err
@@ -221,6 +222,8 @@ type Change struct {
 	HostPorts []*cniv1.HostPort
 	// OFPort is the port number that the switch gave.
 	OFPort uint32
+	// Bandwidth replaces the bandwidth; one that is empty and not nil removes it.
+	Bandwidth *cniv1.Bandwidth
 	// NewVeth asks for another name of the host's veth. A veth that is made anew
 	// must not have its old name, or the switch could take it for the old one.
 	NewVeth bool
@@ -250,6 +253,11 @@ func (s *Store) Amend(key Key, c Change) (*cniv1.Attachment, error) {
 	}
 	if c.OFPort != 0 {
 		a.Ofport = c.OFPort
+	}
+	if c.Bandwidth != nil {
+		if a.Bandwidth = c.Bandwidth; proto.Equal(c.Bandwidth, &cniv1.Bandwidth{}) {
+			a.Bandwidth = nil
+		}
 	}
 	if c.NewVeth {
 		a.HostVeth = s.newVeth()

@@ -34,6 +34,8 @@ type Pod struct {
 	Behind []netip.Prefix
 	// MTU in bytes.
 	MTU int
+	// Bandwidth bounds how fast the pod is.
+	Bandwidth Bandwidth
 }
 
 // PodLink is what EnsurePod made or found.
@@ -234,13 +236,23 @@ func (l *Links) repairPod(v *podView, p Pod, host netlink.Link, created bool, me
 	}
 	done := make(chan error, 1)
 	go func() { done <- meanwhile() }()
-	more, err := l.repairInside(v, p)
-	return append(lines, more...), errors.Join(err, <-done)
+	more, err := l.repairInside(v, p, created)
+	lines = append(lines, more...)
+	if err := errors.Join(err, <-done); err != nil {
+		return lines, err
+	}
+	// The switch removes the queueing discipline of a device that it takes.
+	var rate differences
+	if err := compareNew(v.node, host, p.MTU, p.Bandwidth.Ingress, created, &rate); err != nil {
+		return lines, err
+	}
+	more, err = rate.repair()
+	return append(lines, more...), err
 }
 
-func (l *Links) repairInside(v *podView, p Pod) ([]string, error) {
+func (l *Links) repairInside(v *podView, p Pod, created bool) ([]string, error) {
 	var links, routes differences
-	inside, err := l.compareInside(v, p, &links)
+	inside, err := l.compareInside(v, p, created, &links)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +295,10 @@ func (l *Links) CheckPod(ctx context.Context, p Pod) ([]string, error) {
 	if err := l.compareHost(v, host, p, false, &found); err != nil {
 		return nil, fmt.Errorf("check pod link %s: %w", p.HostVeth, err)
 	}
-	inside, err := l.compareInside(v, p, &found)
+	if err := compareRate(v.node, host, p.MTU, p.Bandwidth.Ingress, &found); err != nil {
+		return nil, fmt.Errorf("check pod link %s: %w", p.HostVeth, err)
+	}
+	inside, err := l.compareInside(v, p, false, &found)
 	if err != nil {
 		return nil, fmt.Errorf("check pod link %s: %w", p.HostVeth, err)
 	}

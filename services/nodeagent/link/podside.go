@@ -70,7 +70,7 @@ func (v *podView) create(p Pod, mac net.HardwareAddr) (netlink.Link, error) {
 	return host, nil
 }
 
-// compareHost compares the node's end. A new end needs its quarantine unseen.
+// compareHost compares the node's end, without its rate: see repairPod. A new end needs its quarantine unseen.
 func (l *Links) compareHost(v *podView, host netlink.Link, p Pod, created bool, found *differences) error {
 	compareMTU(v.node, host, p.MTU, found)
 	if l.userspace {
@@ -94,8 +94,16 @@ func (l *Links) compareHost(v *podView, host netlink.Link, p Pod, created bool, 
 	return nil
 }
 
+// compareNew is compareRate, which asks nothing about a new device that is to be as it is.
+func compareNew(h *netlink.Handle, device netlink.Link, mtu int, r Rate, created bool, found *differences) error {
+	if created && r.BitsPerSecond == 0 {
+		return nil
+	}
+	return compareRate(h, device, mtu, r, found)
+}
+
 // compareInside compares the pod's end and lo, without routes.
-func (l *Links) compareInside(v *podView, p Pod, found *differences) (netlink.Link, error) {
+func (l *Links) compareInside(v *podView, p Pod, created bool, found *differences) (netlink.Link, error) {
 	inside, err := v.pod.LinkByName(p.Interface)
 	if err != nil {
 		return nil, fmt.Errorf("find %s in the pod: %w", p.Interface, err)
@@ -119,5 +127,5 @@ func (l *Links) compareInside(v *podView, p Pod, found *differences) (netlink.Li
 		return nil, err
 	}
 	compareUp(v.pod, inside, found)
-	return inside, nil
+	return inside, compareNew(v.pod, inside, p.MTU, p.Bandwidth.Egress, created, found)
 }

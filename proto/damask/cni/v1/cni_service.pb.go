@@ -117,7 +117,9 @@ type Attachment struct {
 	// Annotations given with the attachment, those of egress routers alone.
 	Annotations map[string]string `protobuf:"bytes,13,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// K8S_POD_UID; empty where the runtime does not say it.
-	PodUid        string `protobuf:"bytes,14,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	PodUid string `protobuf:"bytes,14,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	// How fast the pod may be, as it is now; absent: as fast as it can be.
+	Bandwidth     *Bandwidth `protobuf:"bytes,15,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +252,87 @@ func (x *Attachment) GetPodUid() string {
 	return ""
 }
 
+func (x *Attachment) GetBandwidth() *Bandwidth {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
+// Bandwidth bounds a pod in both directions, as CNI's capability bandwidth has it. What
+// comes too fast waits, and is dropped when too much does. Frames are counted whole.
+type Bandwidth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What comes to the pod, in bits a second, 1000 to 10^15; 0: as fast as it can be.
+	IngressRate uint64 `protobuf:"varint,1,opt,name=ingress_rate,json=ingressRate,proto3" json:"ingress_rate,omitempty"`
+	// How many bits may come at once after a pause; 0, and from 2^31-1 on: what fits the rate.
+	IngressBurst uint64 `protobuf:"varint,2,opt,name=ingress_burst,json=ingressBurst,proto3" json:"ingress_burst,omitempty"`
+	// What the pod sends, as ingress_rate.
+	EgressRate uint64 `protobuf:"varint,3,opt,name=egress_rate,json=egressRate,proto3" json:"egress_rate,omitempty"`
+	// As ingress_burst.
+	EgressBurst   uint64 `protobuf:"varint,4,opt,name=egress_burst,json=egressBurst,proto3" json:"egress_burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bandwidth) Reset() {
+	*x = Bandwidth{}
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bandwidth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bandwidth) ProtoMessage() {}
+
+func (x *Bandwidth) ProtoReflect() protoreflect.Message {
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bandwidth.ProtoReflect.Descriptor instead.
+func (*Bandwidth) Descriptor() ([]byte, []int) {
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Bandwidth) GetIngressRate() uint64 {
+	if x != nil {
+		return x.IngressRate
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetIngressBurst() uint64 {
+	if x != nil {
+		return x.IngressBurst
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetEgressRate() uint64 {
+	if x != nil {
+		return x.EgressRate
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetEgressBurst() uint64 {
+	if x != nil {
+		return x.EgressBurst
+	}
+	return 0
+}
+
 // ContainerPort is a port that a container of a pod declares, as in Kubernetes.
 // It is damask.tenancy.v1.ContainerPort, in a package that is light enough for
 // the plugin.
@@ -268,7 +351,7 @@ type ContainerPort struct {
 
 func (x *ContainerPort) Reset() {
 	*x = ContainerPort{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +363,7 @@ func (x *ContainerPort) String() string {
 func (*ContainerPort) ProtoMessage() {}
 
 func (x *ContainerPort) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[1]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +376,7 @@ func (x *ContainerPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerPort.ProtoReflect.Descriptor instead.
 func (*ContainerPort) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{1}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ContainerPort) GetName() string {
@@ -336,7 +419,7 @@ type HostPort struct {
 
 func (x *HostPort) Reset() {
 	*x = HostPort{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +431,7 @@ func (x *HostPort) String() string {
 func (*HostPort) ProtoMessage() {}
 
 func (x *HostPort) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[2]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +444,7 @@ func (x *HostPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostPort.ProtoReflect.Descriptor instead.
 func (*HostPort) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{2}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HostPort) GetHostIp() string {
@@ -405,7 +488,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +500,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[3]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +513,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{3}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Route) GetDestination() string {
@@ -481,14 +564,17 @@ type AddRequest struct {
 	Annotations map[string]string `protobuf:"bytes,11,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// K8S_POD_UID, at most 128 printable characters: which Pod of that name it is.
 	// Empty: the runtime does not say it.
-	PodUid        string `protobuf:"bytes,12,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	PodUid string `protobuf:"bytes,12,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
+	// How fast the pod may be. Absent: as fast as it can be. Where the agent follows
+	// Kubernetes the Pod's annotations replace it.
+	Bandwidth     *Bandwidth `protobuf:"bytes,13,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddRequest) Reset() {
 	*x = AddRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +586,7 @@ func (x *AddRequest) String() string {
 func (*AddRequest) ProtoMessage() {}
 
 func (x *AddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[4]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +599,7 @@ func (x *AddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
 func (*AddRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{4}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AddRequest) GetContainerId() string {
@@ -600,6 +686,13 @@ func (x *AddRequest) GetPodUid() string {
 	return ""
 }
 
+func (x *AddRequest) GetBandwidth() *Bandwidth {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
 // AddResponse is what the plugin's result needs.
 type AddResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -619,7 +712,7 @@ type AddResponse struct {
 
 func (x *AddResponse) Reset() {
 	*x = AddResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +724,7 @@ func (x *AddResponse) String() string {
 func (*AddResponse) ProtoMessage() {}
 
 func (x *AddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[5]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +737,7 @@ func (x *AddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
 func (*AddResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{5}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AddResponse) GetAttachment() *Attachment {
@@ -697,7 +790,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +802,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[6]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +815,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{6}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeleteRequest) GetContainerId() string {
@@ -755,7 +848,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +860,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[7]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +873,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{7}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{8}
 }
 
 // CheckRequest is a CNI CHECK.
@@ -800,7 +893,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +905,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[8]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +918,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{8}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CheckRequest) GetContainerId() string {
@@ -865,7 +958,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +970,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[9]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +983,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{9}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{10}
 }
 
 // AttachmentID names one attachment.
@@ -906,7 +999,7 @@ type AttachmentID struct {
 
 func (x *AttachmentID) Reset() {
 	*x = AttachmentID{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1011,7 @@ func (x *AttachmentID) String() string {
 func (*AttachmentID) ProtoMessage() {}
 
 func (x *AttachmentID) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[10]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1024,7 @@ func (x *AttachmentID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachmentID.ProtoReflect.Descriptor instead.
 func (*AttachmentID) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{10}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AttachmentID) GetContainerId() string {
@@ -959,7 +1052,7 @@ type GarbageCollectRequest struct {
 
 func (x *GarbageCollectRequest) Reset() {
 	*x = GarbageCollectRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1064,7 @@ func (x *GarbageCollectRequest) String() string {
 func (*GarbageCollectRequest) ProtoMessage() {}
 
 func (x *GarbageCollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[11]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1077,7 @@ func (x *GarbageCollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GarbageCollectRequest.ProtoReflect.Descriptor instead.
 func (*GarbageCollectRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{11}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GarbageCollectRequest) GetValidAttachments() []*AttachmentID {
@@ -1005,7 +1098,7 @@ type GarbageCollectResponse struct {
 
 func (x *GarbageCollectResponse) Reset() {
 	*x = GarbageCollectResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1110,7 @@ func (x *GarbageCollectResponse) String() string {
 func (*GarbageCollectResponse) ProtoMessage() {}
 
 func (x *GarbageCollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[12]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1123,7 @@ func (x *GarbageCollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GarbageCollectResponse.ProtoReflect.Descriptor instead.
 func (*GarbageCollectResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{12}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GarbageCollectResponse) GetRemoved() []*AttachmentID {
@@ -1049,7 +1142,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1154,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[13]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1167,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{13}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{14}
 }
 
 // StatusResponse says that the node is ready.
@@ -1086,7 +1179,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[14]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1191,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[14]
+	mi := &file_damask_cni_v1_cni_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,14 +1204,14 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{14}
+	return file_damask_cni_v1_cni_service_proto_rawDescGZIP(), []int{15}
 }
 
 var File_damask_cni_v1_cni_service_proto protoreflect.FileDescriptor
 
 const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\x83\x05\n" +
+	"\x1fdamask/cni/v1/cni_service.proto\x12\rdamask.cni.v1\x1a\x1ddamask/access/v1/access.proto\"\xbb\x05\n" +
 	"\n" +
 	"Attachment\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
@@ -1136,13 +1229,20 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\n" +
 	"host_ports\x18\f \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x12L\n" +
 	"\vannotations\x18\r \x03(\v2*.damask.cni.v1.Attachment.AnnotationsEntryR\vannotations\x12\x17\n" +
-	"\apod_uid\x18\x0e \x01(\tR\x06podUid\x1a9\n" +
+	"\apod_uid\x18\x0e \x01(\tR\x06podUid\x126\n" +
+	"\tbandwidth\x18\x0f \x01(\v2\x18.damask.cni.v1.BandwidthR\tbandwidth\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +
+	"\tBandwidth\x12!\n" +
+	"\fingress_rate\x18\x01 \x01(\x04R\vingressRate\x12#\n" +
+	"\ringress_burst\x18\x02 \x01(\x04R\fingressBurst\x12\x1f\n" +
+	"\vegress_rate\x18\x03 \x01(\x04R\n" +
+	"egressRate\x12!\n" +
+	"\fegress_burst\x18\x04 \x01(\x04R\vegressBurst\"\x7f\n" +
 	"\rContainerPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x0econtainer_port\x18\x02 \x01(\rR\rcontainerPort\x123\n" +
@@ -1154,7 +1254,7 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"\bprotocol\x18\x04 \x01(\x0e2\x17.damask.cni.v1.ProtocolR\bprotocol\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"\xfa\x04\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\xb2\x05\n" +
 	"\n" +
 	"AddRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
@@ -1170,7 +1270,8 @@ const file_damask_cni_v1_cni_service_proto_rawDesc = "" +
 	"host_ports\x18\n" +
 	" \x03(\v2\x17.damask.cni.v1.HostPortR\thostPorts\x12L\n" +
 	"\vannotations\x18\v \x03(\v2*.damask.cni.v1.AddRequest.AnnotationsEntryR\vannotations\x12\x17\n" +
-	"\apod_uid\x18\f \x01(\tR\x06podUid\x1a9\n" +
+	"\apod_uid\x18\f \x01(\tR\x06podUid\x126\n" +
+	"\tbandwidth\x18\r \x01(\v2\x18.damask.cni.v1.BandwidthR\tbandwidth\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -1231,59 +1332,62 @@ func file_damask_cni_v1_cni_service_proto_rawDescGZIP() []byte {
 }
 
 var file_damask_cni_v1_cni_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_damask_cni_v1_cni_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_damask_cni_v1_cni_service_proto_goTypes = []any{
 	(Protocol)(0),                  // 0: damask.cni.v1.Protocol
 	(*Attachment)(nil),             // 1: damask.cni.v1.Attachment
-	(*ContainerPort)(nil),          // 2: damask.cni.v1.ContainerPort
-	(*HostPort)(nil),               // 3: damask.cni.v1.HostPort
-	(*Route)(nil),                  // 4: damask.cni.v1.Route
-	(*AddRequest)(nil),             // 5: damask.cni.v1.AddRequest
-	(*AddResponse)(nil),            // 6: damask.cni.v1.AddResponse
-	(*DeleteRequest)(nil),          // 7: damask.cni.v1.DeleteRequest
-	(*DeleteResponse)(nil),         // 8: damask.cni.v1.DeleteResponse
-	(*CheckRequest)(nil),           // 9: damask.cni.v1.CheckRequest
-	(*CheckResponse)(nil),          // 10: damask.cni.v1.CheckResponse
-	(*AttachmentID)(nil),           // 11: damask.cni.v1.AttachmentID
-	(*GarbageCollectRequest)(nil),  // 12: damask.cni.v1.GarbageCollectRequest
-	(*GarbageCollectResponse)(nil), // 13: damask.cni.v1.GarbageCollectResponse
-	(*StatusRequest)(nil),          // 14: damask.cni.v1.StatusRequest
-	(*StatusResponse)(nil),         // 15: damask.cni.v1.StatusResponse
-	nil,                            // 16: damask.cni.v1.Attachment.LabelsEntry
-	nil,                            // 17: damask.cni.v1.Attachment.AnnotationsEntry
-	nil,                            // 18: damask.cni.v1.AddRequest.LabelsEntry
-	nil,                            // 19: damask.cni.v1.AddRequest.AnnotationsEntry
+	(*Bandwidth)(nil),              // 2: damask.cni.v1.Bandwidth
+	(*ContainerPort)(nil),          // 3: damask.cni.v1.ContainerPort
+	(*HostPort)(nil),               // 4: damask.cni.v1.HostPort
+	(*Route)(nil),                  // 5: damask.cni.v1.Route
+	(*AddRequest)(nil),             // 6: damask.cni.v1.AddRequest
+	(*AddResponse)(nil),            // 7: damask.cni.v1.AddResponse
+	(*DeleteRequest)(nil),          // 8: damask.cni.v1.DeleteRequest
+	(*DeleteResponse)(nil),         // 9: damask.cni.v1.DeleteResponse
+	(*CheckRequest)(nil),           // 10: damask.cni.v1.CheckRequest
+	(*CheckResponse)(nil),          // 11: damask.cni.v1.CheckResponse
+	(*AttachmentID)(nil),           // 12: damask.cni.v1.AttachmentID
+	(*GarbageCollectRequest)(nil),  // 13: damask.cni.v1.GarbageCollectRequest
+	(*GarbageCollectResponse)(nil), // 14: damask.cni.v1.GarbageCollectResponse
+	(*StatusRequest)(nil),          // 15: damask.cni.v1.StatusRequest
+	(*StatusResponse)(nil),         // 16: damask.cni.v1.StatusResponse
+	nil,                            // 17: damask.cni.v1.Attachment.LabelsEntry
+	nil,                            // 18: damask.cni.v1.Attachment.AnnotationsEntry
+	nil,                            // 19: damask.cni.v1.AddRequest.LabelsEntry
+	nil,                            // 20: damask.cni.v1.AddRequest.AnnotationsEntry
 }
 var file_damask_cni_v1_cni_service_proto_depIdxs = []int32{
-	16, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
-	2,  // 1: damask.cni.v1.Attachment.ports:type_name -> damask.cni.v1.ContainerPort
-	3,  // 2: damask.cni.v1.Attachment.host_ports:type_name -> damask.cni.v1.HostPort
-	17, // 3: damask.cni.v1.Attachment.annotations:type_name -> damask.cni.v1.Attachment.AnnotationsEntry
-	0,  // 4: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
-	0,  // 5: damask.cni.v1.HostPort.protocol:type_name -> damask.cni.v1.Protocol
-	18, // 6: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
-	2,  // 7: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
-	3,  // 8: damask.cni.v1.AddRequest.host_ports:type_name -> damask.cni.v1.HostPort
-	19, // 9: damask.cni.v1.AddRequest.annotations:type_name -> damask.cni.v1.AddRequest.AnnotationsEntry
-	1,  // 10: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
-	4,  // 11: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
-	11, // 12: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
-	11, // 13: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
-	5,  // 14: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
-	7,  // 15: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
-	9,  // 16: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
-	12, // 17: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
-	14, // 18: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
-	6,  // 19: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
-	8,  // 20: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
-	10, // 21: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
-	13, // 22: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
-	15, // 23: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	17, // 0: damask.cni.v1.Attachment.labels:type_name -> damask.cni.v1.Attachment.LabelsEntry
+	3,  // 1: damask.cni.v1.Attachment.ports:type_name -> damask.cni.v1.ContainerPort
+	4,  // 2: damask.cni.v1.Attachment.host_ports:type_name -> damask.cni.v1.HostPort
+	18, // 3: damask.cni.v1.Attachment.annotations:type_name -> damask.cni.v1.Attachment.AnnotationsEntry
+	2,  // 4: damask.cni.v1.Attachment.bandwidth:type_name -> damask.cni.v1.Bandwidth
+	0,  // 5: damask.cni.v1.ContainerPort.protocol:type_name -> damask.cni.v1.Protocol
+	0,  // 6: damask.cni.v1.HostPort.protocol:type_name -> damask.cni.v1.Protocol
+	19, // 7: damask.cni.v1.AddRequest.labels:type_name -> damask.cni.v1.AddRequest.LabelsEntry
+	3,  // 8: damask.cni.v1.AddRequest.ports:type_name -> damask.cni.v1.ContainerPort
+	4,  // 9: damask.cni.v1.AddRequest.host_ports:type_name -> damask.cni.v1.HostPort
+	20, // 10: damask.cni.v1.AddRequest.annotations:type_name -> damask.cni.v1.AddRequest.AnnotationsEntry
+	2,  // 11: damask.cni.v1.AddRequest.bandwidth:type_name -> damask.cni.v1.Bandwidth
+	1,  // 12: damask.cni.v1.AddResponse.attachment:type_name -> damask.cni.v1.Attachment
+	5,  // 13: damask.cni.v1.AddResponse.routes:type_name -> damask.cni.v1.Route
+	12, // 14: damask.cni.v1.GarbageCollectRequest.valid_attachments:type_name -> damask.cni.v1.AttachmentID
+	12, // 15: damask.cni.v1.GarbageCollectResponse.removed:type_name -> damask.cni.v1.AttachmentID
+	6,  // 16: damask.cni.v1.CNIService.Add:input_type -> damask.cni.v1.AddRequest
+	8,  // 17: damask.cni.v1.CNIService.Delete:input_type -> damask.cni.v1.DeleteRequest
+	10, // 18: damask.cni.v1.CNIService.Check:input_type -> damask.cni.v1.CheckRequest
+	13, // 19: damask.cni.v1.CNIService.GarbageCollect:input_type -> damask.cni.v1.GarbageCollectRequest
+	15, // 20: damask.cni.v1.CNIService.Status:input_type -> damask.cni.v1.StatusRequest
+	7,  // 21: damask.cni.v1.CNIService.Add:output_type -> damask.cni.v1.AddResponse
+	9,  // 22: damask.cni.v1.CNIService.Delete:output_type -> damask.cni.v1.DeleteResponse
+	11, // 23: damask.cni.v1.CNIService.Check:output_type -> damask.cni.v1.CheckResponse
+	14, // 24: damask.cni.v1.CNIService.GarbageCollect:output_type -> damask.cni.v1.GarbageCollectResponse
+	16, // 25: damask.cni.v1.CNIService.Status:output_type -> damask.cni.v1.StatusResponse
+	21, // [21:26] is the sub-list for method output_type
+	16, // [16:21] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_damask_cni_v1_cni_service_proto_init() }
@@ -1297,7 +1401,7 @@ func file_damask_cni_v1_cni_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_damask_cni_v1_cni_service_proto_rawDesc), len(file_damask_cni_v1_cni_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

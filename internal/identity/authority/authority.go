@@ -7,6 +7,7 @@
 package authority
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -41,10 +42,16 @@ type Authority struct {
 	trustDomain string
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+	now         func() time.Time
 }
 
 // New makes a CA with a fresh key. An empty trustDomain is the default one.
 func New(trustDomain string, lifetime time.Duration) (*Authority, error) {
+	return NewAt(trustDomain, lifetime, time.Now)
+}
+
+// NewAt is New by another clock than the system's, for this CA and all that it issues.
+func NewAt(trustDomain string, lifetime time.Duration, now func() time.Time) (*Authority, error) {
 	if trustDomain == "" {
 		trustDomain = identity.DefaultTrustDomain
 	}
@@ -52,7 +59,7 @@ func New(trustDomain string, lifetime time.Duration) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create CA key: %w", err)
 	}
-	template, err := blank("Damask CA "+trustDomain, lifetime)
+	template, err := blank("Damask CA "+trustDomain, lifetime, now())
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +74,7 @@ func New(trustDomain string, lifetime time.Duration) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read CA certificate back: %w", err)
 	}
-	return &Authority{trustDomain: trustDomain, certificate: certificate, key: key}, nil
+	return &Authority{trustDomain: trustDomain, certificate: certificate, key: key, now: now}, nil
 }
 
 // Open reads a CA that Write wrote into dir. An empty trustDomain is the
@@ -76,21 +83,45 @@ func Open(dir, trustDomain string) (*Authority, error) {
 	if trustDomain == "" {
 		trustDomain = identity.DefaultTrustDomain
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, CACertificateFile), filepath.Join(dir, CAKeyFile))
+	certificate, err := os.ReadFile(filepath.Join(dir, CACertificateFile)) //nolint:gosec // where the caller says
+	if err != nil {
+		return nil, fmt.Errorf("open CA: %w", err)
+	}
+	key, err := os.ReadFile(filepath.Join(dir, CAKeyFile)) //nolint:gosec // where the caller says
+	if err != nil {
+		return nil, fmt.Errorf("open CA: %w", err)
+	}
+	a, err := Parse(trustDomain, certificate, key, time.Now)
 	if err != nil {
 		return nil, fmt.Errorf("open CA in %s: %w", dir, err)
 	}
-	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("open CA in %s: the key is not ECDSA", dir)
+	return a, nil
+}
+
+// Parse reads a CA from its certificate and its key, which is ECDSA, in PEM form. An empty
+// trustDomain is the default one; now is the clock by which it issues.
+func Parse(trustDomain string, certificate, key []byte, now func() time.Time) (*Authority, error) {
+	if trustDomain == "" {
+		trustDomain = identity.DefaultTrustDomain
 	}
-	return &Authority{trustDomain: trustDomain, certificate: pair.Leaf, key: key}, nil
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("read CA: %w", err)
+	}
+	private, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("read CA: the key is not ECDSA")
+	}
+	if !pair.Leaf.IsCA {
+		return nil, fmt.Errorf("read CA: %q is no CA's certificate", pair.Leaf.Subject.CommonName)
+	}
+	return &Authority{trustDomain: trustDomain, certificate: pair.Leaf, key: private, now: now}, nil
 }
 
 // Write stores the CA in dir, which is made if need be: ca.crt, and ca.key
 // that only the owner can read.
 func (a *Authority) Write(dir string) error {
-	key, err := encodeKey(a.key)
+	key, err := a.KeyPEM()
 	if err != nil {
 		return err
 	}
@@ -103,32 +134,50 @@ func (a *Authority) Write(dir string) error {
 // CertificatePEM is the CA's certificate, for others to verify against.
 func (a *Authority) CertificatePEM() []byte { return encodeCertificate(a.certificate.Raw) }
 
+// KeyPEM is the CA's key. Whoever has it can be anybody.
+func (a *Authority) KeyPEM() ([]byte, error) { return encodeKey(a.key) }
+
+// Certificate is the CA's certificate.
+func (a *Authority) Certificate() *x509.Certificate { return a.certificate }
+
 // Issue makes a key and a certificate for an identity, good for both ends of
 // a connection, both in PEM form.
 func (a *Authority) Issue(id identity.ID, lifetime time.Duration) (certificate, key []byte, err error) {
-	uri, err := id.URI(a.trustDomain)
-	if err != nil {
-		return nil, nil, fmt.Errorf("issue certificate: %w", err)
-	}
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("create key for %s: %w", id, err)
 	}
-	template, err := blank(id.String(), lifetime)
-	if err != nil {
+	if certificate, err = a.Sign(id, private.Public(), lifetime); err != nil {
 		return nil, nil, err
-	}
-	template.URIs = append(template.URIs, uri)
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, private.Public(), a.key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("issue certificate for %s: %w", id, err)
 	}
 	if key, err = encodeKey(private); err != nil {
 		return nil, nil, err
 	}
-	return encodeCertificate(der), key, nil
+	return certificate, key, nil
+}
+
+// Sign makes a certificate for an identity whose key somebody else has, good for both ends
+// of a connection, in PEM form. It does not outlive the CA.
+func (a *Authority) Sign(id identity.ID, public crypto.PublicKey, lifetime time.Duration) ([]byte, error) {
+	uri, err := id.URI(a.trustDomain)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate: %w", err)
+	}
+	template, err := blank(id.String(), lifetime, a.now())
+	if err != nil {
+		return nil, err
+	}
+	if template.NotAfter.After(a.certificate.NotAfter) {
+		template.NotAfter = a.certificate.NotAfter
+	}
+	template.URIs = append(template.URIs, uri)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, public, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate for %s: %w", id, err)
+	}
+	return encodeCertificate(der), nil
 }
 
 // IssueFiles issues a certificate for an identity into dir, which is made if
@@ -139,11 +188,7 @@ func (a *Authority) IssueFiles(dir string, id identity.ID, lifetime time.Duratio
 	if err != nil {
 		return identity.Files{}, err
 	}
-	err = writeFiles(dir, map[string]file{
-		CertificateFile:   {certificate, 0o644},
-		KeyFile:           {key, 0o600},
-		CACertificateFile: {a.CertificatePEM(), 0o644},
-	})
+	err = WriteIssued(dir, certificate, key, a.CertificatePEM())
 	return identity.Files{
 		Certificate: filepath.Join(dir, CertificateFile),
 		Key:         filepath.Join(dir, KeyFile),
@@ -152,7 +197,16 @@ func (a *Authority) IssueFiles(dir string, id identity.ID, lifetime time.Duratio
 	}, err
 }
 
-func blank(commonName string, lifetime time.Duration) (*x509.Certificate, error) {
+// WriteIssued stores what was issued, and whom its owner trusts, in dir, which is made if need
+// be: tls.crt, tls.key and ca.crt, each replaced whole. Between two of them they may not fit;
+// who reads them then keeps what was there before (see identity.Source).
+func WriteIssued(dir string, certificate, key, ca []byte) error {
+	return writeFiles(dir, map[string]file{
+		CertificateFile: {certificate, 0o644}, KeyFile: {key, 0o600}, CACertificateFile: {ca, 0o644},
+	})
+}
+
+func blank(commonName string, lifetime time.Duration, now time.Time) (*x509.Certificate, error) {
 	if lifetime <= 0 {
 		return nil, errors.New("a certificate's lifetime must be positive")
 	}
@@ -163,7 +217,6 @@ func blank(commonName string, lifetime time.Duration) (*x509.Certificate, error)
 	if len(commonName) > 64 { // X.520's bound; the identity is in the URI
 		commonName = commonName[:64]
 	}
-	now := time.Now()
 	return &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: commonName},

@@ -6,7 +6,7 @@
 SHELL       := /bin/bash
 MODULES     := proto internal cmd services/ipam services/tenancy services/servicelb services/egress services/nodeagent deploy test
 TOOLS       := $(CURDIR)/.cache/tools
-BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni damask-egress-router damask-ovs damask-cni-install
+BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni damask-egress-router damask-ovs damask-cni-install damask-certificates damask-node-certificate
 
 LDFLAGS     := -s -w
 # A test of the real thing is never skipped here: a missing part is a failure.

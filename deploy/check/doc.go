@@ -3,7 +3,7 @@
 // It owns one test, `make deploy-check`. Definitions and the namespace are applied; everything
 // else by server-side apply as a dry run, with strict validation of fields: so names, types,
 // what admission says and what the definitions' rules say are as in a cluster. It promises
-// nothing about what controllers make of it. The kind of the monitoring component is the Prometheus
-// operator's, whose definition is not in this repository: testdata/prometheusrules.yaml
-// defines as much of it as we use.
+// nothing about what controllers make of it. The kinds of the components monitoring and
+// cert-manager are others', whose definitions are not in this repository: testdata defines as
+// much of them as we use.
 package check

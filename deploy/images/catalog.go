@@ -56,11 +56,12 @@ var catalog = []image{
 	{name: "damask-servicelb", title: "Damask: services and their endpoints", programs: []string{"damask-servicelb"}},
 	{name: "damask-egress", title: "Damask: egress IPs and egress firewalls", programs: []string{"damask-egress"}},
 	{name: "damask-nats", title: "Damask: the store and change bus", programs: []string{"damask-nats"}},
+	{name: "damask-certificates", title: "Damask: the CA, and everybody's certificate", programs: []string{"damask-certificates"}},
 	{name: "damask", title: "Damask: the operator's command", programs: []string{"damask"}},
 	{name: "damask-egress-router", title: "Damask: the proxies of an egress router", programs: []string{"damask-egress-router"}},
 	{
 		name: "damask-nodeagent", title: "Damask: the agent of one node, and the CNI plugin", root: true,
-		programs: []string{"damask-nodeagent", "damask-cni", "damask-cni-install"},
+		programs: []string{"damask-nodeagent", "damask-cni", "damask-cni-install", "damask-node-certificate"},
 		debian:   iptables,
 	},
 	{name: "damask-ovs", title: "Damask: Open vSwitch for a node that has none", root: true, programs: []string{"damask-ovs"}, debian: openVSwitch},

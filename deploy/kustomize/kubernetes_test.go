@@ -117,3 +117,27 @@ func TestAGroupOfNodesHasAnAgentOfItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestEachNodesPodKeepsTheNodesCertificate: also in groups, before the agent starts and after.
+func TestEachNodesPodKeepsTheNodesCertificate(t *testing.T) {
+	agents := 0
+	for _, o := range build(t, "small", "../group") {
+		if o.Kind != "DaemonSet" || o.Spec.Template.Spec.Containers[0].program() != "damask-nodeagent" {
+			continue
+		}
+		agents++
+		p := o.Spec.Template.Spec
+		for name, containers := range map[string][]container{"first-certificate": p.InitContainers, "certificate": p.Containers} {
+			i := slices.IndexFunc(containers, func(c container) bool { return c.Name == name })
+			if i < 0 {
+				t.Fatalf("%s: nobody gets the certificate", o.Metadata.Name)
+			}
+			if len(containers[i].EnvFrom) == 0 || len(containers[i].VolumeMounts) != 3 {
+				t.Errorf("%s: it does not know the API server, or has no token: %+v", o.Metadata.Name, containers[i])
+			}
+		}
+	}
+	if agents != 2 {
+		t.Errorf("found %d agents", agents)
+	}
+}

@@ -143,6 +143,9 @@ func TestEveryProgramTakesItsConfiguration(t *testing.T) {
 			}
 		}
 		workloads(t, objects, func(t *testing.T, _ object, p pod) {
+			if p.Containers[0].program() == "damask-certificates" {
+				return // has no file
+			}
 			text := ""
 			for _, v := range p.Volumes {
 				if v.ConfigMap == nil {
@@ -214,6 +217,9 @@ func TestWhatTheNetworkNeedsNeedsNoNetwork(t *testing.T) {
 			}
 			if o.Metadata.Name == "damask-ovs" {
 				return // asks nobody
+			}
+			if o.Metadata.Name == "damask-certificates" {
+				return // asks the API server alone, and there is always one
 			}
 			if len(p.HostAliases) != servers {
 				t.Errorf("knows %d hosts of the control plane, want %d", len(p.HostAliases), servers)

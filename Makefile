@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench bench-kubernetes generate packages clean \
+.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-kubelets test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench bench-kubernetes generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -72,7 +72,7 @@ test-race: packages ## The tests of each package again, with the race detector
 ON_KUBERNETES = go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}} {{end}}' $(UNITS) | awk '/internal\/kubetest / {print $$1}' | sort -u
 MIXED := /services/[a-z]+$$
 
-kube-binaries: ## Build a Kubernetes API server, kubectl and etcd for tests; once, and long
+kube-binaries: ## Build Kubernetes' programs and etcd for tests; once, and long
 	@test/kubernetes/build.sh .cache/kubernetes
 
 test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to Kubernetes, on a real API server; then whole clusters that follow one
@@ -82,6 +82,10 @@ test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to 
 
 deploy-check: kube-binaries ## A real API server has nothing against the manifests, each overlay with each option
 	go test -count=1 -timeout 10m -v ./deploy/check
+
+test-kubelets: packages kube-binaries ## Three real kubelets with containerd, and pods on them (RUN=regexp picks some)
+	@tools/install-packages.sh kubelets
+	go test -count=1 -p 1 -timeout 30m $(if $(RUN),-run '$(RUN)') -v ./test/kubelets/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
 LONG_SUITES := RandomHistories|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies|TakenOver

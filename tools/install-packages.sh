@@ -4,7 +4,8 @@
 # copies of what they need, and the machine's own network is left alone.
 #
 # With the argument "kernel" it installs what a virtual machine needs besides: the
-# kernel itself is unpacked later and not installed.
+# kernel itself is unpacked later and not installed. With "kubelets" it installs the
+# container runtime that kubelets need.
 set -euo pipefail
 
 declare -A package_of=(
@@ -14,6 +15,8 @@ declare -A package_of=(
 )
 if [ "${1:-}" = kernel ]; then
   package_of+=([qemu-system-x86_64]=qemu-system-x86 [depmod]=kmod [xz]=xz-utils)
+elif [ "${1:-}" = kubelets ]; then
+  package_of+=([containerd]=containerd [ctr]=containerd [runc]=runc)
 fi
 
 missing=()

@@ -1,0 +1,54 @@
+package kubelets
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/damask-sdn/damask/test/kubelets/image"
+	"github.com/damask-sdn/damask/test/kubelets/machine"
+)
+
+// testImage has the programs pause and probe.
+const testImage = "localhost/damask-test:dev"
+
+// testArchive is the archive of testImage, written once, before any test runs.
+var testArchive string
+
+func TestMain(m *testing.M) {
+	machine.Main()
+	os.Exit(func() int {
+		dir, remove, err := machine.TempDir()
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		code := 1
+		if err := prepare(dir); err != nil {
+			fmt.Println(err)
+		} else {
+			code = m.Run()
+		}
+		if err := remove(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		return code
+	}())
+}
+
+// prepare builds what containers of tests run.
+func prepare(dir string) error {
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "../probe", "./pause")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the programs of containers: %w\n%s", err, out)
+	}
+	testArchive = filepath.Join(dir, "test.tar")
+	if err := image.Write(testArchive, testImage, filepath.Join(dir, "pause"), filepath.Join(dir, "probe")); err != nil {
+		return fmt.Errorf("write the image of tests: %w", err)
+	}
+	return nil
+}

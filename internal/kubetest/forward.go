@@ -38,6 +38,7 @@ func join(ctx context.Context, conn net.Conn, address string) {
 	}
 	defer func() { _ = server.Close() }()
 	ctx, done := context.WithCancel(ctx)
+	defer done()
 	for _, pair := range [][2]net.Conn{{conn, server}, {server, conn}} {
 		go func() {
 			defer done()

@@ -70,14 +70,27 @@ func (n *Node) networkConfig() (*libcni.NetworkConfigList, error) {
 	if err != nil {
 		return nil, err
 	}
-	if filepath.Ext(files[0]) == ".conflist" {
-		return libcni.NetworkConfFromBytes(text)
+	if filepath.Ext(files[0]) == ".conf" {
+		if text, err = listOfOne(text); err != nil {
+			return nil, fmt.Errorf("read %s: %w", files[0], err)
+		}
 	}
-	plugin, err := libcni.NetworkPluginConfFromBytes(text)
-	if err != nil {
+	return libcni.NetworkConfFromBytes(text)
+}
+
+// listOfOne makes a list of the configuration of a single plugin: libcni reads only lists
+// now, and OpenShift SDN installed it so.
+func listOfOne(plugin []byte) ([]byte, error) {
+	var list struct {
+		Version string            `json:"cniVersion"`
+		Name    string            `json:"name"`
+		Plugins []json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal(plugin, &list); err != nil {
 		return nil, err
 	}
-	return libcni.ConfListFromConf(plugin)
+	list.Plugins = []json.RawMessage{plugin}
+	return json.Marshal(list)
 }
 
 // Sandbox is a pod's network namespace and what the pod wishes for.

@@ -14,7 +14,7 @@ import (
 )
 
 // options are what an overlay has in comments: each is tried with each overlay.
-var options = [][]string{nil, {"../group"}, {"../cert-manager"}, {"../../monitoring"}}
+var options = [][]string{nil, {"../group"}, {"../cert-manager"}, {"../takeover"}, {"../../monitoring"}}
 
 // header is what is looked at of an object before the API server has it.
 type header struct {

@@ -1,6 +1,7 @@
 package kustomize
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -134,6 +135,40 @@ func TestEachNodesPodKeepsTheNodesCertificate(t *testing.T) {
 			}
 			if len(containers[i].EnvFrom) == 0 || len(containers[i].VolumeMounts) != 3 {
 				t.Errorf("%s: it does not know the API server, or has no token: %+v", o.Metadata.Name, containers[i])
+			}
+		}
+	}
+	if agents != 2 {
+		t.Errorf("found %d agents", agents)
+	}
+}
+
+// TestATakeoverSeesWhatIsToBeTakenOver: the agent is only where a label says so, and sees
+// what its configuration names of the other agent and of the container runtime.
+func TestATakeoverSeesWhatIsToBeTakenOver(t *testing.T) {
+	text, err := os.ReadFile("../config/nodeagent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg struct {
+		Takeover struct{ Socket, RuntimeCache string }
+	}
+	if err := yaml.Unmarshal(text, &cfg); err != nil || cfg.Takeover.Socket == "" || cfg.Takeover.RuntimeCache == "" {
+		t.Fatalf("the reference says nothing of a takeover: %+v, %v", cfg, err)
+	}
+	agents := 0
+	for _, o := range build(t, "ha", "../group", "../takeover") {
+		if o.Kind != "DaemonSet" || o.Spec.Template.Spec.Containers[0].program() != "damask-nodeagent" {
+			continue
+		}
+		agents++
+		p := o.Spec.Template.Spec
+		if p.NodeSelector["damask.io/agent"] != "damask" {
+			t.Errorf("%s is on every node: %v", o.Metadata.Name, p.NodeSelector)
+		}
+		for _, path := range []string{cfg.Takeover.Socket, cfg.Takeover.RuntimeCache} {
+			if !slices.ContainsFunc(p.Containers[0].VolumeMounts, func(m mount) bool { return strings.HasPrefix(path+"/", m.MountPath+"/") }) {
+				t.Errorf("%s does not see %s", o.Metadata.Name, path)
 			}
 		}
 	}

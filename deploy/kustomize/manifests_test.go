@@ -26,6 +26,7 @@ type object struct {
 
 type pod struct {
 	HostNetwork                  bool
+	NodeSelector                 map[string]string
 	ServiceAccountName           string
 	AutomountServiceAccountToken bool
 	HostAliases                  []struct{ Hostnames []string }

@@ -83,7 +83,7 @@ test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to 
 deploy-check: kube-binaries ## A real API server has nothing against the manifests, each overlay with each option
 	go test -count=1 -timeout 10m -v ./deploy/check
 
-test-kubelets: packages kube-binaries ## Three real kubelets with containerd, and pods on them (RUN=regexp picks some)
+test-kubelets: packages images kube-binaries ## Damask installed on three real kubelets with containerd, and pods on them (RUN=regexp picks some)
 	@tools/install-packages.sh kubelets
 	go test -count=1 -p 1 -timeout 30m $(if $(RUN),-run '$(RUN)') -v ./test/kubelets/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 

@@ -1,12 +1,14 @@
 package kubelets
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/damask-sdn/damask/internal/proctest"
 	"github.com/damask-sdn/damask/test/kubelets/image"
 	"github.com/damask-sdn/damask/test/kubelets/machine"
 )
@@ -14,8 +16,23 @@ import (
 // testImage has the programs pause and probe.
 const testImage = "localhost/damask-test:dev"
 
-// testArchive is the archive of testImage, written once, before any test runs.
-var testArchive string
+// imagesEnv names the directory with Damask's images. Unset, it is where `make images`
+// puts them.
+const imagesEnv = "DAMASK_IMAGES"
+
+// probeBinary is the host's program, and testArchive the archive of testImage: both are
+// there before any test runs.
+var probeBinary, testArchive string
+
+// damaskImages are the archives of Damask's images.
+func damaskImages(t *testing.T) []string {
+	t.Helper()
+	archives, err := filepath.Glob(filepath.Join(cmp.Or(os.Getenv(imagesEnv), "../../.cache/images"), "*.tar"))
+	if err != nil || len(archives) == 0 {
+		proctest.Lack(t, "what `make images` builds")
+	}
+	return archives
+}
 
 func TestMain(m *testing.M) {
 	machine.Main()
@@ -46,8 +63,9 @@ func prepare(dir string) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs of containers: %w\n%s", err, out)
 	}
+	probeBinary = filepath.Join(dir, "probe")
 	testArchive = filepath.Join(dir, "test.tar")
-	if err := image.Write(testArchive, testImage, filepath.Join(dir, "pause"), filepath.Join(dir, "probe")); err != nil {
+	if err := image.Write(testArchive, testImage, filepath.Join(dir, "pause"), probeBinary); err != nil {
 		return fmt.Errorf("write the image of tests: %w", err)
 	}
 	return nil

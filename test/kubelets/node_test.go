@@ -71,6 +71,9 @@ func (c *cluster) newNode(t *testing.T, name string, addr netip.Addr, images []s
 		Name: name, Net: netnstest.New(t, name), Files: files,
 		Disks: []string{"/var/lib/containerd", "/var/lib/kubelet"},
 	})}
+	// containerd 1.6 has each pod's lo set up by a plugin.
+	n.Run(t, "/bin/mkdir", "-p", "/opt/cni/bin")
+	n.Run(t, "/bin/cp", "/usr/lib/cni/loopback", "/opt/cni/bin/")
 	n.Write(t, "/etc/machine-id", fmt.Appendf(nil, "%032x\n", addr.As4()))
 	n.startSwitch(t, c.underlay)
 	n.Write(t, containerdFile, []byte(containerdConfig))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -239,6 +240,23 @@ func TestTheModeIsMultitenantUntilItIsSet(t *testing.T) {
 	}
 	if got := set(multitenant); got.GetRevision() <= first.GetRevision() {
 		t.Errorf("set back: %v", got)
+	}
+}
+
+func TestANewClusterBeginsWithTheConfiguredMode(t *testing.T) {
+	sys := newSystem(t)
+	sys.initial = flat
+	for _, want := range []tenancyv1.IsolationMode{flat, multitenant} {
+		sys.address = sys.startReplica(vnid.Default(), prometheus.NewRegistry())
+		op := sys.operator()
+		got, err := op.GetIsolation(soon(t), &tenancyv1.GetIsolationRequest{})
+		if err != nil || got.GetIsolation().GetMode() != want || got.GetIsolation().GetRevision() == 0 {
+			t.Errorf("got %v, %v, want %v", got, err, want)
+		}
+		// What somebody set stays, when a replica starts.
+		if _, err := op.SetIsolation(soon(t), &tenancyv1.SetIsolationRequest{Mode: multitenant}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
+	"github.com/damask-sdn/damask/services/tenancy/isolation"
 )
 
 // Config is the service's configuration file. deploy/config/tenancy.yaml is
@@ -25,6 +27,10 @@ type Config struct {
 	Log daemon.Log `yaml:"log"`
 	// NATS is the store.
 	NATS natsd.Config `yaml:"nats"`
+	// InitialIsolationMode is the mode with which a new cluster begins: "subnet",
+	// "multitenant" (default), "networkpolicy" or "combined". It counts once in a store's
+	// life, and only where nobody set a mode and no ClusterNetwork names one.
+	InitialIsolationMode string `yaml:"initialIsolationMode"`
 	// IPAM is whom to ask which nodes there are. Without it, pods of nodes that
 	// are gone stay.
 	IPAM Servers `yaml:"ipam"`
@@ -52,7 +58,16 @@ func (c *Config) check(r *configfile.Report) {
 	c.Log.Check(r.In("log"))
 	c.NATS.Check(r.In("nats"))
 	c.Kubernetes.Check(r.In("kubernetes"))
+	if _, known := isolation.Named(c.InitialIsolationMode); !known && c.InitialIsolationMode != "" {
+		r.Addf("initialIsolationMode", "%q is not subnet, multitenant, networkpolicy or combined", c.InitialIsolationMode)
+	}
 	for i, server := range c.IPAM.Servers {
 		r.HostPort(fmt.Sprintf("ipam.servers[%d]", i), server)
 	}
+}
+
+// initialMode is unspecified when none is configured. The configuration was checked.
+func (c *Config) initialMode() tenancyv1.IsolationMode {
+	mode, _ := isolation.Named(c.InitialIsolationMode)
+	return mode
 }

@@ -32,6 +32,7 @@ type system struct {
 	storeDir string
 	ipam     grpc.ClientConnInterface // what replicas are told of ipam
 	source   server.PodSource         // and who knows pods
+	initial  tenancyv1.IsolationMode  // and with which mode a new cluster begins
 }
 
 // startStore starts the NATS server, on its old content if it has any.
@@ -107,7 +108,7 @@ func (s *system) newReplica(span vnid.Range, metrics *prometheus.Registry) (*rep
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &replica{span: span, server: srv, metrics: metrics, ipam: s.ipam, source: s.source, log: log}, srv.Addr().String(), nc
+	return &replica{span: span, initial: s.initial, server: srv, metrics: metrics, ipam: s.ipam, source: s.source, log: log}, srv.Addr().String(), nc
 }
 
 // as connects as somebody.

@@ -17,8 +17,10 @@ import (
 	"github.com/damask-sdn/damask/internal/bus"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcserve"
+	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/tenancy/catchup"
 	"github.com/damask-sdn/damask/services/tenancy/departed"
+	"github.com/damask-sdn/damask/services/tenancy/isolation"
 	"github.com/damask-sdn/damask/services/tenancy/kube"
 	"github.com/damask-sdn/damask/services/tenancy/netnamespace"
 	"github.com/damask-sdn/damask/services/tenancy/policystore"
@@ -31,6 +33,7 @@ import (
 // replica is one of any number of processes that serve one store.
 type replica struct {
 	span           vnid.Range
+	initial        tenancyv1.IsolationMode // of a new cluster; unspecified: what was never set
 	bucketReplicas int
 	server         *rpcserve.Server
 	metrics        *prometheus.Registry
@@ -134,8 +137,8 @@ func (r *replica) serve(ctx context.Context, b *bucket.Bucket, resolve func(cont
 func (r *replica) announce(ctx context.Context, b *bucket.Bucket, namespaces *netnamespace.Store) error {
 	for b.Ready(ctx) == nil { // else the end has come
 		var err error
-		if r.cluster == nil { // Else its NetNamespace may say that it has joined another.
-			err = namespaces.EnsureDefault(ctx)
+		if r.cluster == nil { // Else objects may say otherwise: that default has joined another, which mode it is.
+			err = r.begin(ctx, b, namespaces)
 		}
 		switch {
 		case err == nil:
@@ -148,4 +151,14 @@ func (r *replica) announce(ctx context.Context, b *bucket.Bucket, namespaces *ne
 		}
 	}
 	return nil
+}
+
+// begin makes what every cluster has.
+func (r *replica) begin(ctx context.Context, b *bucket.Bucket, namespaces *netnamespace.Store) error {
+	if r.initial != tenancyv1.IsolationMode_ISOLATION_MODE_UNSPECIFIED {
+		if _, err := isolation.Begin(ctx, b, r.initial); err != nil {
+			return err
+		}
+	}
+	return namespaces.EnsureDefault(ctx)
 }

@@ -38,7 +38,7 @@ func TestTheReferenceFileDocumentsEveryField(t *testing.T) {
 
 func TestAWrongFileSaysAllThatIsWrong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tenancy.yaml")
-	text := "listen: nowhere\nmetrics: 0.0.0.0:9542\ntls:\n  certificate: a\nlog:\n  level: loud\nnats:\n  replicas: 2\nvnids: all\nipam:\n  servers: [x]\n"
+	text := "listen: nowhere\nmetrics: 0.0.0.0:9542\ntls:\n  certificate: a\nlog:\n  level: loud\nnats:\n  replicas: 2\nvnids: all\nipam:\n  servers: [x]\ninitialIsolationMode: open\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestAWrongFileSaysAllThatIsWrong(t *testing.T) {
 	if err == nil {
 		t.Fatal("it was accepted")
 	}
-	for _, part := range []string{":1: listen", "tls.key", "tls.ca", ":6: log.level", ":8: nats.replicas", "storeDir", ":9: vnids", ":11: ipam.servers[0]"} {
+	for _, part := range []string{":1: listen", "tls.key", "tls.ca", ":6: log.level", ":8: nats.replicas", "storeDir", ":9: vnids", ":11: ipam.servers[0]", ":12: initialIsolationMode"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is missing in:\n%v", part, err)
 		}

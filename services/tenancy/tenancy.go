@@ -49,7 +49,7 @@ func run(ctx context.Context, cfg Config, span vnid.Range, log hclog.Logger) err
 		return err
 	}
 	defer srv.Close()
-	r := &replica{span: span, bucketReplicas: cfg.NATS.Replicas, server: srv, metrics: reg, log: log}
+	r := &replica{span: span, initial: cfg.initialMode(), bucketReplicas: cfg.NATS.Replicas, server: srv, metrics: reg, log: log}
 	if len(cfg.IPAM.Servers) > 0 {
 		ipam, err := rpcdial.New(rpcdial.Config{
 			Addresses: cfg.IPAM.Servers, Roles: []accessv1.Role{accessv1.Role_ROLE_IPAM},
@@ -61,7 +61,7 @@ func run(ctx context.Context, cfg Config, span vnid.Range, log hclog.Logger) err
 		r.ipam = ipam
 	}
 	if cfg.Kubernetes.Enabled {
-		if r.cluster, err = kube.New(cfg.Kubernetes, log); err != nil {
+		if r.cluster, err = kube.New(cfg.Kubernetes, r.initial, log); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ const (
 
 // install does what deploy/README.md tells an administrator to do, with the overlay
 // "small" and the first node for a control plane, and returns when all nodes are ready and
-// the isolation mode is that of Kubernetes.
+// the isolation mode is in force.
 func (c *cluster) install(t *testing.T) {
 	t.Helper()
 	began := time.Now()
@@ -32,9 +32,6 @@ func (c *cluster) install(t *testing.T) {
 	began = time.Now()
 	c.Kubectl(t, "apply", "--server-side", "-k", c.overlay(t))
 	c.waitUntilReady(t)
-	// What Kubernetes' own suites expect: namespaces talk unless a policy says otherwise, and
-	// host ports are open to other nodes' pods (docs/operating.md).
-	c.Kubectl(t, "patch", "clusternetwork", "default", "--type=merge", "-p", `{"pluginName": "redhat/openshift-ovs-networkpolicy"}`)
 	c.wait(t, "clusternetwork/default", "--for=condition=IsolationMode")
 	t.Logf("%d nodes are ready %v after the manifests were applied", len(names), time.Since(began).Round(time.Second))
 }

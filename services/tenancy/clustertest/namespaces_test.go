@@ -152,6 +152,32 @@ func TestThePluginNameIsTheMode(t *testing.T) {
 	})
 }
 
+func TestANewClusterBeginsWithTheConfiguredMode(t *testing.T) {
+	w := newWorld(t)
+	stop := w.replicaBeginning("networkpolicy")
+	w.cluster.Apply(t, `{apiVersion: network.openshift.io/v1, kind: ClusterNetwork, metadata: {name: default}, serviceNetwork: 172.30.0.0/16,
+		clusterNetworks: [{CIDR: 10.128.0.0/14, hostSubnetLength: 9}]}`)
+	plugin := func(want string) {
+		t.Helper()
+		w.until(want, func(ctx context.Context) (string, bool) {
+			object := &networkv1.ClusterNetwork{}
+			if err := w.client.Get(ctx, client.ObjectKey{Name: "default"}, object); err != nil {
+				return err.Error(), false
+			}
+			said := meta.IsStatusConditionTrue(object.Status.Conditions, networkv1.ConditionIsolationMode)
+			got, err := w.operator().GetIsolation(ctx, &tenancyv1.GetIsolationRequest{})
+			mode := got.GetIsolation().GetMode() == tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY
+			return fmt.Sprint(object, got, err), object.PluginName == want && said && mode && object.Generation == 2
+		})
+	}
+	plugin("redhat/openshift-ovs-networkpolicy")
+	stop()
+	w.replicaBeginning("subnet") // What there is stays.
+	plugin("redhat/openshift-ovs-networkpolicy")
+	w.loseStore()
+	plugin("redhat/openshift-ovs-networkpolicy")
+}
+
 // TestHowLongANamespaceTakes measures; nothing is asserted of the times.
 func TestHowLongANamespaceTakes(t *testing.T) {
 	w := newWorld(t)

@@ -94,6 +94,12 @@ func (w *world) loseStore() {
 // replica starts a replica of the service.
 func (w *world) replica() (stop func()) {
 	w.t.Helper()
+	return w.replicaBeginning("")
+}
+
+// replicaBeginning is replica with the mode of a new cluster.
+func (w *world) replicaBeginning(mode string) (stop func()) {
+	w.t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
@@ -107,6 +113,8 @@ func (w *world) replica() (stop func()) {
 		TLS:        w.ca.Files(w.t, identitytest.Service(w.t, "tenancy")),
 		NATS:       natsd.Config{Servers: []string{w.store.URL()}, Replicas: 1},
 		Kubernetes: kube.Config{Enabled: true, Kubeconfig: w.gate.Kubeconfig(w.t, w.service), QPS: 1000, Burst: 1000},
+
+		InitialIsolationMode: mode,
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "tenancy", Level: hclog.Info, Output: w.t.Output()})
 	ctx, cancel := context.WithCancel(context.Background())

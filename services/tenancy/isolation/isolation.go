@@ -45,9 +45,33 @@ func Read(from reader) (*tenancyv1.Isolation, error) {
 	return stored, nil
 }
 
+// names are the modes as configurations and the CLI write them.
+var names = map[string]tenancyv1.IsolationMode{
+	"subnet":        tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET,
+	"multitenant":   tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT,
+	"networkpolicy": tenancyv1.IsolationMode_ISOLATION_MODE_NETWORKPOLICY,
+	"combined":      tenancyv1.IsolationMode_ISOLATION_MODE_COMBINED,
+}
+
+// Named answers the mode of a name.
+func Named(name string) (mode tenancyv1.IsolationMode, known bool) {
+	mode, known = names[name]
+	return mode, known
+}
+
 // Set makes a mode that is known the mode in force, and answers what is stored
 // then. Setting the mode that is set already changes nothing.
 func Set(ctx context.Context, b *bucket.Bucket, mode tenancyv1.IsolationMode) (*tenancyv1.Isolation, error) {
+	return set(ctx, b, mode, func(stored *tenancyv1.Isolation) bool { return stored.GetMode() == mode && stored.GetRevision() != 0 })
+}
+
+// Begin is Set where nobody ever set a mode; where somebody did, that stays.
+func Begin(ctx context.Context, b *bucket.Bucket, mode tenancyv1.IsolationMode) (*tenancyv1.Isolation, error) {
+	return set(ctx, b, mode, func(stored *tenancyv1.Isolation) bool { return stored.GetRevision() != 0 })
+}
+
+// set writes a mode unless what is stored is to stay.
+func set(ctx context.Context, b *bucket.Bucket, mode tenancyv1.IsolationMode, stays func(*tenancyv1.Isolation) bool) (*tenancyv1.Isolation, error) {
 	if err := catchup.Fully(ctx, b); err != nil {
 		return nil, fmt.Errorf("set isolation mode: %w", err)
 	}
@@ -58,7 +82,7 @@ func Set(ctx context.Context, b *bucket.Bucket, mode tenancyv1.IsolationMode) (*
 			return err
 		}
 		decided = stored
-		if stored.GetMode() == mode && stored.GetRevision() != 0 {
+		if stays(stored) {
 			return nil
 		}
 		decided = &tenancyv1.Isolation{Mode: mode}

@@ -31,21 +31,23 @@ type Store struct {
 
 // Adapter is a replica's part in bringing both together.
 type Adapter struct {
-	kube   *kube.Adapter
-	store  Store
-	stored *stored
-	kept   *kept
-	pods   *pods
-	log    hclog.Logger
+	kube    *kube.Adapter
+	initial tenancyv1.IsolationMode // of a new cluster; unspecified: what was never set
+	store   Store
+	stored  *stored
+	kept    *kept
+	pods    *pods
+	log     hclog.Logger
 }
 
-// New returns a replica's part. It does not speak to the API server yet.
-func New(cfg kube.Config, log hclog.Logger) (*Adapter, error) {
+// New returns a replica's part. The initial mode is that of a cluster whose store and
+// ClusterNetwork know of none. It does not speak to the API server yet.
+func New(cfg kube.Config, initial tenancyv1.IsolationMode, log hclog.Logger) (*Adapter, error) {
 	to, err := kube.New(cfg, "tenancy", log)
 	if err != nil {
 		return nil, err
 	}
-	return &Adapter{kube: to, stored: newStored(), kept: newKept(), pods: newPods(to), log: log.Named("kube")}, nil
+	return &Adapter{kube: to, initial: initial, stored: newStored(), kept: newKept(), pods: newPods(to), log: log.Named("kube")}, nil
 }
 
 // Observe takes over changes of the bucket.

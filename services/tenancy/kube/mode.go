@@ -52,10 +52,7 @@ func (a *Adapter) reconcileMode(ctx context.Context, name types.NamespacedName) 
 		return err
 	}
 	if object.PluginName == "" {
-		if now.GetRevision() == 0 {
-			return nil // Nobody ever said anything.
-		}
-		return a.namePlugin(ctx, object, now.GetMode())
+		return a.nameMode(ctx, object, now)
 	}
 	c := metav1.Condition{Type: networkv1.ConditionIsolationMode, Status: metav1.ConditionFalse}
 	wanted, known := modes[object.PluginName]
@@ -73,7 +70,17 @@ func (a *Adapter) reconcileMode(ctx context.Context, name types.NamespacedName) 
 	return a.kube.SetCondition(ctx, object, manager, object.Status.Conditions, c)
 }
 
-// namePlugin writes the mode into a ClusterNetwork that names none: it was made anew.
-func (a *Adapter) namePlugin(ctx context.Context, object *networkv1.ClusterNetwork, mode tenancyv1.IsolationMode) error {
-	return a.kube.Apply(ctx, object, manager, map[string]any{"pluginName": pluginOf(mode)})
+// nameMode writes the mode into a ClusterNetwork that names none: it was made anew, or the
+// cluster is new.
+func (a *Adapter) nameMode(ctx context.Context, object *networkv1.ClusterNetwork, now *tenancyv1.Isolation) error {
+	if now.GetRevision() == 0 {
+		if a.initial == tenancyv1.IsolationMode_ISOLATION_MODE_UNSPECIFIED {
+			return nil // Nobody ever said anything.
+		}
+		var err error
+		if now, err = isolation.Begin(ctx, a.store.Bucket, a.initial); err != nil {
+			return err
+		}
+	}
+	return a.kube.Apply(ctx, object, manager, map[string]any{"pluginName": pluginOf(now.GetMode())})
 }

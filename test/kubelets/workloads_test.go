@@ -110,6 +110,7 @@ func TestWorkloadsOfKubernetes(t *testing.T) {
 	t.Run("EveryServerIsReachedThroughTheService", s.everyServerIsReached)
 	t.Run("PodsReachTheAPIServerByItsService", s.podsReachTheAPIServer)
 	t.Run("HostPortsLeadToTheirPod", s.hostPortsLead)
+	t.Run("PodsAreAsFastAsTheySay", s.podsAreAsFastAsTheySay)
 	t.Run("AKubeletThatIsRestartedChangesNothing", s.kubeletIsRestarted)
 	t.Run("AStatefulSetPodOfTheSameNameComesBack", s.statefulPodComesBack)
 	t.Run("ADrainedNodeLosesNoConnection", s.nodeIsDrained)

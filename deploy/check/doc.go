@@ -1,6 +1,6 @@
 // Package check asks a real API server for its opinion of the manifests.
 //
-// It owns one test, `make deploy-check`. Definitions and the namespace are applied; everything
+// It owns `make deploy-check`. Definitions and the namespace are applied; everything
 // else by server-side apply as a dry run, with strict validation of fields: so names, types,
 // what admission says and what the definitions' rules say are as in a cluster. It promises
 // nothing about what controllers make of it. The kinds of the components monitoring and

@@ -10,6 +10,9 @@
 //
 // A program whose configuration is its environment has the same but for -config.
 //
+// And that a configuration file is followed: the log level is another at once, of other fields
+// the log says that they wait for the next start, and what is wrong is refused as a whole.
+//
 // It must not know any service.
 //
 // Used by all daemons in the services' cmd directories.
@@ -23,6 +26,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -55,11 +59,14 @@ func (l Log) Check(r *configfile.Report) {
 
 // New makes the logger of a process, which writes to out.
 func (l Log) New(name string, out io.Writer) hclog.Logger {
-	level := hclog.LevelFromString(l.Level)
-	if level == hclog.NoLevel {
-		level = hclog.Info
+	return hclog.New(&hclog.LoggerOptions{Name: name, Level: l.level(), JSONFormat: l.JSON, Output: out})
+}
+
+func (l Log) level() hclog.Level {
+	if level := hclog.LevelFromString(l.Level); level != hclog.NoLevel {
+		return level
 	}
-	return hclog.New(&hclog.LoggerOptions{Name: name, Level: level, JSONFormat: l.JSON, Output: out})
+	return hclog.Info
 }
 
 // Program is a daemon with a configuration of type C.
@@ -125,10 +132,28 @@ func (p Program[C]) Execute(ctx context.Context, args []string, stdout, stderr i
 	}
 	log := p.Log(cfg).New(p.Name, stderr)
 	log.Info("starting", "version", Version(), "config", from)
-	if err := p.Run(ctx, cfg, log); err != nil {
+	if err := p.run(ctx, from, cfg, log); err != nil {
 		log.Error("cannot go on", "error", err)
 		return ExitError
 	}
 	log.Info("stopped")
 	return ExitOK
+}
+
+// run runs the daemon, and follows its configuration file meanwhile. That it cannot is no
+// reason to end: what was read is in force.
+func (p Program[C]) run(ctx context.Context, path string, cfg C, log hclog.Logger) error {
+	if p.FromEnvironment {
+		return p.Run(ctx, cfg, log)
+	}
+	following, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	defer done.Wait()
+	defer stop()
+	done.Go(func() {
+		if err := (&follower[C]{program: p, path: path, running: cfg, log: log}).run(following); err != nil {
+			log.Warn("changes of the configuration file count from the next start on", "error", err)
+		}
+	})
+	return p.Run(ctx, cfg, log)
 }

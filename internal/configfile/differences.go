@@ -1,0 +1,34 @@
+package configfile
+
+import (
+	"encoding"
+	"reflect"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var (
+	textType = reflect.TypeFor[encoding.TextUnmarshaler]()
+	yamlType = reflect.TypeFor[yaml.Unmarshaler]()
+)
+
+// Differences answers the fields in which two configurations of one type differ, as paths of
+// a file, in order. A slice or a map is one field.
+func Differences[T any](a, b *T) []string {
+	return differences(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), "")
+}
+
+func differences(a, b reflect.Value, path string) []string {
+	pointer := reflect.PointerTo(a.Type())
+	if a.Kind() != reflect.Struct || pointer.Implements(textType) || pointer.Implements(yamlType) {
+		if reflect.DeepEqual(a.Interface(), b.Interface()) {
+			return nil
+		}
+		return []string{path}
+	}
+	var all []string
+	for _, f := range Fields(a.Type()) {
+		all = append(all, differences(a.FieldByIndex(f.Index), b.FieldByIndex(f.Index), join(path, f.Name))...)
+	}
+	return all
+}

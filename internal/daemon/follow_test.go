@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,32 +13,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/damask-sdn/damask/internal/daemon"
+	"github.com/damask-sdn/damask/internal/logtest"
 )
-
-// output is what a daemon says while it runs.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(text []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(text)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
 
 // running is a daemon that runs, and its configuration file.
 type running struct {
 	*testing.T
 	path string
 	log  hclog.Logger
-	said output
+	said logtest.Lines
 	reg  *prometheus.Registry
 }
 

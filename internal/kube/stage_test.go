@@ -21,6 +21,7 @@ import (
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kubetest"
+	"github.com/damask-sdn/damask/internal/logtest"
 	"github.com/damask-sdn/damask/internal/natsd"
 )
 
@@ -58,7 +59,7 @@ type replica struct {
 	bucket *bucket.Bucket
 	nc     *nats.Conn
 	feed   *kube.Feed
-	log    *lines
+	log    *logtest.Lines
 	stop   func()
 
 	mu       sync.Mutex
@@ -70,7 +71,7 @@ type replica struct {
 // replica starts one. It reaches the API server as cfg says.
 func (s *stage) replica(cfg kube.Config) *replica {
 	s.Helper()
-	r := &replica{T: s.T, log: &lines{}, failed: map[string]int{}}
+	r := &replica{T: s.T, log: &logtest.Lines{}, failed: map[string]int{}}
 	log := hclog.New(&hclog.LoggerOptions{Output: r.log, Level: hclog.Info})
 	cfg.Enabled = true
 	var err error
@@ -212,22 +213,4 @@ func (r *replica) until(what string, holds func() bool) {
 func (s *stage) configMap(name, text string) {
 	s.Helper()
 	s.Apply(s.T, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: %s, namespace: default}, data: {text: %s}}", name, text))
-}
-
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

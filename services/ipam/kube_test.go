@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/damask-sdn/damask/internal/identity/identitytest"
 	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kubetest"
+	"github.com/damask-sdn/damask/internal/logtest"
 	"github.com/damask-sdn/damask/internal/natsd"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/ipam"
@@ -243,13 +243,13 @@ func TestOnKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
 	k.LoseStore(t)
 	k.InstallCRDs(t, "../../deploy/crds")
 	k.AsServiceAccount(t, rights)
-	log.await(t, "the store belongs to another cluster")
+	awaitLine(t, log, "the store belongs to another cluster")
 	if got := k.register("n1", "192.0.2.1"); got != before {
 		t.Errorf("n1 has %s, before its cluster was lost %s", got, before)
 	}
 	stop()
 	log, stop = k.logged()
-	log.await(t, "the store belongs to another cluster")
+	awaitLine(t, log, "the store belongs to another cluster")
 	if got := k.register("n1", "192.0.2.1"); got != before {
 		t.Errorf("after a restart n1 has %s, before its cluster was lost %s", got, before)
 	}
@@ -262,8 +262,8 @@ func TestOnKubernetesOtherClustersObjectsAreLeftAlone(t *testing.T) {
 }
 
 // logged runs the service until stop is called, and answers the errors that it logs.
-func (k *kubernetes) logged() (log *lines, stop func()) {
-	log = &lines{}
+func (k *kubernetes) logged() (log *logtest.Lines, stop func()) {
+	log = &logtest.Lines{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- ipam.Run(ctx, k.cfg, hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Error})) }()
@@ -275,26 +275,8 @@ func (k *kubernetes) logged() (log *lines, stop func()) {
 	}
 }
 
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// await waits until something was logged.
-func (l *lines) await(t *testing.T, what string) {
+// awaitLine waits until something was logged.
+func awaitLine(t *testing.T, l *logtest.Lines, what string) {
 	t.Helper()
 	for until := time.Now().Add(40 * time.Second); !strings.Contains(l.String(), what); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(until) {

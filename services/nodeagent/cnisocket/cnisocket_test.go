@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/damask-sdn/damask/internal/logtest"
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	cniv1 "github.com/damask-sdn/damask/proto/damask/cni/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/cnisocket"
@@ -40,35 +41,17 @@ func (s service) Status(ctx context.Context, _ *cniv1.StatusRequest) (*cniv1.Sta
 	return &cniv1.StatusResponse{}, nil
 }
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // door is a server that runs.
 type door struct {
 	path string
-	log  *lines
+	log  *logtest.Lines
 	reg  *prometheus.Registry
 	stop func() error // tells it to stop, and waits
 }
 
 func serve(t *testing.T, answer func(context.Context) error) door {
 	t.Helper()
-	d := door{path: filepath.Join(t.TempDir(), "cni.sock"), log: &lines{}, reg: prometheus.NewRegistry()}
+	d := door{path: filepath.Join(t.TempDir(), "cni.sock"), log: &logtest.Lines{}, reg: prometheus.NewRegistry()}
 	srv, err := cnisocket.New(d.path, service{status: answer}, hclog.New(&hclog.LoggerOptions{Output: d.log}), d.reg)
 	if err != nil {
 		t.Fatal(err)

@@ -144,7 +144,8 @@ func TestEachNodesPodKeepsTheNodesCertificate(t *testing.T) {
 }
 
 // TestATakeoverSeesWhatIsToBeTakenOver: the agent is only where a label says so, and sees
-// what its configuration names of the other agent and of the container runtime.
+// what its configuration names of the other agent and of the container runtime; and the
+// plugin has the other's name too, by which CRI-O deletes its pods.
 func TestATakeoverSeesWhatIsToBeTakenOver(t *testing.T) {
 	text, err := os.ReadFile("../config/nodeagent.yaml")
 	if err != nil {
@@ -169,6 +170,11 @@ func TestATakeoverSeesWhatIsToBeTakenOver(t *testing.T) {
 		for _, path := range []string{cfg.Takeover.Socket, cfg.Takeover.RuntimeCache} {
 			if !slices.ContainsFunc(p.Containers[0].VolumeMounts, func(m mount) bool { return strings.HasPrefix(path+"/", m.MountPath+"/") }) {
 				t.Errorf("%s does not see %s", o.Metadata.Name, path)
+			}
+		}
+		for _, c := range p.Containers {
+			if taken := slices.Equal(c.Command[max(0, len(c.Command)-2):], []string{"-alias", "openshift-sdn"}); taken != (c.Name == "cni") {
+				t.Errorf("%s: container %s is started by %v", o.Metadata.Name, c.Name, c.Command)
 			}
 		}
 	}

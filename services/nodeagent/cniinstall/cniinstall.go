@@ -5,7 +5,8 @@
 // runs is never written over (a new one takes its name), that the configuration appears
 // only once the agent says that the node is ready, since the runtime takes the node for
 // ready then, and that nothing is taken away when it stops: pods stay, and so must the
-// way to delete them. It must not touch other plugins or configurations.
+// way to delete them. It must not touch other plugins or configurations, but for those
+// whose name it is told to take.
 //
 // Used by damask-cni-install.
 package cniinstall
@@ -19,6 +20,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -58,6 +61,26 @@ type Install struct {
 	Configuration string
 	// Ready is a URL that answers 200 when the node is ready.
 	Ready string
+	// Aliases are names of other plugins that the plugin takes once the node is ready: a
+	// runtime deletes a pod by the plugin of the name that attached it.
+	Aliases []string
+}
+
+// Check says everything that is wrong with it.
+func (i Install) Check() error {
+	var problems []error
+	for n, name := range i.Aliases {
+		switch {
+		case name == "" || name == "." || name == ".." || strings.ContainsRune(name, filepath.Separator):
+			problems = append(problems, fmt.Errorf("alias %q is not the name of a plugin", name))
+		case name == filepath.Base(i.Plugin) || slices.Contains(i.Aliases[:n], name):
+			problems = append(problems, fmt.Errorf("alias %q is there twice", name))
+		}
+	}
+	if len(i.Aliases) > 0 && i.Ready == "" {
+		problems = append(problems, errors.New("an alias needs the URL that says when the node is ready: until then the name is another plugin's"))
+	}
+	return errors.Join(problems...)
 }
 
 // InstallPlugin puts the plugin where the runtime looks for it, unless it is there.
@@ -65,14 +88,20 @@ func (i Install) InstallPlugin(log hclog.Logger) error {
 	return write(i.Plugin, filepath.Join(i.Plugins, filepath.Base(i.Plugin)), log)
 }
 
-// Configure waits until the node is ready, and writes the configuration then. It
-// returns early, and without an error, when ctx ends.
+// Configure waits until the node is ready, and then gives the plugin its further names
+// and writes the configuration. It returns early, and without an error, when ctx ends.
 func (i Install) Configure(ctx context.Context, log hclog.Logger) error {
 	if err := i.awaitReady(ctx, log); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
+	}
+	// First: from the configuration on the runtime may ask for anything.
+	for _, name := range i.Aliases {
+		if err := write(i.Plugin, filepath.Join(i.Plugins, name), log); err != nil {
+			return err
+		}
 	}
 	return replace(i.Configuration, []byte(configuration), 0o644, log)
 }

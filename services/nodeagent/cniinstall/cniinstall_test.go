@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -126,6 +127,47 @@ func TestTheConfigurationComesWhenTheNodeIsReady(t *testing.T) {
 	}
 	if err := json.Unmarshal(list.Plugins[0].Bytes, &plugin); err != nil || !plugin.Capabilities["portMappings"] || !plugin.Capabilities["bandwidth"] {
 		t.Errorf("capabilities %v (%v)", plugin.Capabilities, err)
+	}
+}
+
+// TestANameOfAnotherPluginIsTakenWhenTheNodeIsReady: until then the other one's agent may
+// be at work, and its plugin is needed.
+func TestANameOfAnotherPluginIsTakenWhenTheNodeIsReady(t *testing.T) {
+	n := newNode(t)
+	n.Aliases = []string{"openshift-sdn"}
+	if err := n.Check(); err != nil {
+		t.Fatal(err)
+	}
+	n.install(t)
+	other := filepath.Join(n.Plugins, "openshift-sdn")
+	if err := os.WriteFile(other, []byte("the other"), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- n.Configure(t.Context(), hclog.NewNullLogger()) }()
+	<-n.askedTwice
+	if text, err := os.ReadFile(other); err != nil || string(text) != "the other" {
+		t.Errorf("before the node is ready it is %q (%v)", text, err)
+	}
+	n.ready.Store(true)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(other); err != nil || string(text) != "first" {
+		t.Errorf("when the node is ready it is %q (%v)", text, err)
+	}
+	info, err := os.Stat(other)
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("it has mode %v (%v)", info.Mode(), err)
+	}
+}
+
+func TestEveryWrongNameIsRefused(t *testing.T) {
+	err := Install{Plugin: "/usr/bin/damask-cni", Aliases: []string{"", "..", "a/b", "x", "x", "damask-cni"}}.Check()
+	for _, says := range []string{`alias "" is not`, `".." is not`, `"a/b" is not`, `"x" is there twice`, `"damask-cni" is there twice`, "needs the URL"} {
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("the error does not say %q: %v", says, err)
+		}
 	}
 }
 

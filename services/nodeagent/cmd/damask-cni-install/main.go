@@ -22,11 +22,19 @@ func main() {
 	flag.StringVar(&i.Plugins, "plugins", "/opt/cni/bin", "`directory` of the runtime's plugins")
 	flag.StringVar(&i.Configuration, "configuration", "/etc/cni/net.d/10-damask.conflist", "`file` that the runtime reads")
 	flag.StringVar(&i.Ready, "ready", "", "`URL` that answers 200 when the node is ready; without it only the plugin is installed")
+	flag.Func("alias", "`name` of another plugin that the plugin takes too, once the node is ready; may be given several times", func(name string) error {
+		i.Aliases = append(i.Aliases, name)
+		return nil
+	})
 	version := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *version {
 		fmt.Println("damask-cni-install", daemon.Version())
 		return
+	}
+	if err := i.Check(); err != nil {
+		fmt.Fprintln(os.Stderr, "damask-cni-install:", err)
+		os.Exit(daemon.ExitUsage)
 	}
 	if err := run(i); err != nil {
 		fmt.Fprintln(os.Stderr, "damask-cni-install:", err)

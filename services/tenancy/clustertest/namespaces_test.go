@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,7 +179,7 @@ func TestANewClusterBeginsWithTheConfiguredMode(t *testing.T) {
 	plugin("redhat/openshift-ovs-networkpolicy")
 }
 
-// TestHowLongANamespaceTakes measures; nothing is asserted of the times.
+// TestHowLongANamespaceTakes measures; nothing is asserted of the times. Each is one request.
 func TestHowLongANamespaceTakes(t *testing.T) {
 	w := newWorld(t)
 	w.replica()
@@ -192,9 +193,17 @@ func TestHowLongANamespaceTakes(t *testing.T) {
 	}
 	slices.Sort(took)
 	var text strings.Builder
+	posts := 0
 	for line := range strings.SplitSeq(w.cluster.Kubectl(t, "get", "--raw", "/metrics"), "\n") {
 		if strings.HasPrefix(line, "apiserver_request_total") && strings.Contains(line, `resource="netnamespaces"`) {
 			text.WriteString("\n" + line)
+			if _, value, _ := strings.Cut(line, "} "); strings.Contains(line, `verb="POST"`) {
+				n, err := strconv.Atoi(value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				posts += n
+			}
 		}
 	}
 	t.Logf("from Namespace to NetNamespace: median %v, 99th %v of %d; requests:%s", took[count/2], took[count*99/100], count, text.String())
@@ -205,6 +214,9 @@ func TestHowLongANamespaceTakes(t *testing.T) {
 	}
 	for _, object := range all.Items {
 		numbers[object.NetID] = true
+	}
+	if posts != len(all.Items) {
+		t.Errorf("%d NetNamespaces were made by %d requests", len(all.Items), posts)
 	}
 	if len(numbers) < count {
 		t.Errorf("%d NetNamespaces have %d VNIDs", len(all.Items), len(numbers))

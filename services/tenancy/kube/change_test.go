@@ -181,3 +181,27 @@ func TestWhatNetNamespacesHaveIsKept(t *testing.T) {
 		t.Errorf("something is left: %v, %v", k.number, k.users)
 	}
 }
+
+func TestANetNamespaceIsMadeOnceUntilTheCacheTellsOfIt(t *testing.T) {
+	k, shop := newKept(), &networkv1.NetNamespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, NetID: 10}
+	makes := func(when string, want bool) {
+		t.Helper()
+		if got := k.making("shop"); got != want {
+			t.Errorf("%s: made %v", when, got)
+		}
+	}
+	makes("first", true)
+	makes("while nothing is told", false)
+	k.notMade("shop")
+	makes("after a failure", true)
+	k.seen(shop)
+	makes("after it was there, and is not", true)
+	k.gone(shop)
+	makes("after it was deleted", true)
+	k.made["shop"] = k.made["shop"].Add(-toldWithin)
+	makes("after nothing was told for long", true)
+	k.seen(shop)
+	if len(k.made) != 0 {
+		t.Errorf("something is left: %v", k.made)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	toolscache "k8s.io/client-go/tools/cache"
 
@@ -18,9 +19,12 @@ type kept struct {
 	mu     sync.Mutex
 	number map[string]uint32 // by name
 	users  map[uint32]int
+	made   map[string]time.Time // when we made one of which nothing was told yet, by name
 }
 
-func newKept() *kept { return &kept{number: map[string]uint32{}, users: map[uint32]int{}} }
+func newKept() *kept {
+	return &kept{number: map[string]uint32{}, users: map[uint32]int{}, made: map[string]time.Time{}}
+}
 
 // Known fails until what the store did not know was taken over.
 func (k *kept) Known(r bucket.Reader) error {
@@ -35,6 +39,30 @@ func (k *kept) Has(number uint32) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.users[number] > 0
+}
+
+// toldWithin is how long a NetNamespace that we made may take until the cache tells of it. It
+// only matters when it was deleted again while the cache could not hear of either.
+const toldWithin = 5 * time.Second
+
+// making notes that a NetNamespace is being made, before it is, for the cache may tell of it
+// before the API server answers. Until it does there is none to be seen, and none to make:
+// it answers false when that was noted not long ago.
+func (k *kept) making(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at, noted := k.made[name]; noted && time.Since(at) < toldWithin {
+		return false
+	}
+	k.made[name] = time.Now()
+	return true
+}
+
+// notMade takes back what making noted.
+func (k *kept) notMade(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.made, name)
 }
 
 func (k *kept) follow(ctx context.Context, from *kube.Adapter) error {
@@ -71,6 +99,7 @@ func (k *kept) gone(obj any) {
 }
 
 func (k *kept) forget(name string) {
+	delete(k.made, name)
 	number, known := k.number[name]
 	if !known {
 		return

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 )
 
@@ -45,6 +46,9 @@ func (a *Adapter) bringOut(ctx context.Context, t *tenant) error {
 // restore makes the object. What the store has that people want by annotations comes back
 // with it.
 func (a *Adapter) restore(ctx context.Context, t *tenant) error {
+	if !a.kept.making(t.name) {
+		return kube.Later(toldWithin) // The store told of what we did; the cache will, too.
+	}
 	made := &networkv1.NetNamespace{
 		ObjectMeta: metav1.ObjectMeta{Name: t.name, Annotations: map[string]string{networkv1.AnnotationNamespaceUID: string(t.namespace.UID)}},
 		NetName:    t.name, NetID: t.stored.GetNetid(),
@@ -54,6 +58,7 @@ func (a *Adapter) restore(ctx context.Context, t *tenant) error {
 	}
 	// One that is there is looked at when the cache shows it.
 	if err := a.kube.Client().Create(ctx, made, client.FieldOwner(manager)); client.IgnoreAlreadyExists(err) != nil {
+		a.kept.notMade(t.name)
 		return fmt.Errorf("create NetNamespace %s: %w", t.name, err)
 	}
 	return nil

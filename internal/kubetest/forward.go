@@ -28,7 +28,7 @@ func (c *Cluster) ServeAlsoAt(t testing.TB, listener net.Listener) {
 	}()
 }
 
-// join copies both ways until one side is done, as TLS is in both directions at once.
+// join leads a connection to an address.
 func join(ctx context.Context, conn net.Conn, address string) {
 	defer func() { _ = conn.Close() }()
 	var dialer net.Dialer
@@ -37,9 +37,14 @@ func join(ctx context.Context, conn net.Conn, address string) {
 		return
 	}
 	defer func() { _ = server.Close() }()
+	couple(ctx, conn, server)
+}
+
+// couple copies both ways until one side is done, as TLS is in both directions at once.
+func couple(ctx context.Context, a, b net.Conn) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
-	for _, pair := range [][2]net.Conn{{conn, server}, {server, conn}} {
+	for _, pair := range [][2]net.Conn{{a, b}, {b, a}} {
 		go func() {
 			defer done()
 			_, _ = io.Copy(pair[0], pair[1])

@@ -42,7 +42,8 @@ type Cluster struct {
 	dir         string
 	authority   *authority
 	port        *port
-	controllers bool // whether a controller manager runs
+	controllers bool   // whether a controller manager runs
+	reach       *reach // where one does
 	etcd        *proctest.Process
 	server      *proctest.Process
 }
@@ -66,6 +67,9 @@ func (c *Cluster) open(t testing.TB) {
 		t.Fatalf("make certificates: %v", err)
 	}
 	c.User = c.As(t, "kubetest-admin", "system:masters")
+	if c.controllers {
+		c.startReach(t)
+	}
 	c.startEtcd(t)
 	c.StartServer(t)
 }

@@ -31,6 +31,9 @@ const (
 	ServiceCIDR = "172.30.0.0/16"
 	// ServiceIP is the cluster IP of the service "kubernetes".
 	ServiceIP = "172.30.0.1"
+	// DNSServiceIP is the cluster IP that pods are told to ask for names, where a cluster
+	// has such a service. Nobody makes it here.
+	DNSServiceIP = "172.30.0.10"
 	// Advertised is the endpoint of the service "kubernetes". Endpoints may not be
 	// loopback addresses; this one is kept for documentation (RFC 5737). Nobody is
 	// there unless a test says so: see Cluster.ServeAlsoAt.
@@ -91,7 +94,9 @@ func (c *Cluster) StartServer(t testing.TB) {
 		"--shutdown-watch-termination-grace-period=2s",
 		"--allow-privileged", "--profiling=false",
 	}
-	if !c.controllers {
+	if c.controllers {
+		args = append(args, reachArgs()...)
+	} else {
 		// Service accounts are made by the controller manager.
 		args = append(args, "--disable-admission-plugins=ServiceAccount")
 	}

@@ -9,7 +9,10 @@
 package netnstest
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -121,6 +124,30 @@ func (ns *Namespace) Do(t testing.TB, fn func()) {
 		_ = home.Close()
 	}()
 	fn()
+}
+
+// Dial connects from the namespace to an address whose host is a number: names are nothing
+// of a namespace's. Unlike Do it never ends the test, so any goroutine may call it.
+func (ns *Namespace) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		return nil, err
+	}
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	dialed := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		var r result
+		if r.err = enter(ns.file); r.err == nil {
+			var dialer net.Dialer
+			r.conn, r.err = dialer.DialContext(ctx, network, address)
+		}
+		dialed <- r
+	}()
+	r := <-dialed
+	return r.conn, r.err
 }
 
 // Command is a command that will run in the namespace, with nothing started yet.

@@ -58,3 +58,32 @@ func TestTwoConnectedNamespacesPing(t *testing.T) {
 	b.Run(t, "ip", "link", "set", "eth0", "up")
 	a.Run(t, "ping", "-c", "1", "-w", "3", "10.9.0.2")
 }
+
+func TestDialConnectsFromTheNamespace(t *testing.T) {
+	a := netnstest.New(t, "a")
+	var listener net.Listener
+	a.Do(t, func() {
+		var err error
+		if listener, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer func() { _ = listener.Close() }()
+	address := listener.Addr().String()
+	if conn, err := net.Dial("tcp", address); err == nil {
+		_ = conn.Close()
+		t.Errorf("%s is reached from outside of the namespace", address)
+	}
+	conn, err := a.Dial(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if got := conn.RemoteAddr().String(); got != address {
+		t.Errorf("connected to %s, want %s", got, address)
+	}
+	if conn, err := a.Dial(t.Context(), "tcp", "localhost:1"); err == nil {
+		_ = conn.Close()
+		t.Error("a name is an address")
+	}
+}

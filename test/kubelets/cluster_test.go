@@ -1,6 +1,7 @@
 package kubelets
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -54,6 +55,10 @@ func start(t *testing.T, nodes int, images []string) *cluster {
 		addr = addr.Next()
 		c.nodes = append(c.nodes, c.newNode(t, fmt.Sprintf("node%d", i+1), addr, images))
 	}
+	// As an API server is that runs on the first node.
+	c.ReachBy(func(ctx context.Context, address string) (net.Conn, error) {
+		return c.nodes[0].Net.Dial(ctx, "tcp", address)
+	})
 	for _, n := range c.nodes {
 		n.importImages(t, images)
 		n.startKubelet(t)

@@ -40,6 +40,8 @@ kind: KubeletConfiguration
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: ` + authorityFile + `}}
 authorization: {mode: Webhook}
 cgroupDriver: cgroupfs
+clusterDNS: [` + kubetest.DNSServiceIP + `]
+clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://` + containerdSock + `
 evictionHard: {memory.available: 100Mi}
 failCgroupV1: false

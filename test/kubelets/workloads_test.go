@@ -109,6 +109,7 @@ func TestWorkloadsOfKubernetes(t *testing.T) {
 	s := open(t, c)
 	t.Run("EveryServerIsReachedThroughTheService", s.everyServerIsReached)
 	t.Run("PodsReachTheAPIServerByItsService", s.podsReachTheAPIServer)
+	t.Run("PodsAreReachedByKubectl", s.podsAreReachedByKubectl)
 	t.Run("HostPortsLeadToTheirPod", s.hostPortsLead)
 	t.Run("PodsAreAsFastAsTheySay", s.podsAreAsFastAsTheySay)
 	t.Run("AKubeletThatIsRestartedChangesNothing", s.kubeletIsRestarted)

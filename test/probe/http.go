@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 )
 
@@ -26,6 +27,23 @@ func fetch(addr string) (status string, err error) {
 	defer answer.Body.Close()
 	_, err = io.Copy(io.Discard, answer.Body)
 	return strconv.Itoa(answer.StatusCode), err
+}
+
+// web answers each request with the line that serve says at first.
+func web(port, name string) error {
+	listener, err := net.Listen("tcp4", ":"+port)
+	if err != nil {
+		return err
+	}
+	go func() {
+		_ = http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			host, _, _ := net.SplitHostPort(r.RemoteAddr)
+			fmt.Fprintf(w, "%s %s\n", name, host)
+		}))
+	}()
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // throughProxy asks a proxy at the other end of a connection to lead to a target. What r

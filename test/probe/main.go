@@ -15,6 +15,7 @@ import (
 )
 
 const usage = `probe serve PORT NAME            answer TCP, UDP and SCTP on PORT until standard input closes
+probe web PORT NAME              answer HTTP on PORT with a line of serve's until standard input closes
 probe resident NAME PORT...      answer TCP, UDP and SCTP on every PORT, and for each line of standard input,
                                    "QUIET [PROTOCOL ADDR:PORT]...", ask all that it lists until nobody has answered for QUIET; print JSON: who did
 probe check                      read checks from standard input, one a line, run all at once, print JSON:
@@ -81,6 +82,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 3 && args[0] == "serve":
 		return serve(args[1], args[2])
+	case len(args) == 3 && args[0] == "web":
+		return web(args[1], args[2])
 	case len(args) >= 3 && args[0] == "resident":
 		return resident(args[1], args[2:])
 	case len(args) == 1 && args[0] == "check":

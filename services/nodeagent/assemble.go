@@ -24,6 +24,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/masquerade"
 	"github.com/damask-sdn/damask/services/nodeagent/nodeapi"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
+	"github.com/damask-sdn/damask/services/nodeagent/outside"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 	"github.com/damask-sdn/damask/services/nodeagent/policylog"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
@@ -152,7 +153,10 @@ func (a *agent) assembleFirewalls(ctx context.Context, cfg Config, state *intent
 	}
 	to.guard, p.guard = a.firewalls.guard, a.firewalls.guard
 	if a.services != nil {
-		to.slices = newJudgedSlices(ctx, cfg, a.firewalls, a.services.Syncer)
+		to.slices = outside.NewSlices(ctx, outside.Config{
+			State: state, HostIP: cfg.HostIP, Want: a.firewalls.leadingWant, Resolve: a.firewalls.resolveAll, Patience: resolving,
+			Changed: a.services.SliceChanged, Wake: a.services.Wake,
+		})
 		a.services.slices, a.firewalls.slices = to.slices, to.slices
 	}
 	return nil

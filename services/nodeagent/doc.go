@@ -7,7 +7,7 @@
 // services say reaches the switch. The work itself is in the packages below:
 // intent → pipeline → flowsync → openflow for flows, bridge for OVSDB, link
 // for netlink, masquerade for iptables, attach and lease for pods, svcsync and
-// proxy for Services.
+// proxy for Services, outside for where they lead past the cluster.
 //
 // It promises that starting, stopping or crashing costs no packet: a start is
 // a comparison, and a stop leaves everything as it is. It must never remove

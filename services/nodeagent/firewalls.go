@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
-	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/lookups"
+	"github.com/damask-sdn/damask/services/nodeagent/outside"
 )
 
 // firewalls is the agent's part for egress firewalls: those of the namespaces of its pods,
@@ -26,10 +26,10 @@ type firewalls struct {
 	refuse   func(intent.Object, error)
 	forget   func(intent.Object)
 	followed *firewallsFollowed
-	guard    *serviceGuard
+	guard    *outside.Guard
 	client   egressv1.EgressNetworkPolicyServiceClient
-	services *services     // nil: somebody else's
-	slices   *judgedSlices // the same
+	services *services       // nil: somebody else's
+	slices   *outside.Slices // the same
 	lookups  *lookups.Reporter
 	servers  []netip.AddrPort // whom pods ask for names
 	log      hclog.Logger
@@ -57,7 +57,7 @@ func (a *agent) newFirewalls(ctx context.Context, cfg Config, state *intent.Stat
 	a.onClose(func() { _ = guard.Close() })
 	state.FollowFirewalls()
 	return &firewalls{
-		client: egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), guard: newServiceGuard(state, guard), services: a.services,
+		client: egressv1.NewEgressNetworkPolicyServiceClient(c.egress.any), guard: outside.NewGuard(state, guard), services: a.services,
 		lookups: lookups.New(c.egress.any, cfg.Node, a.log), servers: servers,
 		state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, log: a.log.Named("firewall"),
 		own: map[string]bool{}, hosting: map[string]bool{}, leading: map[string]bool{}, names: map[string]bool{}, ctx: ctx,
@@ -196,12 +196,12 @@ func (f *firewalls) tell(change intent.Change) {
 		return
 	}
 	if len(change.Owners) > 0 {
-		if err := f.guard.sync(f.ctx); err != nil && f.ctx.Err() == nil {
+		if err := f.guard.Sync(f.ctx); err != nil && f.ctx.Err() == nil {
 			f.guardFailed(err)
 		}
 		for _, owner := range change.Owners {
 			if namespace, is := intent.FirewallOf(owner); is && f.slices != nil {
-				f.slices.again(namespace)
+				f.slices.Again(namespace)
 			}
 		}
 	}
@@ -219,18 +219,18 @@ func (f *firewalls) ensure(ctx context.Context) ([]string, error) {
 		case <-begun.Done():
 		}
 	}
-	if err := f.guard.sync(ctx); err != nil {
+	if err := f.guard.Sync(ctx); err != nil {
 		return nil, err
 	}
 	network, known := f.state.Network()
 	if !known {
 		return nil, nil
 	}
-	return f.guard.guard.Ensure(ctx, firewallguard.Config{Pods: network.Node.Subnet, Gateway: bridge.GatewayPort})
+	return f.guard.Ensure(ctx, network.Node)
 }
 
 // runGuard keeps the guard at what services say.
-func (f *firewalls) runGuard(ctx context.Context) error { return f.guard.run(ctx, f.guardFailed) }
+func (f *firewalls) runGuard(ctx context.Context) error { return f.guard.Run(ctx, f.guardFailed) }
 
 func (f *firewalls) guardFailed(err error) {
 	f.log.Warn("endpoints outside of the cluster are not judged anew, the next comparison repeats it", "error", err)

@@ -13,6 +13,7 @@ import (
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
+	"github.com/damask-sdn/damask/services/nodeagent/outside"
 )
 
 // listed is how many objects are asked for at once.
@@ -35,10 +36,10 @@ type sink struct {
 	node       string
 	state      *intent.State
 	programmer *intent.Programmer
-	wake       func()        // asks for a pass
-	services   *services     // nil: somebody else's
-	guard      *serviceGuard // nil: there are no firewalls
-	slices     *judgedSlices // nil: the same, or services are somebody else's
+	wake       func()          // asks for a pass
+	services   *services       // nil: somebody else's
+	guard      *outside.Guard  // nil: there are no firewalls
+	slices     *outside.Slices // nil: the same, or services are somebody else's
 	hostPorts  *hostPorts
 	released   func() // this node's HostSubnet is gone
 	appeared   func(*ipamv1.HostSubnet)
@@ -71,26 +72,26 @@ func (s *sink) take(object intent.Object, change intent.Change, err error) {
 // nodesChanged tells those who ask whether an address is a node's or a pod's.
 func (s *sink) nodesChanged() {
 	if s.guard != nil {
-		s.guard.wake()
+		s.guard.Wake()
 	}
 	if s.slices != nil {
-		s.slices.nodesChanged()
+		s.slices.NodesChanged()
 	}
 }
 
 // service and slice tell those who must know where services lead before they do.
 func (s *sink) service(name string, service *servicelbv1.Service) {
 	if s.guard != nil {
-		s.guard.serviceChanged(name, service)
+		s.guard.ServiceChanged(name, service)
 	}
 }
 
 func (s *sink) slice(name string, slice *servicelbv1.EndpointSlice) {
 	if s.guard != nil {
-		s.guard.sliceChanged(name, slice)
+		s.guard.SliceChanged(name, slice)
 	}
 	if s.slices != nil {
-		s.slices.sliceChanged(name, slice)
+		s.slices.SliceChanged(name, slice)
 	}
 }
 
@@ -213,7 +214,7 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 		if s.slices == nil {
 			s.services.Follow(f.services, f.slices)
 		} else {
-			s.slices.sliceSource = f.slices
+			s.slices.Follow(f.slices)
 			s.services.Follow(f.services, s.slices)
 		}
 	}

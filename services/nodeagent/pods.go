@@ -18,6 +18,7 @@ import (
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/lease"
+	"github.com/damask-sdn/damask/services/nodeagent/outside"
 	"github.com/damask-sdn/damask/services/nodeagent/report"
 )
 
@@ -52,7 +53,7 @@ type pods struct {
 	reporter   *report.Reporter
 	policies   *policies
 	restorer   restorer
-	guard      *serviceGuard                // nil: there are no firewalls
+	guard      *outside.Guard               // nil: there are no firewalls
 	attached   func(namespace, name string) // told of pods that are attached, and does not wait; nil: nobody asks
 	wake       func()                       // asks for a pass, when the last unknown namespace is known
 	log        hclog.Logger
@@ -245,9 +246,9 @@ func (p *pods) tellGuard(ctx context.Context) {
 	if p.guard == nil {
 		return
 	}
-	if err := p.guard.sync(ctx); err != nil {
+	if err := p.guard.Sync(ctx); err != nil {
 		p.log.Warn("endpoints outside of the cluster are not judged anew, trying again", "error", err)
-		p.guard.wake()
+		p.guard.Wake()
 	}
 }
 

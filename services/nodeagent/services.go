@@ -9,6 +9,7 @@ import (
 	"github.com/damask-sdn/damask/services/nodeagent/idle"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/needpods"
+	"github.com/damask-sdn/damask/services/nodeagent/outside"
 	"github.com/damask-sdn/damask/services/nodeagent/proxy"
 	"github.com/damask-sdn/damask/services/nodeagent/proxy/iptables"
 	"github.com/damask-sdn/damask/services/nodeagent/proxy/nftables"
@@ -23,7 +24,7 @@ type services struct {
 	interest   *interest
 	gate       gate
 	needs      *needpods.Reporter
-	slices     *judgedSlices // nil: no firewall withholds endpoints
+	slices     *outside.Slices // nil: no firewall withholds endpoints
 }
 
 // newServices makes the part for Services; nil when they are somebody else's.
@@ -75,7 +76,7 @@ func engines(chosen string, state *intent.State, queue func(intent.Change)) svcs
 func (s *services) view(cfg Config) (proxy.Node, bool) {
 	network, known := s.state.Network()
 	if known && s.slices != nil {
-		known = s.slices.settled()
+		known = s.slices.Settled()
 	}
 	return proxy.Node{
 		ClusterNetworks: network.Node.ClusterNetworks, Pods: network.Node.Subnet, MasqueradeBit: uint8(cfg.MasqueradeBit),

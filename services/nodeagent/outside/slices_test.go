@@ -1,4 +1,4 @@
-package nodeagent
+package outside
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
@@ -35,13 +36,14 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 	}
 	followed, wanted, changed := stored{}, map[string]bool{}, map[string]bool{}
 	resolved, woken := make(chan struct{}), make(chan struct{})
-	j := &judgedSlices{
-		sliceSource: followed, state: state, hostIP: netip.MustParseAddr("192.0.2.11"), ctx: t.Context(), outside: map[string]leading{},
-		want:    func(namespaces map[string]bool) { wanted = namespaces },
-		resolve: func(context.Context, []string) { <-resolved },
-		changed: func(name string, _ uint64) { changed[name] = true },
-		wake:    func() { close(woken) },
-	}
+	j := NewSlices(t.Context(), Config{
+		State: state, HostIP: netip.MustParseAddr("192.0.2.11"), Patience: time.Minute,
+		Want:    func(namespaces map[string]bool) { wanted = namespaces },
+		Resolve: func(context.Context, []string) { <-resolved },
+		Changed: func(name string, _ uint64) { changed[name] = true },
+		Wake:    func() { close(woken) },
+	})
+	j.Follow(followed)
 	const pod, outside, other, node = "10.131.0.7", "203.0.113.8", "203.0.113.9", "192.0.2.13"
 	put := func(name string, addresses ...string) {
 		namespace, _, _ := strings.Cut(name, "/")
@@ -51,7 +53,7 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 			s.Endpoints = append(s.Endpoints, &servicelbv1.Endpoint{Addresses: []string{a}})
 		}
 		followed[name] = s
-		j.sliceChanged(name, s)
+		j.SliceChanged(name, s)
 	}
 	revision := uint64(0)
 	firewall := func(namespace string, denied ...string) {
@@ -64,7 +66,7 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 		if _, err := state.SetFirewall(namespace, revision, []*egressv1.EgressNetworkPolicy{{Namespace: namespace, Name: "a", Rules: rules}}); err != nil {
 			t.Fatal(err)
 		}
-		j.again(namespace)
+		j.Again(namespace)
 	}
 	for _, step := range []struct {
 		name   string
@@ -80,9 +82,9 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 		{"a second, which is denied", func() { put("red/s", pod, outside, other) }, pod + " " + outside + "|", "red", ""},
 		{"all are denied", func() { firewall("red", "0.0.0.0/0") }, pod + "|", "red", "red/s"},
 		{"another namespace's", func() { firewall("blue"); put("blue/s", other) }, pod + "|" + other, "blue red", ""},
-		{"a node's is not outside", func() { put("red/s", node, j.hostIP.String()) }, node + " " + j.hostIP.String() + "|" + other, "blue", ""},
-		{"unless the node goes", func() { state.DeleteHostSubnet("infra"); j.nodesChanged() }, j.hostIP.String() + "|" + other, "blue red", "blue/s red/s"},
-		{"one that goes", func() { delete(followed, "red/s"); j.sliceChanged("red/s", nil) }, "|" + other, "blue", ""},
+		{"a node's is not outside", func() { put("red/s", node, j.cfg.HostIP.String()) }, node + " " + j.cfg.HostIP.String() + "|" + other, "blue", ""},
+		{"unless the node goes", func() { state.DeleteHostSubnet("infra"); j.NodesChanged() }, j.cfg.HostIP.String() + "|" + other, "blue red", "blue/s red/s"},
+		{"one that goes", func() { delete(followed, "red/s"); j.SliceChanged("red/s", nil) }, "|" + other, "blue", ""},
 	} {
 		clear(changed)
 		step.change()
@@ -103,12 +105,12 @@ func TestEndpointsAreWithheldThatTheirOwnNamespaceMayNotReach(t *testing.T) {
 			t.Errorf("%s: left are %s; want %s", step.name, got, want)
 		}
 	}
-	if j.settled() {
+	if j.Settled() {
 		t.Error("it is settled before anything is known")
 	}
 	close(resolved)
 	<-woken
-	if !j.settled() {
+	if !j.Settled() {
 		t.Error("it is not settled after that")
 	}
 }

@@ -1,6 +1,7 @@
-package nodeagent
+package outside
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,8 +25,23 @@ func slice(addresses ...string) *servicelbv1.EndpointSlice {
 	}
 }
 
+// complete is a state in multitenant mode, of which nothing is missing.
+func complete(t *testing.T) *intent.State {
+	t.Helper()
+	state := intent.NewState("node1", true)
+	_, err1 := state.SetClusterNetwork(&ipamv1.ClusterNetwork{
+		Name: "default", Networks: []*ipamv1.ClusterNetworkEntry{{Cidr: "10.128.0.0/14"}}, ServiceNetworks: []string{"172.30.0.0/16"},
+	})
+	_, err2 := state.SetHostSubnet(&ipamv1.HostSubnet{Name: "node1", HostIps: []string{"192.0.2.11"}, Subnets: []string{"10.130.0.0/23"}})
+	_, err3 := state.SetIsolation(&tenancyv1.Isolation{Mode: tenancyv1.IsolationMode_ISOLATION_MODE_MULTITENANT})
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
 // guarded is a node with one pod, red/a, and a guard of its services.
-func guarded(t *testing.T) (*netnstest.Namespace, *intent.State, *serviceGuard) {
+func guarded(t *testing.T) (*netnstest.Namespace, *intent.State, *Guard) {
 	t.Helper()
 	proctest.Need(t, "nft")
 	ns := netnstest.New(t, "node")
@@ -41,7 +57,7 @@ func guarded(t *testing.T) (*netnstest.Namespace, *intent.State, *serviceGuard) 
 	state.FollowFirewalls()
 	state.SetNetNamespace(&tenancyv1.NetNamespace{Name: "red", Netid: 42, Revision: 1})
 	state.AddPod(intent.Pod{Namespace: "red", Name: "a", Sandbox: "a", Ifname: "eth0", IP: netip.MustParseAddr("10.130.0.5"), Port: 3})
-	return ns, state, newServiceGuard(state, guard)
+	return ns, state, NewGuard(state, guard)
 }
 
 // TestTheGuardOfServicesFollowsTheRules changes rules, names and slices, and reads in the
@@ -74,21 +90,21 @@ func TestTheGuardOfServicesFollowsTheRules(t *testing.T) {
 		change func()
 		may    string // the last numbers of whom the pod may reach, or "free"
 	}{
-		{"rules that are not known yet", func() { g.sliceChanged("s", slice(seven, eight)) }, ""},
+		{"rules that are not known yet", func() { g.SliceChanged("s", slice(seven, eight)) }, ""},
 		{"one is denied", func() { firewall(network(eight + "/32")) }, "7"},
 		{"the other is", func() { firewall(network(seven + "/32")) }, "8"},
-		{"an endpoint comes", func() { g.sliceChanged("s", slice(seven, eight, nine)) }, "89"},
+		{"an endpoint comes", func() { g.SliceChanged("s", slice(seven, eight, nine)) }, "89"},
 		{"both, by two rules", func() { firewall(network(seven+"/32"), network(eight+"/32")) }, "9"},
 		{"a name is denied", func() { firewall(&egressv1.EgressRule{DnsName: "a.example"}); resolved(seven) }, "89"},
 		{"the name has another address", func() { resolved(nine) }, "78"},
-		{"an endpoint goes", func() { g.sliceChanged("s", slice(eight)) }, "8"},
+		{"an endpoint goes", func() { g.SliceChanged("s", slice(eight)) }, "8"},
 		{"no rules", func() { firewall() }, "free"},
 		{"all is denied", func() { firewall(network("0.0.0.0/0")) }, ""},
-		{"nobody has endpoints outside", func() { firewall(network(eight + "/32")); g.sliceChanged("s", nil) }, ""},
+		{"nobody has endpoints outside", func() { firewall(network(eight + "/32")); g.SliceChanged("s", nil) }, ""},
 	} {
 		step.change()
 		for range 2 { // The second time nothing has changed.
-			if err := g.sync(t.Context()); err != nil {
+			if err := g.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if may := reachable(t, ns); may != step.may {
@@ -137,10 +153,10 @@ func TestNodePortsThatLeadOutsideAreJudgedByWhereTheyLead(t *testing.T) {
 			s.Endpoints = append(s.Endpoints, &servicelbv1.Endpoint{Addresses: []string{a}})
 		}
 		s.Namespace, s.ServiceName = "default", "out"
-		g.sliceChanged("default/out-1", s)
+		g.SliceChanged("default/out-1", s)
 	}
 	listens := func(nodePort uint32) {
-		g.serviceChanged("default/out", &servicelbv1.Service{
+		g.ServiceChanged("default/out", &servicelbv1.Service{
 			Namespace: "default", Name: "out", Ports: []*servicelbv1.ServicePort{{Protocol: servicelbv1.Protocol_PROTOCOL_TCP, Port: 80, NodePort: nodePort}},
 		})
 	}
@@ -160,7 +176,7 @@ func TestNodePortsThatLeadOutsideAreJudgedByWhereTheyLead(t *testing.T) {
 		{"no port", func() { listens(0) }, "", ""},
 	} {
 		step.change()
-		if err := g.sync(t.Context()); err != nil {
+		if err := g.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		elements := func(set string) string {

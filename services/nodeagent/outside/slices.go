@@ -1,4 +1,4 @@
-package nodeagent
+package outside
 
 import (
 	"context"
@@ -7,23 +7,39 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
-	"github.com/damask-sdn/damask/services/nodeagent/svcsync"
 )
 
-// sliceSource is the follower of EndpointSlices, whole.
-type sliceSource interface {
+// Source is where slices come from, whole: the follower of EndpointSlices.
+type Source interface {
 	Get(name string) (*servicelbv1.EndpointSlice, bool)
 	Snapshot() map[string]*servicelbv1.EndpointSlice
 	Synced(ctx context.Context) error
 	Cached() bool
 }
 
-// judgedSlices are the EndpointSlices as this node programs them: without the endpoints outside
+// Config is what Slices work with. Every field is needed.
+type Config struct {
+	State  *intent.State
+	HostIP netip.Addr // this node's
+	// Want follows exactly the firewalls of these namespaces, for services.
+	Want func(namespaces map[string]bool)
+	// Resolve waits until the firewalls of namespaces are known, or ctx ends.
+	Resolve func(ctx context.Context, namespaces []string)
+	// Patience bounds how long Settled is put off because firewalls are not known.
+	Patience time.Duration
+	// Changed says that a slice is to be programmed anew. It must not block.
+	Changed func(name string, revision uint64)
+	// Wake says that Settled may answer something else.
+	Wake func()
+}
+
+// Slices are the EndpointSlices as this node programs them: without the endpoints outside
 // of the cluster that the firewall of the slice's own namespace denies, or while it is not
 // known. Else a tenant could have a service of its own lead it past its firewall: at the
 // node port of another node nobody knows any more which pod has asked. What a node has is no
@@ -31,20 +47,11 @@ type sliceSource interface {
 //
 // The firewalls of the namespaces of such slices are followed on every node. A slice has the
 // ports of all its endpoints, so an endpoint is in it with all of them, or with none.
-type judgedSlices struct {
-	sliceSource
-	state  *intent.State
-	hostIP netip.Addr
-	// want follows exactly the firewalls of these namespaces, for services.
-	want func(namespaces map[string]bool)
-	// resolve waits until the firewalls of namespaces are known, or ctx ends.
-	resolve func(ctx context.Context, namespaces []string)
-	// changed says that a slice is to be programmed anew.
-	changed func(name string, revision uint64)
-	// wake says that settled may answer something else.
-	wake func()
+type Slices struct {
+	source Source
+	cfg    Config
 
-	ctx   context.Context //nolint:containedctx // of Run: waiting for what is not known ends with it
+	ctx   context.Context //nolint:containedctx // of the agent: waiting for what is not known ends with it
 	begin sync.Once
 	ready atomic.Bool
 
@@ -60,35 +67,41 @@ type leading struct {
 	leads     bool
 }
 
-// newJudgedSlices makes them, for a follower that is told later.
-func newJudgedSlices(ctx context.Context, cfg Config, f *firewalls, to *svcsync.Syncer) *judgedSlices {
-	return &judgedSlices{
-		state: f.state, hostIP: cfg.HostIP, want: f.leadingWant, resolve: f.resolveAll, changed: to.SliceChanged, wake: to.Wake,
-		ctx: ctx, outside: map[string]leading{},
-	}
+// NewSlices makes them; Follow is called before anything else. What they wait for ends with ctx.
+func NewSlices(ctx context.Context, cfg Config) *Slices {
+	return &Slices{cfg: cfg, ctx: ctx, outside: map[string]leading{}}
 }
 
-// settled says whether the firewalls of the slices that the agent begins with are known. Until
+// Follow says where slices come from.
+func (j *Slices) Follow(from Source) { j.source = from }
+
+// Settled says whether the firewalls of the slices that the agent begins with are known. Until
 // then nothing is to be programmed: endpoints would go, and come again a moment later. It is
 // asked when the network and the slices are known; who is asked first sees to it.
-func (j *judgedSlices) settled() bool {
+func (j *Slices) Settled() bool {
 	j.begin.Do(func() {
 		go func() {
-			within, cancel := context.WithTimeout(j.ctx, resolving)
+			within, cancel := context.WithTimeout(j.ctx, j.cfg.Patience)
 			defer cancel()
-			j.look(j.sliceSource.Snapshot())
-			j.resolve(within, slices.Collect(maps.Keys(j.namespaces())))
+			j.look(j.source.Snapshot())
+			j.cfg.Resolve(within, slices.Collect(maps.Keys(j.namespaces())))
 			j.ready.Store(true)
-			j.again("")
-			j.wake()
+			j.Again("")
+			j.cfg.Wake()
 		}()
 	})
 	return j.ready.Load()
 }
 
+// Synced waits until all slices are known.
+func (j *Slices) Synced(ctx context.Context) error { return j.source.Synced(ctx) }
+
+// Cached says whether slices are there from before this start.
+func (j *Slices) Cached() bool { return j.source.Cached() }
+
 // Get answers a slice as it is to be programmed.
-func (j *judgedSlices) Get(name string) (*servicelbv1.EndpointSlice, bool) {
-	slice, exists := j.sliceSource.Get(name)
+func (j *Slices) Get(name string) (*servicelbv1.EndpointSlice, bool) {
+	slice, exists := j.source.Get(name)
 	if exists {
 		slice = j.judge(slice)
 	}
@@ -96,8 +109,8 @@ func (j *judgedSlices) Get(name string) (*servicelbv1.EndpointSlice, bool) {
 }
 
 // Snapshot answers all slices as they are to be programmed.
-func (j *judgedSlices) Snapshot() map[string]*servicelbv1.EndpointSlice {
-	all := j.sliceSource.Snapshot()
+func (j *Slices) Snapshot() map[string]*servicelbv1.EndpointSlice {
+	all := j.source.Snapshot()
 	for name, slice := range all {
 		all[name] = j.judge(slice)
 	}
@@ -105,7 +118,7 @@ func (j *judgedSlices) Snapshot() map[string]*servicelbv1.EndpointSlice {
 }
 
 // judge answers a slice without the endpoints that its namespace may not reach.
-func (j *judgedSlices) judge(slice *servicelbv1.EndpointSlice) *servicelbv1.EndpointSlice {
+func (j *Slices) judge(slice *servicelbv1.EndpointSlice) *servicelbv1.EndpointSlice {
 	outside, _ := j.leads(slice)
 	denied := func(e *servicelbv1.Endpoint) bool {
 		return len(e.GetAddresses()) > 0 && outside[e.GetAddresses()[0]] && !j.mayReach(slice, e)
@@ -118,11 +131,11 @@ func (j *judgedSlices) judge(slice *servicelbv1.EndpointSlice) *servicelbv1.Endp
 	return less
 }
 
-func (j *judgedSlices) mayReach(slice *servicelbv1.EndpointSlice, e *servicelbv1.Endpoint) bool {
+func (j *Slices) mayReach(slice *servicelbv1.EndpointSlice, e *servicelbv1.Endpoint) bool {
 	addr := netip.MustParseAddr(e.GetAddresses()[0]) // leads has read it
 	for _, p := range slice.GetPorts() {
 		name, known := protocolNames[protocolNumbers[p.GetProtocol()]]
-		if known && p.GetPort() <= 65535 && !j.state.MayLeave(slice.GetNamespace(), netip.AddrPortFrom(addr, uint16(p.GetPort())), name) {
+		if known && p.GetPort() <= 65535 && !j.cfg.State.MayLeave(slice.GetNamespace(), netip.AddrPortFrom(addr, uint16(p.GetPort())), name) {
 			return false
 		}
 	}
@@ -131,8 +144,8 @@ func (j *judgedSlices) mayReach(slice *servicelbv1.EndpointSlice, e *servicelbv1
 
 // leads answers which addresses of a slice are neither pods' nor nodes', as they are spelled, and
 // whether any is no pod's. Nothing is known while the network is not.
-func (j *judgedSlices) leads(slice *servicelbv1.EndpointSlice) (outside map[string]bool, foreign bool) {
-	network, known := j.state.Network()
+func (j *Slices) leads(slice *servicelbv1.EndpointSlice) (outside map[string]bool, foreign bool) {
+	network, known := j.cfg.State.Network()
 	if !known {
 		return nil, false
 	}
@@ -146,7 +159,7 @@ func (j *judgedSlices) leads(slice *servicelbv1.EndpointSlice) (outside map[stri
 			continue
 		}
 		if !foreign {
-			outside, foreign, nodes = map[string]bool{}, true, append(j.state.Remotes(), j.hostIP)
+			outside, foreign, nodes = map[string]bool{}, true, append(j.cfg.State.Remotes(), j.cfg.HostIP)
 		}
 		if !slices.Contains(nodes, addr) {
 			outside[addr.String()] = true
@@ -155,28 +168,28 @@ func (j *judgedSlices) leads(slice *servicelbv1.EndpointSlice) (outside map[stri
 	return outside, foreign
 }
 
-// sliceChanged takes a slice, nil if it is gone, before it is programmed.
-func (j *judgedSlices) sliceChanged(name string, slice *servicelbv1.EndpointSlice) {
+// SliceChanged takes a slice, nil if it is gone, before it is programmed.
+func (j *Slices) SliceChanged(name string, slice *servicelbv1.EndpointSlice) {
 	j.look(map[string]*servicelbv1.EndpointSlice{name: slice})
 }
 
-// nodesChanged says that an address may have become a node's or a pod's, or is that no more.
-func (j *judgedSlices) nodesChanged() {
+// NodesChanged says that an address may have become a node's or a pod's, or is that no more.
+func (j *Slices) NodesChanged() {
 	j.mu.Lock()
 	names := slices.Collect(maps.Keys(j.outside))
 	j.mu.Unlock()
 	some := map[string]*servicelbv1.EndpointSlice{}
 	for _, name := range names {
-		some[name], _ = j.sliceSource.Get(name)
+		some[name], _ = j.source.Get(name)
 	}
 	j.look(some)
 	for name, slice := range some {
-		j.changed(name, slice.GetRevision())
+		j.cfg.Changed(name, slice.GetRevision())
 	}
 }
 
 // look looks at where slices lead, and follows what follows from that.
-func (j *judgedSlices) look(some map[string]*servicelbv1.EndpointSlice) {
+func (j *Slices) look(some map[string]*servicelbv1.EndpointSlice) {
 	j.order.Lock()
 	defer j.order.Unlock()
 	found := map[string]leading{}
@@ -199,12 +212,12 @@ func (j *judgedSlices) look(some map[string]*servicelbv1.EndpointSlice) {
 	}
 	j.mu.Unlock()
 	if changed {
-		j.want(j.namespaces())
+		j.cfg.Want(j.namespaces())
 	}
 }
 
 // namespaces answers those whose firewalls matter.
-func (j *judgedSlices) namespaces() map[string]bool {
+func (j *Slices) namespaces() map[string]bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := map[string]bool{}
@@ -216,17 +229,17 @@ func (j *judgedSlices) namespaces() map[string]bool {
 	return all
 }
 
-// again has the slices of a namespace programmed anew whose endpoints are not all pods'; all of
+// Again has the slices of a namespace programmed anew whose endpoints are not all pods'; all of
 // them if the namespace is empty. It never blocks.
-func (j *judgedSlices) again(namespace string) {
+func (j *Slices) Again(namespace string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for name, l := range j.outside {
 		if namespace != "" && l.namespace != namespace {
 			continue
 		}
-		if slice, exists := j.sliceSource.Get(name); exists {
-			j.changed(name, slice.GetRevision())
+		if slice, exists := j.source.Get(name); exists {
+			j.cfg.Changed(name, slice.GetRevision())
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package nodeagent
+package outside
 
 import (
 	"context"
@@ -7,21 +7,22 @@ import (
 	"sync"
 
 	servicelbv1 "github.com/damask-sdn/damask/proto/damask/servicelb/v1"
+	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/firewallguard"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
 
-// serviceGuard keeps services with endpoints outside of the cluster from leading past
+// Guard keeps services with endpoints outside of the cluster from leading past
 // firewalls and egress IPs: it tells the guard which pods may reach which of these endpoints, and
 // which node ports of other nodes, which lead there in their turn. What
 // a service leads outside leaves by the node's address, since the kernel translates it
 // after the switch has seen it; so pods with egress IPs reach none but other nodes, which
 // are where the API server is, and no host outside.
-type serviceGuard struct {
+type Guard struct {
 	state *intent.State
 	guard *firewallguard.Guard
-	dirty chan struct{} // holds one when sync is to be called
+	dirty chan struct{} // holds one when Sync is to be called
 
 	mu       sync.Mutex
 	slices   map[string]ledTo                    // those with endpoints that are no pods', by name
@@ -49,8 +50,9 @@ type allowedEndpoints struct {
 	endpoints, nodePorts []firewallguard.Endpoint
 }
 
-func newServiceGuard(state *intent.State, guard *firewallguard.Guard) *serviceGuard {
-	return &serviceGuard{
+// NewGuard makes one that works on the kernel through guard.
+func NewGuard(state *intent.State, guard *firewallguard.Guard) *Guard {
+	return &Guard{
 		state: state, guard: guard, dirty: make(chan struct{}, 1),
 		slices: map[string]ledTo{}, services: map[string][]firewallguard.NodePort{}, known: map[string]allowedEndpoints{},
 	}
@@ -63,9 +65,9 @@ var protocolNumbers = map[servicelbv1.Protocol]uint8{
 
 var protocolNames = map[uint8]pipeline.Protocol{6: pipeline.TCP, 17: pipeline.UDP, 132: pipeline.SCTP}
 
-// sliceChanged takes a slice, nil if it is gone. Of pods it keeps nothing, and a slice of pods
+// SliceChanged takes a slice, nil if it is gone. Of pods it keeps nothing, and a slice of pods
 // alone, as nearly all are, changes nothing.
-func (g *serviceGuard) sliceChanged(name string, slice *servicelbv1.EndpointSlice) {
+func (g *Guard) SliceChanged(name string, slice *servicelbv1.EndpointSlice) {
 	network, known := g.state.Network()
 	var endpoints []firewallguard.Endpoint
 	for _, e := range slice.GetEndpoints() {
@@ -92,11 +94,11 @@ func (g *serviceGuard) sliceChanged(name string, slice *servicelbv1.EndpointSlic
 		g.slices[name] = ledTo{slice.GetNamespace() + "/" + slice.GetServiceName(), endpoints}
 	}
 	g.anew()
-	g.wake()
+	g.Wake()
 }
 
-// serviceChanged takes a service, nil if it is gone.
-func (g *serviceGuard) serviceChanged(name string, service *servicelbv1.Service) {
+// ServiceChanged takes a service, nil if it is gone.
+func (g *Guard) ServiceChanged(name string, service *servicelbv1.Service) {
 	var ports []firewallguard.NodePort
 	for _, p := range service.GetPorts() {
 		if number := protocolNumbers[p.GetProtocol()]; number != 0 && p.GetNodePort() != 0 && p.GetNodePort() <= 65535 {
@@ -114,40 +116,47 @@ func (g *serviceGuard) serviceChanged(name string, service *servicelbv1.Service)
 		g.services[name] = ports
 	}
 	g.anew()
-	g.wake()
+	g.Wake()
 }
 
 // anew forgets what follows from slices, services and nodes. The caller holds the lock.
-func (g *serviceGuard) anew() {
+func (g *Guard) anew() {
 	g.changes++
 	g.outside = nil
 }
 
-func (g *serviceGuard) wake() {
+// Wake asks for a Sync, as soon as Run comes to it.
+func (g *Guard) Wake() {
 	select {
 	case g.dirty <- struct{}{}:
 	default:
 	}
 }
 
-// run keeps the guard at what slices say, until ctx ends. What is new stays closed until
+// Run keeps the guard at what slices say, until ctx ends. What is new stays closed until
 // then.
-func (g *serviceGuard) run(ctx context.Context, failed func(error)) error {
+func (g *Guard) Run(ctx context.Context, failed func(error)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-g.dirty:
 		}
-		if err := g.sync(ctx); err != nil && ctx.Err() == nil {
+		if err := g.Sync(ctx); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
 	}
 }
 
-// sync tells the guard what may pass now, and answers when it is in force. Whoever
+// Ensure compares the kernel with what it should have for this node's pods, repairs it, and
+// answers what was wrong.
+func (g *Guard) Ensure(ctx context.Context, node pipeline.Node) ([]string, error) {
+	return g.guard.Ensure(ctx, firewallguard.Config{Pods: node.Subnet, Gateway: bridge.GatewayPort})
+}
+
+// Sync tells the guard what may pass now, and answers when it is in force. Whoever
 // closes something calls it before the switch is told that it is closed.
-func (g *serviceGuard) sync(ctx context.Context) error {
+func (g *Guard) Sync(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	network, known := g.state.Network()
@@ -179,7 +188,7 @@ func (g *serviceGuard) sync(ctx context.Context) error {
 }
 
 // isNode says whether an address is another node's. The caller holds the lock.
-func (g *serviceGuard) isNode(addr netip.Addr) bool {
+func (g *Guard) isNode(addr netip.Addr) bool {
 	_, is := slices.BinarySearchFunc(g.nodes, addr, netip.Addr.Compare)
 	return is
 }
@@ -187,7 +196,7 @@ func (g *serviceGuard) isNode(addr netip.Addr) bool {
 // find finds the services with node ports that lead to hosts which are neither pods nor nodes,
 // and where. Endpoints that came before the network was known, and are pods', it forgets. The
 // caller holds the lock.
-func (g *serviceGuard) find(node pipeline.Node) {
+func (g *Guard) find(node pipeline.Node) {
 	if g.outside != nil {
 		return
 	}
@@ -222,7 +231,7 @@ func judge(w firewallguard.Wanted, firewall string, pods []netip.Addr, allowed [
 // allowed answers which endpoints outside a namespace's pods may reach, and which node ports
 // of other nodes that lead outside: those that lead nowhere else. It asks the rules again when
 // these have changed, or what services lead to. The caller holds the lock.
-func (g *serviceGuard) allowed(j intent.Judged) (endpoints, nodePorts []firewallguard.Endpoint) {
+func (g *Guard) allowed(j intent.Judged) (endpoints, nodePorts []firewallguard.Endpoint) {
 	if known, there := g.known[j.Namespace]; there && known.rules == j.Rules && known.changes == g.changes {
 		return known.endpoints, known.nodePorts
 	}

@@ -21,7 +21,8 @@ var needed = []string{"kustomize", "crds", "monitoring"}
 // Build answers the objects of an overlay in YAML, in the order in which `kubectl apply -k`
 // applies them. deploy is the path of the directory that this package's directory is in.
 // Resources and components that the overlay's kustomization.yaml names in a comment
-// ("../group") are put to use if with names them.
+// ("../group") are put to use if with names them; such that it uses are left out if with
+// names them after a minus ("-../ovs").
 func Build(deploy, overlay string, with ...string) ([][]byte, error) {
 	files := filesys.MakeFsInMemory()
 	for _, dir := range needed {
@@ -30,7 +31,7 @@ func Build(deploy, overlay string, with ...string) ([][]byte, error) {
 		}
 	}
 	dir := "/kustomize/" + overlay
-	if err := uncomment(files, dir+"/kustomization.yaml", with); err != nil {
+	if err := change(files, dir+"/kustomization.yaml", with); err != nil {
 		return nil, err
 	}
 	options := krusty.MakeDefaultOptions()
@@ -68,18 +69,21 @@ func load(files filesys.FileSystem, deploy, dir string) error {
 	})
 }
 
-// uncomment puts lines "# - NAME" of a file to use.
-func uncomment(files filesys.FileSystem, file string, names []string) error {
+// change puts lines "# - NAME" of a file to use, and takes lines "- NAME" out.
+func change(files filesys.FileSystem, file string, names []string) error {
 	text, err := files.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		line := "\n# - " + name + "\n"
-		if !strings.Contains(string(text), line) {
-			return fmt.Errorf("%s has no line %q", file, strings.TrimSpace(line))
+		from, to := "\n# - "+name+"\n", "\n- "+name+"\n"
+		if used, out := strings.CutPrefix(name, "-"); out {
+			from, to = "\n- "+used+"\n", "\n"
 		}
-		text = []byte(strings.Replace(string(text), line, "\n- "+name+"\n", 1))
+		if !strings.Contains(string(text), from) {
+			return fmt.Errorf("%s has no line %q", file, strings.TrimSpace(from))
+		}
+		text = []byte(strings.Replace(string(text), from, to, 1))
 	}
 	return files.WriteFile(file, text)
 }

@@ -14,7 +14,7 @@ export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build images test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-kubelets test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench bench-kubernetes generate packages clean \
+.PHONY: help build images chart test-images demo demo-down test test-unit test-kills test-race test-kubernetes deploy-check test-kubelets test-lab test-long test-kernel test-datapaths kube-binaries fuzz check fix bench bench-kubernetes generate packages clean \
         check-format check-vet check-lint check-generated check-proto check-tidy check-alone \
         fix-format fix-tidy release-proto
 
@@ -37,6 +37,12 @@ TAG         ?= dev
 images: build ## Write a container image of each program to .cache/images (REGISTRY= and TAG= name them)
 	@go run ./deploy/images -programs bin -out $(IMAGES) -packages $(IMAGES)/packages -registry '$(REGISTRY)' -tag '$(TAG)' \
 	  -version "$$(git describe --always --tags --dirty)" -created "$$(git log -1 --format=%ct)"
+
+# The chart's images are called what `make images` calls them with the same REGISTRY and TAG.
+CHART       := $(CURDIR)/.cache/chart
+
+chart: ## Write the Helm chart to .cache/chart (REGISTRY= and TAG= say which images it is for)
+	@go run ./deploy/chart/write -out $(CHART) -registry '$(REGISTRY)' -tag '$(TAG)' -version "$$(git describe --always --tags --dirty)"
 
 test-images: images ## Each image is valid, is built again with the same bytes, and its programs run in it
 	DAMASK_IMAGES=$(IMAGES) go test -count=1 -timeout 10m ./deploy/images

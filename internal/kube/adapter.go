@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/hashicorp/go-hclog"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,15 +32,16 @@ const leaseKey = "kube.lease"
 // service's store together. Reading is by the cache, which every replica has; writing goes
 // straight to the API server.
 type Adapter struct {
-	cfg    Config
-	cache  cache.Cache
-	client client.Client
-	direct client.Reader
-	events *events
-	lease  *lease.Lease
-	bucket *bucket.Bucket
-	log    hclog.Logger
-	logr   logr.Logger
+	cfg      Config
+	cache    cache.Cache
+	client   client.Client
+	direct   client.Reader
+	events   *events
+	presence *presence
+	lease    *lease.Lease
+	bucket   *bucket.Bucket
+	log      hclog.Logger
+	logr     logr.Logger
 
 	observed atomic.Uint64 // the sequence up to which changes were told
 
@@ -70,7 +73,11 @@ func newAdapter(cfg Config, service string, keep map[client.Object]cache.ByObjec
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
 	}
+	web.Transport = candid{web.Transport}
 	if a.events, err = newEvents(restCfg, web, scheme, service); err != nil {
+		return nil, err
+	}
+	if a.presence, err = newPresence(restCfg, web, a.log); err != nil {
 		return nil, err
 	}
 	return a, a.connect(restCfg, web, scheme, keep)
@@ -83,6 +90,9 @@ func (a *Adapter) connect(cfg *rest.Config, web *http.Client, scheme *runtime.Sc
 	}
 	a.cache, err = cache.New(cfg, cache.Options{
 		HTTPClient: web, Scheme: scheme, Mapper: mapper, ByObject: keep, DefaultTransform: cache.TransformStripManagedFields(),
+		NewInformer: func(of toolscache.ListerWatcher, kind runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+			return toolscache.NewSharedIndexInformer(a.presence.patient(of), kind, resync, indexers)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("cache objects of Kubernetes: %w", err)

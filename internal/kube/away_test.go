@@ -38,7 +38,7 @@ func TestWhileTheAPIServerIsAwayNothingIsRemovedAndThenAllIsSeen(t *testing.T) {
 		s.configMap(how, "new")
 		r.has(how, "new")
 	}
-	s.seesWhatItMissed(gate.Shut, gate.Open, r)
+	s.seesWhatItMissed(gate.Shut, func() { gate.Open(t) }, r)
 	if strings.Contains(r.log.String(), "interrupted") {
 		t.Errorf("it compared all anew:\n%s", r.log)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/transport"
 
 	"github.com/damask-sdn/damask/internal/configfile"
 )
@@ -60,6 +61,11 @@ func (c *Config) rest(service string) (*rest.Config, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
+	}
+	if file := cfg.BearerTokenFile; file != "" {
+		// A token that is not accepted is read again at once, and not within a minute.
+		cfg.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
+		cfg.BearerToken, cfg.BearerTokenFile = "", ""
 	}
 	cfg.UserAgent = "damask-" + service
 	cfg.QPS, cfg.Burst = defaultQPS, defaultBurst

@@ -58,8 +58,10 @@ func (l Later) Error() string { return "it is looked at again after " + time.Dur
 
 // control runs a controller until ctx ends. stop ends all of them.
 func (a *Adapter) control(ctx context.Context, c Controller, stop context.CancelCauseFunc) error {
-	if c.Optional && a.await(ctx, c.Kinds[0]) != nil {
-		return nil
+	for i, kind := range c.Kinds {
+		if a.await(ctx, kind, c.Optional && i == 0) != nil {
+			return nil
+		}
 	}
 	again := true
 	run, err := controller.NewUnmanaged(c.Name, controller.Options{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,20 +36,26 @@ func (a *Adapter) Follow(ctx context.Context, kind client.Object, handler toolsc
 // howOften a kind is asked for that a cluster need not have, and which cluster it is.
 const howOften = 10 * time.Second
 
-// await returns when the API server has a kind. An error is the context's.
-func (a *Adapter) await(ctx context.Context, kind client.Object) error {
+// await returns when the API server has said whether it has a kind, and, if that is optional,
+// when it has it. An error is the context's.
+func (a *Adapter) await(ctx context.Context, kind client.Object, optional bool) error {
 	for {
 		gvk, err := a.client.GroupVersionKindFor(kind)
 		if err == nil {
 			_, err = a.client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
 		}
-		if err == nil {
+		again := askAgain
+		switch {
+		case err == nil:
 			return nil
+		case !meta.IsNoMatchError(err):
+		case !optional:
+			return nil // Whoever lists it waits, and says what for.
+		default:
+			again = howOften
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(howOften):
+		if err := pause(ctx, again); err != nil {
+			return err
 		}
 	}
 }

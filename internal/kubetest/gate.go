@@ -16,29 +16,26 @@ import (
 // the cluster goes on for all others. It counts what passes.
 type Gate struct {
 	server   string
-	listener net.Listener
+	port     *port
 	received atomic.Int64
+	refused  atomic.Int64
 
-	mu    sync.Mutex
-	shut  bool
-	conns map[net.Conn]bool
+	mu       sync.Mutex
+	shut     bool
+	listener net.Listener // nil: whoever connects is refused
+	conns    map[net.Conn]bool
+	all      sync.WaitGroup
 }
 
 // NewGate opens a gate, which is there until the test ends.
 func (c *Cluster) NewGate(t testing.TB) *Gate {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(c.port.host(), "0"))
-	if err != nil {
-		t.Fatalf("open a gate: %v", err)
-	}
-	g := &Gate{server: c.port.address(), listener: listener, conns: map[net.Conn]bool{}}
-	var all sync.WaitGroup
-	all.Go(func() { g.serve(&all) })
+	g := &Gate{server: c.port.address(), port: reserve(t), conns: map[net.Conn]bool{}}
 	t.Cleanup(func() {
-		_ = listener.Close()
-		g.Shut()
-		all.Wait()
+		g.Leave()
+		g.all.Wait()
 	})
+	g.Open(t)
 	return g
 }
 
@@ -50,7 +47,7 @@ func (g *Gate) Kubeconfig(t testing.TB, u *User) string {
 		t.Fatalf("read a kubeconfig: %v", err)
 	}
 	for _, cluster := range config.Clusters {
-		cluster.Server = "https://" + g.listener.Addr().String()
+		cluster.Server = "https://" + g.port.address()
 	}
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*config, path); err != nil {
@@ -63,6 +60,9 @@ func (g *Gate) Kubeconfig(t testing.TB, u *User) string {
 // wire.
 func (g *Gate) Received() int64 { return g.received.Load() }
 
+// Refused is how many connections were tried while the gate was shut.
+func (g *Gate) Refused() int64 { return g.refused.Load() }
+
 // Shut ends every connection, and every one that is tried until Open.
 func (g *Gate) Shut() {
 	g.mu.Lock()
@@ -74,21 +74,43 @@ func (g *Gate) Shut() {
 	clear(g.conns)
 }
 
+// Leave is Shut for a gate that nobody keeps: whoever connects is refused until Open, as by a
+// host where no API server runs.
+func (g *Gate) Leave() {
+	g.Shut()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.listener != nil {
+		_ = g.listener.Close()
+		g.listener = nil
+	}
+}
+
 // Open lets connections through again.
-func (g *Gate) Open() {
+func (g *Gate) Open(t testing.TB) {
+	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shut = false
+	if g.listener != nil {
+		return
+	}
+	var err error
+	if g.listener, err = g.port.listen(t.Context()); err != nil {
+		t.Fatalf("open a gate: %v", err)
+	}
+	listener := g.listener
+	g.all.Go(func() { g.serve(listener) })
 }
 
-func (g *Gate) serve(all *sync.WaitGroup) {
+func (g *Gate) serve(listener net.Listener) {
 	for {
-		client, err := g.listener.Accept()
+		client, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err == nil {
-			all.Go(func() { g.pass(client) })
+			g.all.Go(func() { g.pass(client) })
 		}
 	}
 }
@@ -120,6 +142,7 @@ func (g *Gate) admit(conns ...net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shut {
+		g.refused.Add(1)
 		return false
 	}
 	for _, conn := range conns {

@@ -1,9 +1,12 @@
 package kubetest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +57,16 @@ func bound() (fd, number int, err error) {
 		return 0, 0, fmt.Errorf("the address of a socket is a %T", address)
 	}
 	return fd, inet.Port, nil
+}
+
+// listen listens at the port, beside whoever keeps it.
+func (p *port) listen(ctx context.Context) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(err, failed)
+	}}
+	return config.Listen(ctx, "tcp", p.address())
 }
 
 func (p *port) host() string { return net.IP(loopback[:]).String() }

@@ -80,6 +80,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 		if r.cluster, err = kube.New(cfg.Kubernetes, serviceName, log); err != nil {
 			return err
 		}
+		kube.Register(reg)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return monitor.Run(ctx) })

@@ -69,6 +69,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 		if err != nil {
 			return err
 		}
+		kube.Register(reg)
 		following = ipamkube.New(api, cfg.InitialNetwork.plan(), log)
 		observe = following.Observe
 	}

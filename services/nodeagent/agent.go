@@ -10,6 +10,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	apiserver "github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
@@ -191,6 +192,9 @@ func (a *agent) listen(cfg Config, source *identity.Source, cni cniv1.CNIService
 	}
 	a.onClose(a.monitor.Close)
 	registry.MustRegister(newMetrics(a.flows, a.plumbing))
+	if cfg.Kubernetes.Enabled {
+		apiserver.Register(registry)
+	}
 	if a.services != nil {
 		registry.MustRegister(a.services.collectors()...)
 	}

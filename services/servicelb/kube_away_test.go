@@ -102,7 +102,7 @@ spec: {selector: {app: comes}, ports: [{port: 80}]}
 		t.Errorf("while the API server was away the store has %q, before %q: %v", now, before, err)
 	}
 
-	gate.Open()
+	gate.Open(t)
 	sys.operator().comesTo(t, "comes by []", "moves by [192.0.2.1]", "moves to [10.128.4.9]")
 	shown := func() string {
 		return cluster.Kubectl(t, "get", "service", "moves", "-n", "shop", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")

@@ -55,6 +55,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 		if r.cluster, err = kube.New(cfg.Kubernetes, serviceName, log); err != nil {
 			return err
 		}
+		kube.Register(reg)
 	}
 	if len(cfg.ClusterIPs) == 0 && !cfg.Kubernetes.Enabled {
 		conn, err := dial(cfg.IPAM, accessv1.Role_ROLE_IPAM, source)

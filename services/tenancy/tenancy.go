@@ -16,6 +16,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/daemon"
 	"github.com/damask-sdn/damask/internal/identity"
+	apiserver "github.com/damask-sdn/damask/internal/kube"
 	"github.com/damask-sdn/damask/internal/natsd"
 	"github.com/damask-sdn/damask/internal/rpcdial"
 	"github.com/damask-sdn/damask/internal/rpcserve"
@@ -64,6 +65,7 @@ func run(ctx context.Context, cfg Config, span vnid.Range, log hclog.Logger) err
 		if r.cluster, err = kube.New(cfg.Kubernetes, r.initial, log); err != nil {
 			return err
 		}
+		apiserver.Register(reg)
 	}
 	// A process that waits for its store is healthy: a restart would not help.
 	monitor, err := daemon.NewMonitor(cfg.Metrics, reg, func() error { return nil })

@@ -64,7 +64,7 @@ func TestPodsMoveWhileTheAPIServerIsAwayForLong(t *testing.T) {
 		t.Error("a namespace was removed, and nobody could know that it is gone")
 	}
 
-	w.gate.Open()
+	w.gate.Open(w.t)
 	if err := register(late, "l2"); err != nil {
 		t.Errorf("when the API server is there again: %v", err)
 	}

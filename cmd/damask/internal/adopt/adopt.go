@@ -3,7 +3,8 @@
 // It owns what it takes to keep an object: that what it says can be had by Damask, and
 // means the same. It promises to name every object that would not be kept, with all its
 // reasons, and every one that works in another way, as far as objects tell. It must not
-// change anything, and talks to nobody: objects come as kubectl prints them.
+// change anything, and talks to nobody: objects come as kubectl prints them, or package
+// openshift hands them on.
 package adopt
 
 import (

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// planName is the name of the one ClusterNetwork that counts.
-const planName = "default"
+// PlanName is the name of the one ClusterNetwork that counts.
+const PlanName = "default"
 
 // Plugins of OpenShift SDN, which are isolation modes.
 const (
@@ -68,8 +68,8 @@ func (k *checker) network() {
 	found := false
 	for _, c := range k.cluster.ClusterNetworks {
 		lost, _ := k.about(kind, c.Metadata.Name)
-		if c.Metadata.Name != planName {
-			lost("there is one plan, and its name is %s", planName)
+		if c.Metadata.Name != PlanName {
+			lost("there is one plan, and its name is %s", PlanName)
 			continue
 		}
 		found = true
@@ -87,19 +87,13 @@ func (k *checker) network() {
 		}
 	}
 	if !found {
-		k.add(Lost, kind, planName, "there is none: without the address plan nothing can be kept")
+		k.add(Lost, kind, PlanName, "there is none: without the address plan nothing can be kept")
 	}
 }
 
-// ranges reads the ranges of a plan; older objects have one in fields of its own.
+// ranges reads the ranges of a plan.
 func (k *checker) ranges(c ClusterNetwork, lost func(string, ...any)) {
-	entries := c.ClusterNetworks
-	if len(entries) == 0 && c.Network != "" {
-		entries = append(entries, struct {
-			CIDR             string `yaml:"CIDR"`
-			HostSubnetLength uint32 `yaml:"hostSubnetLength"`
-		}{c.Network, c.HostSubnetLength})
-	}
+	entries := c.Ranges()
 	if len(entries) == 0 {
 		lost("it has no clusterNetworks")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,7 +29,8 @@ type Metadata struct {
 	Annotations map[string]string `yaml:"annotations"`
 }
 
-func (m Metadata) full() string {
+// FullName is the name with the namespace before it, if there is one.
+func (m Metadata) FullName() string {
 	if m.Namespace == "" {
 		return m.Name
 	}
@@ -42,12 +44,23 @@ type ClusterNetwork struct {
 	HostSubnetLength uint32   `yaml:"hostsubnetlength"`
 	ServiceNetwork   string   `yaml:"serviceNetwork"`
 	PluginName       string   `yaml:"pluginName"`
-	ClusterNetworks  []struct {
-		CIDR             string `yaml:"CIDR"`
-		HostSubnetLength uint32 `yaml:"hostSubnetLength"`
-	} `yaml:"clusterNetworks"`
-	VXLANPort *uint32 `yaml:"vxlanPort"`
-	MTU       *uint32 `yaml:"mtu"`
+	ClusterNetworks  []Range  `yaml:"clusterNetworks"`
+	VXLANPort        *uint32  `yaml:"vxlanPort"`
+	MTU              *uint32  `yaml:"mtu"`
+}
+
+// Range is a range of pod addresses, and how many bits of an address are the pod's.
+type Range struct {
+	CIDR             string `yaml:"CIDR"`
+	HostSubnetLength uint32 `yaml:"hostSubnetLength"`
+}
+
+// Ranges are those of the plan; older objects have one, in fields of its own.
+func (c ClusterNetwork) Ranges() []Range {
+	if len(c.ClusterNetworks) == 0 && c.Network != "" {
+		return []Range{{c.Network, c.HostSubnetLength}}
+	}
+	return c.ClusterNetworks
 }
 
 // HostSubnet is network.openshift.io/v1's.
@@ -72,14 +85,23 @@ type NetNamespace struct {
 type EgressNetworkPolicy struct {
 	Metadata Metadata `yaml:"metadata"`
 	Spec     struct {
-		Egress []struct {
-			Type string `yaml:"type"`
-			To   struct {
-				CIDRSelector string `yaml:"cidrSelector"`
-				DNSName      string `yaml:"dnsName"`
-			} `yaml:"to"`
-		} `yaml:"egress"`
+		Order  int64  `yaml:"order"` // Damask's, as are ports
+		Egress []Rule `yaml:"egress"`
 	} `yaml:"spec"`
+}
+
+// Rule is a rule of an EgressNetworkPolicy.
+type Rule struct {
+	Type string `yaml:"type"`
+	To   struct {
+		CIDRSelector string `yaml:"cidrSelector"`
+		DNSName      string `yaml:"dnsName"`
+	} `yaml:"to"`
+	Ports []struct {
+		Protocol string `yaml:"protocol"`
+		Port     uint32 `yaml:"port"`
+		EndPort  uint32 `yaml:"endPort"`
+	} `yaml:"ports"`
 }
 
 // Node is Kubernetes'.
@@ -115,11 +137,22 @@ func (s *Selector) empty() bool {
 
 // NetworkPolicy is Kubernetes'.
 type NetworkPolicy struct {
-	Metadata Metadata `yaml:"metadata"`
-	Spec     struct {
-		Ingress []PolicyRule `yaml:"ingress"`
-		Egress  []PolicyRule `yaml:"egress"`
-	} `yaml:"spec"`
+	Metadata Metadata   `yaml:"metadata"`
+	Spec     PolicySpec `yaml:"spec"`
+}
+
+// PolicySpec is what a NetworkPolicy says.
+type PolicySpec struct {
+	Ingress []PolicyRule `yaml:"ingress"`
+	Egress  []PolicyRule `yaml:"egress"`
+	// Said is all of it, as it was written.
+	Said map[string]any `yaml:"-"`
+}
+
+// UnmarshalYAML reads both.
+func (s *PolicySpec) UnmarshalYAML(node *yaml.Node) error {
+	type plain PolicySpec
+	return errors.Join(node.Decode((*plain)(s)), node.Decode(&s.Said))
 }
 
 // PolicyRule is a rule of either direction.
@@ -226,6 +259,24 @@ func into[T any](node *yaml.Node, list *[]T) error {
 	}
 	*list = append(*list, object)
 	return nil
+}
+
+// With answers the cluster with other objects in the place of those of the same name, of the
+// kinds that are about nodes.
+func (c Cluster) With(fresh Cluster) Cluster {
+	c.ClusterNetworks = replace(c.ClusterNetworks, fresh.ClusterNetworks, func(o ClusterNetwork) string { return o.Metadata.Name })
+	c.HostSubnets = replace(c.HostSubnets, fresh.HostSubnets, func(o HostSubnet) string { return o.Metadata.Name })
+	c.Nodes = replace(c.Nodes, fresh.Nodes, func(o Node) string { return o.Metadata.Name })
+	return c
+}
+
+// replace answers a new list, in which fresh objects have the place of those of their name.
+func replace[T any](list, fresh []T, name func(T) string) []T {
+	is := map[string]bool{}
+	for _, o := range fresh {
+		is[name(o)] = true
+	}
+	return append(slices.DeleteFunc(slices.Clone(list), func(o T) bool { return is[name(o)] }), fresh...)
 }
 
 // counts says how many objects there are of each kind.

@@ -21,7 +21,7 @@ func (k *checker) firewalls() {
 		vnids[n.Metadata.Name] = n.NetID
 	}
 	for _, p := range k.cluster.EgressNetworkPolicies {
-		lost, differs := k.about(kind, p.Metadata.full())
+		lost, differs := k.about(kind, p.Metadata.FullName())
 		if n := len(p.Spec.Egress); n > mostRules {
 			lost("it has %d rules, and %d are the most", n, mostRules)
 		}
@@ -56,7 +56,7 @@ func (k *checker) firewalls() {
 func (k *checker) policies() {
 	for i := range k.cluster.NetworkPolicies {
 		p := &k.cluster.NetworkPolicies[i]
-		lost, differs := k.about("NetworkPolicy", p.Metadata.full())
+		lost, differs := k.about("NetworkPolicy", p.Metadata.FullName())
 		if k.plan.plugin != policyPlugin {
 			continue // they have no effect before, nor after
 		}

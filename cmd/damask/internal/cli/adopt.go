@@ -6,14 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/adopt"
 	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
+	nodev1 "github.com/damask-sdn/damask/proto/damask/node/v1"
 )
 
 const (
@@ -29,18 +31,19 @@ func (a *app) adoptCommand() *cobra.Command {
 		Use: "adopt", Short: "Take over a cluster that runs OpenShift SDN, node by node",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	command.AddCommand(adoptCheckCommand(), a.adoptNodeCommand())
+	command.AddCommand(a.adoptCheckCommand(), a.adoptCompareCommand(), a.adoptNodeCommand())
 	return command
 }
 
-// adoptCheckCommand judges objects. It talks to nobody: kubectl gets them.
-func adoptCheckCommand() *cobra.Command {
-	var files []string
+// adoptCheckCommand judges objects. It talks to no service of Damask.
+func (a *app) adoptCheckCommand() *cobra.Command {
+	var source objectSource
 	command := &cobra.Command{
-		Use:   "check -f FILE...",
+		Use:   "check [-f FILE... | --kubeconfig FILE]",
 		Short: "Say what of an OpenShift SDN cluster would not be kept as it is",
 		Long: "Say what of an OpenShift SDN cluster would not be kept as it is, and change nothing.\n\n" +
-			"The objects are what kubectl or oc prints:\n" +
+			"The objects are read from the API server, all as of one moment. Or from files, as kubectl or\n" +
+			"oc prints them:\n" +
 			"  oc get clusternetworks,hostsubnets,netnamespaces,nodes -o yaml >cluster.yaml\n" +
 			"  oc get egressnetworkpolicies,networkpolicies --all-namespaces -o yaml >policies.yaml\n" +
 			"  damask adopt check -f cluster.yaml -f policies.yaml\n\n" +
@@ -48,12 +51,13 @@ func adoptCheckCommand() *cobra.Command {
 			"differs is kept, and works in another way than before.",
 		Args: cobra.NoArgs,
 	}
-	command.Flags().StringArrayVarP(&files, "filename", "f", nil, `a file of objects, in yaml or json; "-" is the standard input`)
-	_ = command.MarkFlagRequired("filename") // it was added above
+	source.addFlags(command)
 	output := addFormatFlag(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		command.SilenceUsage = true
-		cluster, err := readCluster(files, command.InOrStdin())
+		ctx, cancel := a.patience(command, objectsTime)
+		defer cancel()
+		cluster, err := source.read(ctx, command)
 		if err != nil {
 			return err
 		}
@@ -61,32 +65,17 @@ func adoptCheckCommand() *cobra.Command {
 		if err := showReport(command.OutOrStdout(), *output, report); err != nil {
 			return err
 		}
-		if n := report.Lost(); n > 0 {
-			return fmt.Errorf("not everything can be kept: %d findings say what would be lost", n)
-		}
-		return nil
+		return lost(report)
 	}
 	return command
 }
 
-// readCluster reads all files as one cluster.
-func readCluster(files []string, stdin io.Reader) (adopt.Cluster, error) {
-	var cluster adopt.Cluster
-	for _, name := range files {
-		in, end := stdin, func() error { return nil }
-		if name != "-" {
-			file, err := os.Open(name)
-			if err != nil {
-				return cluster, err
-			}
-			in, end = file, file.Close
-		}
-		_, err := cluster.Read(in)
-		if err := errors.Join(err, end()); err != nil {
-			return cluster, fmt.Errorf("%s: %w", name, err)
-		}
+// lost is the error that something cannot be kept.
+func lost(r adopt.Report) error {
+	if n := r.Lost(); n > 0 {
+		return fmt.Errorf("not everything can be kept: %d findings say what would be lost", n)
 	}
-	return cluster, nil
+	return nil
 }
 
 // showReport prints a report.
@@ -130,24 +119,25 @@ func (a *app) adoptNodeCommand() *cobra.Command {
 }
 
 // awaitTakeover returns when the node's agent says that it is ready, and tells what it
-// lacks until then, each time that this changes.
+// lacks until then, each time that this changes. A service that is away is waited for, but
+// not at the first look.
 func (s *session) awaitTakeover(ctx context.Context, out io.Writer, name string) error {
 	said := ""
 	for {
-		subnets, err := s.hostSubnets(ctx)
-		if err != nil {
+		state, err := s.takeoverState(ctx, name)
+		switch {
+		case err != nil && (said == "" || ctx.Err() == nil && !away(err)):
 			return err
-		}
-		known := only(subnets, name, (*ipamv1.HostSubnet).GetName)
-		if len(known) == 0 {
-			return fmt.Errorf("there is no HostSubnet of node %s", name)
-		}
-		state := s.nodeStatuses(ctx, known)[0]
-		if state.GetReady() {
+		case state.GetReady():
 			fmt.Fprintf(out, "node %s is Damask's, with %d pods and %d flows\n", name, state.GetPods(), state.GetFlows())
 			return nil
 		}
-		if reason := state.GetNotReadyReason(); reason != said {
+		reason := state.GetNotReadyReason()
+		if err != nil {
+			reason = explain(err).Error()
+		}
+		// Who does not answer when the time is over says less than what was said before.
+		if reason != said && (ctx.Err() == nil || said == "") {
 			fmt.Fprintf(out, "node %s waits: %s\n", name, reason)
 			said = reason
 		}
@@ -157,4 +147,22 @@ func (s *session) awaitTakeover(ctx context.Context, out io.Writer, name string)
 		case <-time.After(takeoverPause):
 		}
 	}
+}
+
+// takeoverState is what a node's agent says, or why it says nothing.
+func (s *session) takeoverState(ctx context.Context, name string) (*nodev1.NodeStatus, error) {
+	subnet, err := s.subnets.GetHostSubnet(ctx, &ipamv1.GetHostSubnetRequest{Node: name})
+	if status.Code(err) == codes.NotFound {
+		return nil, fmt.Errorf("there is no HostSubnet of node %s", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.nodeStatuses(ctx, []*ipamv1.HostSubnet{subnet.GetHostSubnet()})[0], nil
+}
+
+// away says whether an error is that a service does not answer.
+func away(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }

@@ -29,6 +29,7 @@ func TestAdoptCheckFailsWhenSomethingWouldBeLost(t *testing.T) {
 			}
 		}
 	}
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	if code := execute(nil, []string{"adopt", "check"}); code != 1 {
 		t.Error("a check of nothing succeeds")
 	}

@@ -84,6 +84,14 @@ func (a *app) ask(do work) func(*cobra.Command, []string) error { return a.run(a
 // change makes a cobra function of a change.
 func (a *app) change(do work) func(*cobra.Command, []string) error { return a.run(changeTime, do) }
 
+// patience bounds the time of a command that does not ask a service first.
+func (a *app) patience(command *cobra.Command, usual time.Duration) (context.Context, context.CancelFunc) {
+	if command.Flags().Changed("timeout") {
+		usual = a.timeout
+	}
+	return context.WithTimeout(command.Context(), usual)
+}
+
 // run makes a cobra function of work: it connects, bounds the time, and words
 // the error.
 func (a *app) run(patience time.Duration, do work) func(*cobra.Command, []string) error {

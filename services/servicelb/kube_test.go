@@ -84,3 +84,53 @@ func TestOnKubernetesServicesAndSlicesAreTakenOver(t *testing.T) {
 		}
 	}
 }
+
+// count waits until the store has so many services and slices in a namespace.
+func (s *system) count(t *testing.T, services, slices int) {
+	t.Helper()
+	ctx := soonOnKubernetes(t)
+	for {
+		all, err := s.operator().ListServices(ctx, &servicelbv1.ListServicesRequest{Namespaces: []string{"shop"}})
+		list, errSlices := s.operator().ListEndpointSlices(ctx, &servicelbv1.ListEndpointSlicesRequest{Namespaces: []string{"shop"}})
+		if err == nil && errSlices == nil && len(all.GetServices()) == services && len(list.GetEndpointSlices()) == slices {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("want %d and %d: %v, %v, %v, %v", services, slices, all, err, list, errSlices)
+		}
+	}
+}
+
+func TestOnKubernetesWhatIsAnotherProxysIsLeftToIt(t *testing.T) {
+	cluster := kubetest.Start(t)
+	cluster.Kubectl(t, "create", "namespace", "shop")
+	sys := start(t, Config{LoadBalancerIPs: []string{"192.0.2.1-192.0.2.1"}, Kubernetes: kube.Config{Enabled: true, Kubeconfig: cluster.AsServiceAccount(t, rights).Kubeconfig()}})
+	cluster.Apply(t, loadBalancer)
+	sys.count(t, 1, 1)
+	address := func() string {
+		return cluster.Kubectl(t, "get", "service", "web", "-n", "shop", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
+	}
+	for ctx := soonOnKubernetes(t); address() != "192.0.2.1"; {
+		if ctx.Err() != nil {
+			t.Fatal("it is given no address")
+		}
+	}
+	for _, label := range []string{"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"} {
+		cluster.Kubectl(t, "label", "endpointslice", "web-x", "-n", "shop", label+"=")
+		sys.count(t, 1, 0)
+		cluster.Kubectl(t, "label", "endpointslice", "web-x", "-n", "shop", label+"-")
+		sys.count(t, 1, 1)
+		cluster.Kubectl(t, "label", "service", "web", "-n", "shop", label+"=other")
+		sys.count(t, 0, 1)
+		if got := address(); got != "" {
+			t.Errorf("%s: another's service still has the address %s", label, got)
+		}
+		cluster.Kubectl(t, "label", "service", "web", "-n", "shop", label+"-")
+		sys.count(t, 1, 1)
+		for ctx := soonOnKubernetes(t); address() != "192.0.2.1"; {
+			if ctx.Err() != nil {
+				t.Fatalf("%s: it came back, and is given no address", label)
+			}
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
 	"github.com/damask-sdn/damask/internal/serviceview"
@@ -15,6 +16,18 @@ import (
 
 // classPrefix is how the load-balancer classes begin that are Damask's.
 const classPrefix = "damask.io/"
+
+// labelProxyName is the label of what is for another proxy than the cluster's own.
+const labelProxyName = "service.kubernetes.io/service-proxy-name"
+
+// ofOthers says whether a Service or a slice is none of the cluster's own proxy's matters, by
+// a label of whatever value: another proxy has it, or it is of a headless service.
+func ofOthers(o metav1.Object) bool {
+	labels := o.GetLabels()
+	_, another := labels[labelProxyName]
+	_, headless := labels[corev1.IsHeadlessService]
+	return another || headless
+}
 
 // balances says whether the load-balancer addresses of a Service are given by Damask.
 func balances(s *corev1.Service) bool {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/damask-sdn/damask/internal/rpcerr"
@@ -18,7 +19,8 @@ import (
 	"github.com/damask-sdn/damask/services/servicelb/spec"
 )
 
-// service makes the store have a service as its object says, or none where there is none.
+// service makes the store have a service as its object says, or none where there is none or
+// another proxy has it.
 func (a *Adapter) service(ctx context.Context, name types.NamespacedName) error {
 	stored, err := a.store.Service(catalog.Name(name))
 	if err != nil {
@@ -40,6 +42,8 @@ func (a *Adapter) service(ctx context.Context, name types.NamespacedName) error 
 		return nil
 	case err != nil:
 		return fmt.Errorf("read Service %s: %w", name, err)
+	case ofOthers(s):
+		return a.leave(ctx, s, stored)
 	}
 	wish, problems := a.wish(s, stored)
 	if problems == "" {
@@ -49,6 +53,29 @@ func (a *Adapter) service(ctx context.Context, name types.NamespacedName) error 
 		return fmt.Errorf("store service %s: %w", name, err)
 	}
 	return a.show(ctx, s, stored, problems)
+}
+
+// leave forgets a service that is another proxy's now, and takes back what its object says
+// of it: first, since a service that is stored is what a replica that ends here leaves to do.
+func (a *Adapter) leave(ctx context.Context, s *corev1.Service, stored *servicelbv1.Service) error {
+	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+	a.wanting.Set(name, false)
+	told := meta.FindStatusCondition(s.Status.Conditions, ConditionAccepted) != nil
+	if stored == nil && !told {
+		return nil
+	}
+	if told || len(stored.GetLoadBalancerIps()) > 0 {
+		if err := a.api.ApplyStatus(ctx, s, owner, map[string]any{}); err != nil {
+			return err
+		}
+	}
+	if stored == nil {
+		return nil
+	}
+	if err := a.store.Delete(ctx, catalog.Name(name)); err != nil {
+		return fmt.Errorf("delete service %s, which is another proxy's: %w", name, err)
+	}
+	return nil
 }
 
 // wish answers what a Service asks for, with its defaults, and all that is wrong with it.
@@ -162,7 +189,7 @@ func (a *Adapter) adopt(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if stored != nil || !balances(s) || len(addressesOf(s)) == 0 {
+		if stored != nil || ofOthers(s) || !balances(s) || len(addressesOf(s)) == 0 {
 			continue
 		}
 		wish, problems := a.wish(s, nil)

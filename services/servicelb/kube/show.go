@@ -87,7 +87,7 @@ func ingress(ips []string) []any {
 }
 
 // slice makes the store have a slice as its object says, or none where there is none. Slices
-// of other families than IPv4 are none.
+// of other families than IPv4 are none, and those that are not for the cluster's own proxy.
 func (a *Adapter) slice(ctx context.Context, name types.NamespacedName) error {
 	stored, err := a.store.Slice(catalog.Name(name))
 	if err != nil {
@@ -97,7 +97,7 @@ func (a *Adapter) slice(ctx context.Context, name types.NamespacedName) error {
 	var wish *servicelbv1.EndpointSlice
 	var v rpcerr.Violations
 	switch err := a.api.Client().Get(ctx, name, s); {
-	case err == nil && s.AddressType == discoveryv1.AddressTypeIPv4:
+	case err == nil && s.AddressType == discoveryv1.AddressTypeIPv4 && !ofOthers(s):
 		if wish = sliceOf(s, &v); wish != nil {
 			wish = spec.SliceDefaults(wish)
 			spec.CheckSlice(wish, &v)

@@ -62,7 +62,8 @@ func render(t testing.TB, values string) (objects, error) {
 	return renderIn(t, "kube-system", values)
 }
 
-func renderIn(t testing.TB, namespace, values string) (objects, error) {
+// renderTexts answers what each template is.
+func renderTexts(t testing.TB, namespace, values string) (map[string]string, error) {
 	t.Helper()
 	given, err := chartutil.ReadValues([]byte(values))
 	if err != nil {
@@ -74,7 +75,12 @@ func renderIn(t testing.TB, namespace, values string) (objects, error) {
 	if err != nil {
 		return nil, err
 	}
-	texts, err := engine.Render(loaded, all)
+	return engine.Render(loaded, all)
+}
+
+func renderIn(t testing.TB, namespace, values string) (objects, error) {
+	t.Helper()
+	texts, err := renderTexts(t, namespace, values)
 	if err != nil {
 		return nil, err
 	}

@@ -48,11 +48,20 @@ var wrong = map[string]struct {
 	},
 	"values that nothing takes": {
 		values: "apiServer: {host: 'https://api', port: 0}\ncontrolPlane: {hosts: [control-1, 192.0.2.300]}\nimages: {registry: 'a b'}\n" +
-			"network: {pods: [{cidr: 10.0.0.0, hostSubnetLength: 9}, {cidr: 10.0.0.0/8}], services: [], isolationMode: open}\nnodeGroups: {'a.b': {}}",
+			"network: {pods: [{cidr: 10.0.0.0/8}], services: [], isolationMode: open}",
 		says: []string{
-			"'/apiServer/host'", "'/apiServer/port'", "'/controlPlane/hosts/0'", "'/controlPlane/hosts/1'", "'/images/registry'", "'/network/pods/0/cidr'",
-			"'/network/pods/1'", "hostSubnetLength", "'/network/services'", "'/network/isolationMode'", "'a.b'",
+			"'/apiServer/host'", "'/apiServer/port'", "'/controlPlane/hosts/0': 'control-1' is not valid ipv4", "'/controlPlane/hosts/1'", "'/images/registry'",
+			"'/network/pods/0'", "hostSubnetLength", "'/network/services'", "'/network/isolationMode'",
 		},
+	},
+	"ranges and names that are none": {
+		values: overlays["ha"] + "network: {pods: [{cidr: 10.0.0.0/8, hostSubnetLength: 9}, {cidr: 10.0.0.0, hostSubnetLength: 9}], services: [172.30.0.0/33]}\n" +
+			"nodeGroups: {a.b: {}, of-more-letters-than-there-may-be-in-a-name: {}, edge: {}}",
+		says: []string{`network.pods[1].cidr is "10.0.0.0"`, `network.services[0] is "172.30.0.0/33"`, `nodeGroups has "a.b"`, `nodeGroups has "of-more-`},
+	},
+	"what is taken away": {
+		values: "apiServer: null\ncontrolPlane: {hosts: null}\nmonitoring: {enabled: null}\nconfig: {ovs: null}\nnodeGroups: {infra: null}",
+		says:   []string{"'apiServer'", "'hosts'", "'enabled'", "'ovs'", "'/nodeGroups/infra'"},
 	},
 	"a host twice": {
 		values: "apiServer: {host: api}\ncontrolPlane: {hosts: [192.0.2.1, 192.0.2.1, 192.0.2.3]}", says: []string{"'/controlPlane/hosts'"},

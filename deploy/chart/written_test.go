@@ -58,6 +58,30 @@ func TestEachValueIsExplained(t *testing.T) {
 	}
 }
 
+// TestNotesSayWhatIsLeftToDo and nothing else.
+func TestNotesSayWhatIsLeftToDo(t *testing.T) {
+	left := map[string]string{
+		"import them on each node": "", "Make the certificates": "certificates: {enabled: false}\n",
+		"damask.io/agent=damask": "takeover: {enabled: true}\nopenvswitch: {enabled: false}\n",
+	}
+	for _, values := range []string{"", "certificates: {enabled: false}\n", "takeover: {enabled: true}\nopenvswitch: {enabled: false}\n", "images: {registry: registry.example.com}\n"} {
+		texts, err := renderTexts(t, "kube-system", overlays["ha"]+values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := texts[Name+"/templates/NOTES.txt"]
+		for step, when := range left {
+			want := when == values
+			if when == "" {
+				want = !strings.HasPrefix(values, "images")
+			}
+			if strings.Contains(notes, step) != want {
+				t.Errorf("with %q they say %q: %t, want %t\n%s", values, step, !want, want, notes)
+			}
+		}
+	}
+}
+
 // TestHelmHasNothingAgainstTheChart: what `helm lint` says.
 func TestHelmHasNothingAgainstTheChart(t *testing.T) {
 	out := t.TempDir()

@@ -16,8 +16,22 @@
 {{- if and .Values.takeover.enabled .Values.openvswitch.enabled }}
 {{- $wrong = append $wrong "takeover.enabled is for nodes that have an Open vSwitch: with it openvswitch.enabled must be false" }}
 {{- end }}
-{{- if hasKey .Values.nodeGroups "default" }}
+{{- range $i, $range := .Values.network.pods }}
+{{- if not (regexMatch (include "damask.range" $) $range.cidr) }}
+{{- $wrong = append $wrong (printf "network.pods[%d].cidr is %q: want an IPv4 range, such as 10.128.0.0/14" $i $range.cidr) }}
+{{- end }}
+{{- end }}
+{{- range $i, $range := .Values.network.services }}
+{{- if not (regexMatch (include "damask.range" $) $range) }}
+{{- $wrong = append $wrong (printf "network.services[%d] is %q: want an IPv4 range, such as 172.30.0.0/16" $i $range) }}
+{{- end }}
+{{- end }}
+{{- range $name, $_ := .Values.nodeGroups }}
+{{- if eq $name "default" }}
 {{- $wrong = append $wrong "nodeGroups.default: nodes without a group are called that; take another name" }}
+{{- else if or (gt (len $name) 40) (not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" $name)) }}
+{{- $wrong = append $wrong (printf "nodeGroups has %q: a group's name has at most 40 lower-case letters, digits and hyphens" $name) }}
+{{- end }}
 {{- end }}
 {{- if eq .Release.Namespace (include "damask.namespace" .) }}
 {{- $wrong = append $wrong (printf "the namespace %s is made by the chart, which Helm cannot do with the namespace that it keeps the release in: install it with --namespace kube-system" .Release.Namespace) }}
@@ -35,6 +49,12 @@
 {{- with $wrong }}
 {{- fail (printf "\n\n- %s\n\nvalues.yaml of the chart says what each value is.\n" (join "\n- " .)) }}
 {{- end }}
+{{- end }}
+
+{{- /* What an IPv4 range looks like. Whether ranges overlap damask-ipam says, which does not start then. */ -}}
+{{- define "damask.range" -}}
+{{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" -}}
+^{{ $byte }}(\.{{ $byte }}){3}/(3[0-2]|[12]?[0-9])$
 {{- end }}
 
 {{- /* The fields of a process's configuration that values say and that the chart writes already, log

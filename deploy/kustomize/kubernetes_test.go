@@ -182,3 +182,29 @@ func TestATakeoverSeesWhatIsToBeTakenOver(t *testing.T) {
 		t.Errorf("found %d agents", agents)
 	}
 }
+
+// TestOpenVSwitchDependsOnNoOtherComponent: what turns one of them on or off leaves nodes' Open
+// vSwitch as it is.
+func TestOpenVSwitchDependsOnNoOtherComponent(t *testing.T) {
+	of := func(with ...string) (list []string) {
+		texts, err := Build("..", "ha", with...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range texts {
+			if strings.Contains(string(text), "name: damask-ovs") {
+				list = append(list, string(text))
+			}
+		}
+		return list
+	}
+	alone := of("-../certificates")
+	if len(alone) != 3 {
+		t.Errorf("found %d objects, want an account, a ConfigMap and a DaemonSet", len(alone))
+	}
+	for _, with := range [][]string{nil, {"../cert-manager"}, {"../../monitoring"}, {"../group"}} {
+		if got := of(with...); !slices.Equal(got, alone) {
+			t.Errorf("with %v it is\n%s\nand alone\n%s", with, got, alone)
+		}
+	}
+}

@@ -216,14 +216,14 @@ func TestWhatTheNetworkNeedsNeedsNoNetwork(t *testing.T) {
 			if !p.HostNetwork {
 				t.Error("is on the pod network")
 			}
+			if len(p.HostAliases) != servers {
+				t.Errorf("knows %d hosts of the control plane, want %d", len(p.HostAliases), servers)
+			}
 			if o.Metadata.Name == "damask-ovs" {
 				return // asks nobody
 			}
 			if o.Metadata.Name == "damask-certificates" {
 				return // asks the API server alone, and there is always one
-			}
-			if len(p.HostAliases) != servers {
-				t.Errorf("knows %d hosts of the control plane, want %d", len(p.HostAliases), servers)
 			}
 			if o.Spec.Replicas != nil && *o.Spec.Replicas != servers {
 				t.Errorf("has %d replicas, want %d", *o.Spec.Replicas, servers)

@@ -67,7 +67,8 @@ func (s set) changes() []string {
 }
 
 // built are the sets of options that the overlay is built with. Those that change the same
-// objects are there in each combination; cert-manager has no sense without certificates.
+// objects are there in each combination, the others alone; without certificates cert-manager has
+// no sense. Whether that is enough a test says, which compares all combinations.
 var built = []set{
 	of(ovs, certificates, monitoring),
 	of(ovs, certificates, certManager, monitoring),
@@ -77,6 +78,7 @@ var built = []set{
 	of(ovs, takeover, monitoring),
 	of(certificates, monitoring),
 	of(ovs, certificates),
+	of(),
 }
 
 // identity is which object it is. The name is without the hash of its content.

@@ -99,11 +99,7 @@ func (m *maker) write(files Files, variants []variant) error {
 		}
 		files[name] = append(files[name], text...)
 	}
-	text, err := m.contents()
-	if err != nil {
-		return err
-	}
-	files["templates/_contents.tpl"] = text
+	files["templates/_contents.tpl"] = m.contents()
 	if err := m.complete(); err != nil {
 		return err
 	}

@@ -64,34 +64,45 @@ var inserts = []insert{
 	},
 }
 
-// contents answers templates of what is in the ConfigMaps.
-func (m *maker) contents() ([]byte, error) {
+// keep keeps the content of a ConfigMap, as a template of its data, and the files in it.
+func (m *maker) keep(name string, object map[string]any) error {
+	content, _ := object["data"].(map[string]any)
+	var data strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(content)) {
+		process, isFile := strings.CutSuffix(key, ".yaml")
+		switch text, _ := content[key].(string); {
+		case isFile:
+			file, err := insertAll(process, text)
+			if err != nil {
+				return err
+			}
+			if before := m.files[process]; before != "" && before != file {
+				return fmt.Errorf("an option changes %s, which templates cannot say", key)
+			}
+			m.files[process] = file
+			fmt.Fprintf(&data, "%s: |\n{{ include \"damask.configuration\" (list $ %q) | indent 2 }}\n", key, process)
+		case variables[key] != "":
+			m.variables[key] = true
+			fmt.Fprintf(&data, "%s: %s\n", key, variables[key])
+		default:
+			return fmt.Errorf("there is no value for %s", key)
+		}
+	}
+	m.maps[name] = data.String()
+	return nil
+}
+
+// contents answers the templates of what is in the ConfigMaps.
+func (m *maker) contents() []byte {
 	out := bytes.NewBufferString(origin)
 	fmt.Fprintf(out, "{{- define \"damask.namespace\" }}%s{{ end }}\n", m.namespace)
-	var files bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(m.maps)) {
-		fmt.Fprintf(out, "\n{{- define \"damask.data.%s\" -}}\n", name)
-		for _, key := range slices.Sorted(maps.Keys(m.maps[name])) {
-			text := m.maps[name][key]
-			process, isFile := strings.CutSuffix(key, ".yaml")
-			switch {
-			case isFile:
-				fmt.Fprintf(out, "%s: |\n{{ include \"damask.configuration\" (list $ %q) | indent 2 }}\n", key, process)
-				file, err := insertAll(process, text)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", name, err)
-				}
-				fmt.Fprintf(&files, "\n{{- define \"damask.file.%s\" -}}\n%s{{ end }}\n", process, file)
-			case variables[key] != "":
-				fmt.Fprintf(out, "%s: %s\n", key, variables[key])
-			default:
-				return nil, fmt.Errorf("%s: there is no value for %s", name, key)
-			}
-		}
-		out.WriteString("{{- end }}\n")
+		fmt.Fprintf(out, "\n{{- define \"damask.data.%s\" -}}\n%s{{- end }}\n", name, m.maps[name])
 	}
-	out.Write(files.Bytes())
-	return out.Bytes(), nil
+	for _, process := range slices.Sorted(maps.Keys(m.files)) {
+		fmt.Fprintf(out, "\n{{- define \"damask.file.%s\" -}}\n%s{{ end }}\n", process, m.files[process])
+	}
+	return out.Bytes()
 }
 
 // insertAll answers a process's configuration with expressions in all places.
@@ -124,24 +135,15 @@ func (m *maker) complete() error {
 	}
 	for _, i := range inserts {
 		for process := range i.times {
-			if !m.hasFile(process) {
+			if m.files[process] == "" {
 				wrong = append(wrong, fmt.Errorf("there is no %s.yaml, for %s", process, i.what))
 			}
 		}
 	}
 	for key := range variables {
-		if m.maps["damask-api-server"][key] == "" {
-			wrong = append(wrong, fmt.Errorf("damask-api-server has no %s", key))
+		if !m.variables[key] {
+			wrong = append(wrong, fmt.Errorf("no ConfigMap has %s", key))
 		}
 	}
 	return errors.Join(wrong...)
-}
-
-func (m *maker) hasFile(process string) bool {
-	for _, data := range m.maps {
-		if _, ok := data[process+".yaml"]; ok {
-			return true
-		}
-	}
-	return false
 }

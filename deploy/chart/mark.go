@@ -3,7 +3,6 @@ package chart
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -17,15 +16,20 @@ const example = "infra"
 // it is known what is what; once all variants of an object are one text the marks become
 // expressions.
 type maker struct {
-	names     map[identity]string          // of marked objects, for people
-	maps      map[string]map[string]string // the content of ConfigMaps whose names have a hash
-	resources map[string]string            // of each container whose figures are values, in JSON
-	replicas  []string                     // the workloads that have as many as there are hosts
+	names     map[identity]string // of marked objects, for people
+	maps      map[string]string   // the data of ConfigMaps whose names have a hash, as templates
+	files     map[string]string   // the configurations of processes, as templates
+	variables map[string]bool     // which of an environment's there are
+	resources map[string]string   // of each container whose figures are values, in JSON
+	replicas  []string            // the workloads that have as many as there are hosts
 	namespace string
 }
 
 func newMaker() *maker {
-	return &maker{names: map[identity]string{}, maps: map[string]map[string]string{}, resources: map[string]string{}}
+	return &maker{
+		names: map[identity]string{}, maps: map[string]string{}, files: map[string]string{},
+		variables: map[string]bool{}, resources: map[string]string{},
+	}
 }
 
 // What stands in an object for an expression.
@@ -79,20 +83,6 @@ func (m *maker) mark(objects []map[string]any) error {
 			m.names[identify(object)] = "damask-nodeagent-group"
 		}
 	}
-	return nil
-}
-
-// keep keeps the content of a ConfigMap, which is the same in all variants.
-func (m *maker) keep(name string, object map[string]any) error {
-	data := map[string]string{}
-	content, _ := object["data"].(map[string]any)
-	for key, value := range content {
-		data[key], _ = value.(string)
-	}
-	if before, ok := m.maps[name]; ok && !maps.Equal(before, data) {
-		return fmt.Errorf("an option changes what is in it")
-	}
-	m.maps[name] = data
 	return nil
 }
 
@@ -180,12 +170,10 @@ func (m *maker) pod(spec map[string]any) error {
 	for i := range 3 {
 		aliases = append(aliases, map[string]any{"ip": fmt.Sprintf("192.0.2.%d", i+1), "hostnames": []any{fmt.Sprintf("control-%d", i+1)}})
 	}
-	switch hosts := spec["hostAliases"]; {
-	case reflect.DeepEqual(hosts, any(aliases)):
-		spec["hostAliases"] = aliasesMark
-	case hosts != nil || spec["serviceAccountName"] != "damask-ovs": // which asks nobody
-		return fmt.Errorf("its hosts are %v, want %v", hosts, aliases)
+	if !reflect.DeepEqual(spec["hostAliases"], any(aliases)) {
+		return fmt.Errorf("its hosts are %v, want %v", spec["hostAliases"], aliases)
 	}
+	spec["hostAliases"] = aliasesMark
 	if _, ok := spec["imagePullSecrets"]; ok {
 		return fmt.Errorf("it has imagePullSecrets, which are a value of the chart")
 	}

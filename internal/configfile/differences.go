@@ -18,6 +18,25 @@ func Differences[T any](a, b *T) []string {
 	return differences(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), "")
 }
 
+// Live answers the fields of a configuration of a type that are live, as paths of a file, in
+// order.
+func Live(t reflect.Type) []string { return live(t, "") }
+
+func live(t reflect.Type, path string) (all []string) {
+	pointer := reflect.PointerTo(t)
+	if t.Kind() != reflect.Struct || pointer.Implements(textType) || pointer.Implements(yamlType) {
+		return nil
+	}
+	for _, f := range Fields(t) {
+		at := join(path, f.Name)
+		if f.Live {
+			all = append(all, at)
+		}
+		all = append(all, live(f.Type, at)...)
+	}
+	return all
+}
+
 func differences(a, b reflect.Value, path string) []string {
 	pointer := reflect.PointerTo(a.Type())
 	if a.Kind() != reflect.Struct || pointer.Implements(textType) || pointer.Implements(yamlType) {

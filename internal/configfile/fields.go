@@ -14,6 +14,9 @@ type Field struct {
 	Index []int
 	// Type is the field's Go type.
 	Type reflect.Type
+	// Live says that a change counts in a program that runs: the field has the tag
+	// live:"true". Everything else counts from the next start on.
+	Live bool
 }
 
 // Fields answers the fields of a struct type in order, with those of inlined
@@ -35,7 +38,7 @@ func Fields(t reflect.Type) []Field {
 		case name == "":
 			panic(fmt.Sprintf("configfile: %s.%s has no yaml tag", t, f.Name))
 		default:
-			fields = append(fields, Field{Name: name, Index: f.Index, Type: f.Type})
+			fields = append(fields, Field{Name: name, Index: f.Index, Type: f.Type, Live: f.Tag.Get("live") == "true"})
 		}
 	}
 	return fields

@@ -10,8 +10,9 @@
 //
 // A program whose configuration is its environment has the same but for -config.
 //
-// And that a configuration file is followed: the log level is another at once, of other fields
-// the log says that they wait for the next start, and what is wrong is refused as a whole.
+// And that a configuration file is followed: what is marked as live in the configuration's
+// type, as the log level is, counts at once, of other fields the log says that they wait for
+// the next start, and what is wrong is refused as a whole.
 //
 // It must not know any service.
 //
@@ -45,7 +46,7 @@ const (
 type Log struct {
 	// Level is the least that is logged: "trace", "debug", "info", "warn" or
 	// "error". Default "info".
-	Level string `yaml:"level"`
+	Level string `yaml:"level" live:"true"`
 	// JSON writes one JSON object a line instead of text. Default false.
 	JSON bool `yaml:"json"`
 }
@@ -85,6 +86,9 @@ type Program[C any] struct {
 	Log func(C) Log
 	// Run is the daemon. It returns nil when ctx ends.
 	Run func(ctx context.Context, cfg C, log hclog.Logger) error
+	// RunLive is Run for a daemon with fields that are live beside the log level, or that
+	// tells of its file elsewhere too.
+	RunLive func(ctx context.Context, cfg C, live *Live[C], log hclog.Logger) error
 }
 
 // Main runs the program with the process's own arguments, and answers the
@@ -146,14 +150,19 @@ func (p Program[C]) run(ctx context.Context, path string, cfg C, log hclog.Logge
 	if p.FromEnvironment {
 		return p.Run(ctx, cfg, log)
 	}
+	live := &Live[C]{}
+	start := func() error { return p.Run(ctx, cfg, log) }
+	if p.RunLive != nil {
+		start = func() error { return p.RunLive(ctx, cfg, live, log) }
+	}
 	following, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	defer done.Wait()
 	defer stop()
 	done.Go(func() {
-		if err := (&follower[C]{program: p, path: path, running: cfg, log: log}).run(following); err != nil {
+		if err := (&follower[C]{program: p, path: path, running: cfg, last: cfg, live: live, log: log}).run(following); err != nil {
 			log.Warn("changes of the configuration file count from the next start on", "error", err)
 		}
 	})
-	return p.Run(ctx, cfg, log)
+	return start()
 }

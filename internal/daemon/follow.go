@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -14,9 +15,8 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 )
 
-// liveField is what takes effect without a start: everything else says that it waits for one,
-// which costs no packet.
-const liveField = "log.level"
+// levelField is live in every program, without it.
+const levelField = "log.level"
 
 // What a process has of its configuration file: a process has one.
 var (
@@ -32,7 +32,9 @@ var (
 type follower[C any] struct {
 	program Program[C]
 	path    string
-	running C
+	running C // with which it began
+	last    C // which was read last
+	live    *Live[C]
 	log     hclog.Logger
 	said    string
 }
@@ -68,6 +70,7 @@ func (f *follower[C]) look() {
 		configWrong.Set(1)
 		if f.news(err.Error()) {
 			f.log.Error("the configuration file is wrong, what was read before stays in force", "error", err)
+			f.live.file(File{Path: f.path, Wrong: err})
 		}
 		return
 	}
@@ -76,10 +79,22 @@ func (f *follower[C]) look() {
 		f.log.SetLevel(level)
 		f.log.Info("the log level is another", "level", level.String())
 	}
-	fields := slices.DeleteFunc(configfile.Differences(&f.running, &cfg), func(field string) bool { return field == liveField })
+	inForce := configfile.Live(reflect.TypeFor[C]())
+	waits := func(field string) bool { return !slices.Contains(inForce, field) }
+	if changed := slices.DeleteFunc(configfile.Differences(&f.last, &cfg), waits); len(changed) > 0 {
+		f.live.configure(cfg)
+		if changed = slices.DeleteFunc(changed, func(field string) bool { return field == levelField }); len(changed) > 0 {
+			f.log.Info("fields of the configuration file are in force as they are now", "fields", strings.Join(changed, ", "))
+		}
+	}
+	f.last = cfg
+	fields := slices.DeleteFunc(configfile.Differences(&f.running, &cfg), func(field string) bool { return !waits(field) })
 	configPending.Set(float64(len(fields)))
-	if text := strings.Join(fields, ", "); f.news(text) && text != "" {
-		f.log.Warn("the configuration file has changed in fields that count from the next start on", "fields", text)
+	if text := strings.Join(fields, ", "); f.news(text) {
+		if text != "" {
+			f.log.Warn("the configuration file has changed in fields that count from the next start on", "fields", text)
+		}
+		f.live.file(File{Path: f.path, Pending: fields})
 	}
 }
 

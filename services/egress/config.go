@@ -39,7 +39,7 @@ type Config struct {
 // DNS names recursive DNS servers.
 type DNS struct {
 	// Servers are their addresses, "IP:PORT". Empty: those of /etc/resolv.conf.
-	Servers []string `yaml:"servers"`
+	Servers []string `yaml:"servers" live:"true"`
 }
 
 // Servers names the replicas of a service.

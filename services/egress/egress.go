@@ -35,7 +35,7 @@ const serviceName = "egress"
 // Run is the service. It serves until ctx ends, and then lets calls in
 // progress finish and returns nil. A store that is away is waited for; what a
 // person must put right (an occupied port, a certificate) is an error.
-func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
+func Run(ctx context.Context, cfg Config, live *daemon.Live[Config], log hclog.Logger) error {
 	source, err := identity.NewSource(cfg.TLS, log.Named("identity"))
 	if err != nil {
 		return err
@@ -76,6 +76,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 		neighbours: facts.Neighbours{IPAM: ipam, Tenancy: tenancy},
 		resolver:   names.NewResolver(cfg.DNS.Servers, resolvConf),
 	}
+	live.OnChange(func(now Config) { r.resolver.Ask(now.DNS.Servers) })
 	if cfg.Kubernetes.Enabled {
 		if r.cluster, err = kube.New(cfg.Kubernetes, serviceName, log); err != nil {
 			return err

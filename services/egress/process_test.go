@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) {
 	replicatest.Main(m, daemon.Program[Config]{
-		Name: "damask-egress", Load: Load, Log: func(c Config) daemon.Log { return c.Log }, Run: Run,
+		Name: "damask-egress", Load: Load, Log: func(c Config) daemon.Log { return c.Log }, RunLive: Run,
 	}.Main)
 }
 

@@ -62,7 +62,7 @@ func config(t *testing.T, ca *identitytest.CA) Config {
 func TestRunStopsWhenItIsToldTo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
-	if err := Run(ctx, config(t, identitytest.New(t)), hclog.NewNullLogger()); err != nil {
+	if err := Run(ctx, config(t, identitytest.New(t)), nil, hclog.NewNullLogger()); err != nil {
 		t.Errorf("run: %v", err)
 	}
 }
@@ -88,7 +88,7 @@ func TestRunRefusesWhatAPersonMustPutRight(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := config(t, ca)
 			c.spoil(&cfg)
-			err := Run(soon(t), cfg, hclog.NewNullLogger())
+			err := Run(soon(t), cfg, nil, hclog.NewNullLogger())
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("run: %v, want %q in it", err, c.want)
 			}
@@ -99,7 +99,7 @@ func TestRunRefusesWhatAPersonMustPutRight(t *testing.T) {
 // TestTheDaemonChecksItsFile runs the real program with -check.
 func TestTheDaemonChecksItsFile(t *testing.T) {
 	var out, problems strings.Builder
-	program := daemon.Program[Config]{Name: "damask-egress", Load: Load, Log: func(c Config) daemon.Log { return c.Log }, Run: Run}
+	program := daemon.Program[Config]{Name: "damask-egress", Load: Load, Log: func(c Config) daemon.Log { return c.Log }, RunLive: Run}
 	if code := program.Execute(t.Context(), []string{"-check", "-config", referenceFile}, &out, &problems); code != 0 {
 		t.Errorf("exit code %d: %s", code, problems.String())
 	}

@@ -28,8 +28,8 @@ import (
 )
 
 // Run is the agent. It returns nil when ctx ends, and leaves the node's network
-// as it is.
-func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
+// as it is. Of a nil live it is configured as it begins.
+func Run(ctx context.Context, cfg Config, live *daemon.Live[Config], log hclog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	br := bridge.New(bridge.Config{Database: cfg.OVS.Database}, log.Named("bridge"))
 	group.Go(func() error { return br.Run(ctx) })
@@ -39,6 +39,7 @@ func Run(ctx context.Context, cfg Config, log hclog.Logger) error {
 			return err
 		}
 		defer a.close()
+		a.follow(live)
 		return a.run(ctx)
 	})
 	return group.Wait()

@@ -91,7 +91,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.register.registered = a.reporter.Again
 	a.plumbing = &plumbing{
 		state: state, programmer: a.prog, bridge: m.bridge, links: m.links, rules: m.rules, hostPorts: ports, pods: p, register: a.register,
-		metered: a.flows.HasMeters, hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval,
+		metered: a.flows.HasMeters, hostIP: cfg.HostIP, datapath: m.datapath, maskBit: uint8(cfg.MasqueradeBit), every: cfg.AuditInterval, audits: make(chan time.Duration, 1),
 		ancestor: before, log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
@@ -108,9 +108,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.policies.followed = followPolicies(c.bus, c.tenancy, cacheIn(cfg.StateDir), a.policies, log)
 	a.policies.followed.pods.Want(cfg.Node)
 	a.plumbing.policies, p.policies = a.policies, a.policies
-	if !cfg.NetworkPolicy.CutConnections {
-		state.KeepConnections()
-	}
+	state.KeepConnections(!cfg.NetworkPolicy.CutConnections)
 	to := &sink{
 		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),

@@ -17,7 +17,7 @@ import (
 
 // Config is the configuration file of damask-nodeagent.
 // deploy/config/nodeagent.yaml documents every field; a test holds the two
-// together.
+// together. What is live comes into force in live.go.
 type Config struct {
 	Node             string         `yaml:"node"`
 	HostIP           netip.Addr     `yaml:"hostIP"`
@@ -37,7 +37,7 @@ type Config struct {
 	OVS              OVS            `yaml:"ovs"`
 	CNISocket        string         `yaml:"cniSocket"`
 	StateDir         string         `yaml:"stateDir"`
-	AuditInterval    time.Duration  `yaml:"auditInterval"`
+	AuditInterval    time.Duration  `yaml:"auditInterval" live:"true"`
 	MasqueradeBit    int            `yaml:"masqueradeBit"`
 	Services         Services       `yaml:"services"`
 	NetworkPolicy    NetworkPolicy  `yaml:"networkPolicy"`
@@ -52,7 +52,7 @@ type Servers struct {
 
 // DNS says whom the pods of this node ask.
 type DNS struct {
-	Servers []netip.AddrPort `yaml:"servers"`
+	Servers []netip.AddrPort `yaml:"servers" live:"true"`
 }
 
 // OVS says where Open vSwitch is.
@@ -73,7 +73,7 @@ type Services struct {
 // NetworkPolicy says how this node enforces policies, in the modes in which they
 // decide.
 type NetworkPolicy struct {
-	CutConnections bool `yaml:"cutConnections"`
+	CutConnections bool `yaml:"cutConnections" live:"true"`
 }
 
 // Kubernetes is kube.Config without what is of a store, which an agent has not.

@@ -20,7 +20,7 @@ func (p *plumbing) listen(ctx context.Context) error {
 	}
 	p.state.FollowDecisions()
 	if p.firewalls != nil {
-		p.state.FollowLookups(p.firewalls.servers)
+		p.firewalls.listen()
 	}
 	return nil
 }

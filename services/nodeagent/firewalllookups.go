@@ -12,6 +12,28 @@ import (
 // resolvConf names the DNS servers of pods where the configuration does not.
 const resolvConf = "/etc/resolv.conf"
 
+// listen has the answers of the DNS servers of pods copied.
+func (f *firewalls) listen() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listens = true
+	f.tell(f.state.FollowLookups(f.servers))
+}
+
+// ask says whom pods ask for names from now on, as configured.
+func (f *firewalls) ask(configured []netip.AddrPort) {
+	servers, err := dnsServers(configured, resolvConf)
+	if err != nil {
+		f.log.Warn("answers of other DNS servers are not read, those of before are", "error", err)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.servers = servers; f.listens {
+		f.tell(f.state.FollowLookups(servers))
+	}
+}
+
 // dnsServers answers whom pods ask: those configured, or those of the file, which is what
 // Kubernetes gives to pods with dnsPolicy Default. Those of the file that no pod can
 // reach, at loopback, are left out.

@@ -31,17 +31,18 @@ type firewalls struct {
 	services *services       // nil: somebody else's
 	slices   *outside.Slices // the same
 	lookups  *lookups.Reporter
-	servers  []netip.AddrPort // whom pods ask for names
 	log      hclog.Logger
 
 	// mu is held while followers are looked at and the state is told, so that what was
 	// seen later is told later.
 	mu      sync.Mutex
-	own     map[string]bool // namespaces of this node's pods
-	hosting map[string]bool // namespaces for whose pods this node has egress IPs
-	leading map[string]bool // namespaces whose services have endpoints outside
-	names   map[string]bool // names that are followed
-	ctx     context.Context //nolint:containedctx // of Run: waiting for what is not known ends with it
+	own     map[string]bool  // namespaces of this node's pods
+	hosting map[string]bool  // namespaces for whose pods this node has egress IPs
+	leading map[string]bool  // namespaces whose services have endpoints outside
+	names   map[string]bool  // names that are followed
+	servers []netip.AddrPort // whom pods ask for names
+	listens bool             // the state was told of them: the switch can make copies
+	ctx     context.Context  //nolint:containedctx // of Run: waiting for what is not known ends with it
 }
 
 // newFirewalls makes the part; the configuration names egress servers.

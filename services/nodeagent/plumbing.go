@@ -53,6 +53,7 @@ type plumbing struct {
 	datapath   string
 	maskBit    uint8
 	every      time.Duration
+	audits     chan time.Duration // another every
 	log        hclog.Logger
 
 	changed func() // told when readiness is another, and does not wait; nil: nobody asks
@@ -80,6 +81,16 @@ func (p *plumbing) Wake() {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// AuditEvery says how often everything is compared from now on. It never blocks, and is called
+// by one goroutine at a time.
+func (p *plumbing) AuditEvery(interval time.Duration) {
+	select {
+	case <-p.audits:
+	default:
+	}
+	p.audits <- interval
 }
 
 // Connected asks for a pass because a switch is there, or there again: what it holds
@@ -118,6 +129,8 @@ func (p *plumbing) Run(ctx context.Context) error {
 			return nil
 		case <-p.wake:
 		case <-audit.C:
+		case interval := <-p.audits:
+			audit.Reset(interval)
 		case <-retry:
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -13,9 +14,13 @@ import (
 	"github.com/damask-sdn/damask/internal/configfile"
 )
 
+// isLive is what the comment of a field says that counts while the program runs, and of no
+// other.
+const isLive = "(live)"
+
 // Documented fails the test when the reference file at path leaves out a
-// field of cfg, or has one without a comment on it (above it, or on its
-// line). cfg is a pointer to the configuration struct. In a list of structs
+// field of cfg, has one without a comment on it (above it, or on its
+// line), or does not say which are live. cfg is a pointer to the configuration struct. In a list of structs
 // the first item stands for all.
 func Documented(t testing.TB, path string, cfg any) {
 	t.Helper()
@@ -63,8 +68,13 @@ func missing(node *yaml.Node, t reflect.Type, path string) []string {
 			problems = append(problems, at+": is not in the file")
 			continue
 		}
-		if key.HeadComment == "" && key.LineComment == "" && value.HeadComment == "" && value.LineComment == "" {
+		comment := key.HeadComment + key.LineComment + value.HeadComment + value.LineComment
+		if comment == "" {
 			problems = append(problems, fmt.Sprintf("line %d: %s: has no comment", key.Line, at))
+		}
+		// The head of the file, which says what the mark means, is the first field's.
+		if paragraphs := strings.Split(comment, "\n\n"); strings.Contains(paragraphs[len(paragraphs)-1], isLive) != f.Live {
+			problems = append(problems, fmt.Sprintf("line %d: %s: the mark %s is on it, or not: in the code it is %t", key.Line, at, isLive, f.Live))
 		}
 		problems = append(problems, missing(value, f.Type, at)...)
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -46,28 +47,38 @@ type Answer struct {
 
 // Resolver asks recursive servers. It is safe for concurrent use.
 type Resolver struct {
-	servers func() ([]string, error)
+	resolvConf string
+	configured atomic.Pointer[[]string]
 }
 
 // NewResolver returns a resolver that asks servers, "HOST:PORT", one after the
 // other. Without any, it asks those of the file resolv.conf, read at each
 // look-up.
 func NewResolver(servers []string, resolvConf string) *Resolver {
-	if len(servers) > 0 {
-		fixed := slices.Clone(servers)
-		return &Resolver{servers: func() ([]string, error) { return fixed, nil }}
+	r := &Resolver{resolvConf: resolvConf}
+	r.Ask(servers)
+	return r
+}
+
+// Ask says which servers look-ups ask that begin from now on, as NewResolver does.
+func (r *Resolver) Ask(servers []string) {
+	servers = slices.Clone(servers)
+	r.configured.Store(&servers)
+}
+
+func (r *Resolver) servers() ([]string, error) {
+	if configured := *r.configured.Load(); len(configured) > 0 {
+		return configured, nil
 	}
-	return &Resolver{servers: func() ([]string, error) {
-		file, err := dns.ClientConfigFromFile(resolvConf)
-		if err != nil {
-			return nil, fmt.Errorf("read the names of DNS servers: %w", err)
-		}
-		var list []string
-		for _, server := range file.Servers {
-			list = append(list, net.JoinHostPort(server, file.Port))
-		}
-		return list, nil
-	}}
+	file, err := dns.ClientConfigFromFile(r.resolvConf)
+	if err != nil {
+		return nil, fmt.Errorf("read the names of DNS servers: %w", err)
+	}
+	var list []string
+	for _, server := range file.Servers {
+		list = append(list, net.JoinHostPort(server, file.Port))
+	}
+	return list, nil
 }
 
 // Lookup finds the addresses of a name. It is ErrNoAddress if a server says that

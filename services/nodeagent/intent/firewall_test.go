@@ -235,6 +235,58 @@ func TestFirewallsAreTheSameAfterARestart(t *testing.T) {
 	}
 }
 
+// TestOtherServersAreListenedTo says twice whom pods ask: only pods that may reach a wildcard
+// get other flows.
+func TestOtherServersAreListenedTo(t *testing.T) {
+	s := following(t)
+	s.SetNetNamespace(namespace("red", 42, 4))
+	s.SetNetNamespace(namespace("blue", 43, 4))
+	s.AddPod(podNumber(1, "red"))
+	s.AddPod(podNumber(2, "blue"))
+	for namespace, to := range map[string]string{"red": "*.example", "blue": "a.example"} {
+		if _, err := s.SetFirewall(namespace, 1, []*egressv1.EgressNetworkPolicy{firewallPolicy(namespace, "a", 0, "allow "+to, "deny 0.0.0.0/0")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"*.example", "a.example"} {
+		if _, err := s.SetDNSName(resolved(name, 2, "203.0.113.7")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	red := s.podsIn("red")
+	listened := func(server string) (n int) {
+		for owner, flows := range s.CompileAll() {
+			for _, f := range flows {
+				if slices.Contains(red, owner) && strings.Contains(f.String(), "nw_src="+server+",") {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	one, other := netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("192.0.2.54:5353")
+	for _, step := range []struct {
+		servers  []netip.AddrPort
+		owners   []string
+		one, two bool
+	}{
+		{[]netip.AddrPort{one}, red, true, false},
+		{[]netip.AddrPort{one, one}, nil, true, false},
+		{[]netip.AddrPort{other, one}, red, true, true},
+		{[]netip.AddrPort{one, other}, nil, true, true},
+		{[]netip.AddrPort{other}, red, false, true},
+		{nil, red, false, false},
+	} {
+		change := s.FollowLookups(step.servers)
+		if !slices.Equal(change.Owners, step.owners) {
+			t.Errorf("%v: %q are compiled, want %q", step.servers, change.Owners, step.owners)
+		}
+		if a, b := listened("192.0.2.53") > 0, listened("192.0.2.54") > 0; a != step.one || b != step.two {
+			t.Errorf("%v: the first is listened to: %t, the second: %t", step.servers, a, b)
+		}
+	}
+}
+
 // TestAPodsFirewallIsSentOnce is about pods of a namespace whose rules are in the switch: they
 // bring their own flows alone.
 func TestAPodsFirewallIsSentOnce(t *testing.T) {

@@ -13,23 +13,38 @@ import (
 
 // FollowLookups says by whose answers it is known which names there are below a wildcard:
 // the DNS servers of pods, IPv4. From then on their answers to pods whose namespace
-// allows a wildcard are copied. Without any, wildcards open nothing. It is called before
-// the switch is compared first.
-func (s *State) FollowLookups(resolvers []netip.AddrPort) {
+// allows a wildcard are copied. Without any, wildcards open nothing. It must be called before
+// the switch is compared first, and may be again.
+func (s *State) FollowLookups(resolvers []netip.AddrPort) (change Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sorted := slices.SortedFunc(slices.Values(resolvers), netip.AddrPort.Compare)
-	s.firewalls.resolvers = slices.Compact(sorted)
+	next := slices.Compact(slices.SortedFunc(slices.Values(resolvers), netip.AddrPort.Compare))
+	if slices.Equal(next, s.firewalls.resolvers) {
+		return Change{}
+	}
+	s.firewalls.resolvers = next
+	for namespace := range s.firewalls.namespaces {
+		if s.hasWildcard(namespace) {
+			change.Owners = union(change.Owners, s.podsIn(namespace))
+		}
+	}
+	return change
 }
 
 // resolvers are those whose answers to a namespace's pods are copied. The caller holds the
 // lock.
 func (s *State) resolvers(namespace string) []netip.AddrPort {
-	f := s.firewalls.namespaces[namespace]
-	if f == nil || !slices.ContainsFunc(f.inForce, func(r firewallRule) bool { return isWildcard(r.name) }) {
+	if !s.hasWildcard(namespace) {
 		return nil
 	}
 	return s.firewalls.resolvers
+}
+
+// hasWildcard says whether a rule of a namespace that is in force has one. The caller holds the
+// lock.
+func (s *State) hasWildcard(namespace string) bool {
+	f := s.firewalls.namespaces[namespace]
+	return f != nil && slices.ContainsFunc(f.inForce, func(r firewallRule) bool { return isWildcard(r.name) })
 }
 
 // isWildcard says whether a rule's name means all names below one.

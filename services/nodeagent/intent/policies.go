@@ -48,12 +48,16 @@ func newPolicies() policies {
 	}
 }
 
-// KeepConnections says that connections go on that policies forbid after they
-// have let them pass. It is called before there are pods.
-func (s *State) KeepConnections() {
+// KeepConnections says whether connections go on that policies forbid after they
+// have let them pass.
+func (s *State) KeepConnections(keep bool) Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.policies.keep = true
+	if s.policies.keep == keep {
+		return Change{}
+	}
+	s.policies.keep = keep
+	return Change{Owners: []string{baseOwner}}
 }
 
 // SetPolicy takes a policy. It comes into force when all groups that it names

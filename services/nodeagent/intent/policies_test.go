@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -170,5 +171,38 @@ func TestServicesThatLeadOutsideAreJudgedWhereTheyAreAsked(t *testing.T) {
 	change := setPolicy(t, s, "p", "203.0.113.0/24", 13)
 	if flows := s.compile(outsideOwner + p.Owner()); len(flows) != 0 || !slices.Contains(change.Owners, outsideOwner+p.Owner()) {
 		t.Errorf("a policy that lets the backend be asked: flows %v, change %+v", flows, change)
+	}
+}
+
+func TestWhetherConnectionsAreCutCanChange(t *testing.T) {
+	s := policyState(t)
+	text := func() string {
+		var all []string
+		for _, f := range s.compile(baseOwner) {
+			all = append(all, f.String())
+		}
+		return strings.Join(all, "\n")
+	}
+	if change := s.KeepConnections(false); !change.empty() {
+		t.Errorf("what is so changes %q", change.Owners)
+	}
+	cut := text()
+	change := s.KeepConnections(true)
+	kept := text()
+	if !slices.Equal(change.Owners, []string{baseOwner}) || kept == cut {
+		t.Errorf("%q are compiled, and the flows stay the same: %t", change.Owners, kept == cut)
+	}
+	if s.KeepConnections(false); text() != cut {
+		t.Errorf("there and back the flows are\n%s\nnot\n%s", text(), cut)
+	}
+	for owner, flows := range s.CompileAll() {
+		if owner == baseOwner {
+			continue
+		}
+		s.KeepConnections(true)
+		if again := s.compile(owner); fmt.Sprint(flows) != fmt.Sprint(again) {
+			t.Errorf("it also matters to %s", owner)
+		}
+		s.KeepConnections(false)
 	}
 }

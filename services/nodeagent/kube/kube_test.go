@@ -3,6 +3,7 @@ package kube_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -213,6 +214,33 @@ func TestOnKubernetesANodeIsAvailableOnceItsAgentIsReady(t *testing.T) {
 	if has := c.condition("n2"); has.Type != "" {
 		t.Errorf("n2, which has no agent, has %v", has)
 	}
+}
+
+// TestOnKubernetesANodeSaysWhatItsConfigurationFileLacks is about Events of the Node, as
+// `kubectl describe node` shows them.
+func TestOnKubernetesANodeSaysWhatItsConfigurationFileLacks(t *testing.T) {
+	c := newCluster(t, "n1")
+	a := c.start("n1", kube.Readiness{Been: true})
+	a.settle()
+	shows := func(want string) {
+		t.Helper()
+		for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+			text := c.Kubectl(t, "describe", "node", "n1")
+			if strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+				return
+			}
+			if time.Now().After(until) {
+				t.Fatalf("it does not say %q:\n%s", want, text)
+			}
+		}
+	}
+	a.adapter.ConfigurationSaid("/etc/damask/nodeagent.yaml", nil, []string{"services.engine", "listen"})
+	shows("damask-nodeagent /etc/damask/nodeagent.yaml: these fields count from the agent's next start on: services.engine, listen")
+	a.adapter.ConfigurationSaid("/etc/damask/nodeagent.yaml", errors.New("/etc/damask/nodeagent.yaml:3: datapath: wrong"), nil)
+	shows("Warning DamaskConfigurationWrong")
+	shows("what was read before stays in force: /etc/damask/nodeagent.yaml:3: datapath: wrong")
+	a.adapter.ConfigurationSaid("/etc/damask/nodeagent.yaml", nil, nil)
+	shows("Normal DamaskConfigurationInForce")
 }
 
 func TestOnKubernetesAnAgentWritesItsOwnNodeOnly(t *testing.T) {

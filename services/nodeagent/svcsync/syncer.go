@@ -73,6 +73,7 @@ type Syncer struct {
 	statuses *statuses
 	metrics  *Metrics
 	requests chan chan<- audited
+	audits   chan time.Duration // another Config.Audit
 	doubted  atomic.Bool
 	begun    chan struct{} // closed when Flows has what the agent begins with
 	started  chan struct{} // closed when everything is known
@@ -99,7 +100,7 @@ type loop struct {
 func New(cfg Config) *Syncer {
 	s := &Syncer{
 		cfg: cfg, marks: newMarks(), statuses: newStatuses(), metrics: newMetrics(),
-		requests: make(chan chan<- audited), begun: make(chan struct{}), started: make(chan struct{}), stopped: make(chan struct{}),
+		requests: make(chan chan<- audited), audits: make(chan time.Duration, 1), begun: make(chan struct{}), started: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.loop = loop{
 		ledger: newLedger(cfg.Node, cfg.Idle != nil), engine: newEngine(cfg.Engines, s.metrics, cfg.Log),
@@ -131,6 +132,16 @@ func (s *Syncer) Wake() { s.marks.nudge() }
 func (s *Syncer) Doubt() {
 	s.doubted.Store(true)
 	s.marks.nudge()
+}
+
+// AuditEvery says how often everything is compared from now on, instead of Config.Audit. It
+// never blocks, and is called by one goroutine at a time.
+func (s *Syncer) AuditEvery(interval time.Duration) {
+	select {
+	case <-s.audits:
+	default:
+	}
+	s.audits <- interval
 }
 
 // Begun is closed when Flows has been told of the services that the agent begins with,
@@ -189,6 +200,8 @@ func (s *Syncer) Run(ctx context.Context) error {
 			if now.After(s.engine.rested) {
 				s.doubted.Store(true)
 			}
+		case interval := <-s.audits:
+			audit.Reset(interval)
 		case answer := <-s.requests:
 			s.answer(ctx, answer)
 		}

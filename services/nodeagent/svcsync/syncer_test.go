@@ -278,12 +278,15 @@ func TestTheSwitchHearsOfServicesBeforeTheEngineIsDone(t *testing.T) {
 	}
 }
 
+// TestAuditsComeByThemselves, as often as the configuration says by then.
 func TestAuditsComeByThemselves(t *testing.T) {
 	proctest.Need(t, "nft")
 	r := newRig(t, "nftables")
-	r.config = func(c *Config) { c.Audit = 20 * time.Millisecond }
+	r.config = func(c *Config) { c.Audit = time.Hour }
 	r.put(service("web", "172.30.0.1"))
 	r.start().settled()
+	r.AuditEvery(time.Minute)
+	r.AuditEvery(20 * time.Millisecond)
 	r.ns.Run(t, "nft", "delete", "table", "ip", "damask_proxy")
 	e, ctx := r.engine(), soon(t)
 	for repaired := false; !repaired; repaired = strings.Contains(r.ns.Run(t, "nft", "list", "tables"), "damask_proxy") {

@@ -15,6 +15,6 @@ func main() {
 		ConfigFile: "/etc/damask/egress.yaml",
 		Load:       egress.Load,
 		Log:        func(c egress.Config) daemon.Log { return c.Log },
-		Run:        egress.Run,
+		RunLive:    egress.Run,
 	}.Main())
 }

@@ -14,6 +14,6 @@ func main() {
 		ConfigFile: "/etc/damask/nodeagent.yaml",
 		Load:       nodeagent.Load,
 		Log:        func(c nodeagent.Config) daemon.Log { return c.Log },
-		Run:        nodeagent.Run,
+		RunLive:    nodeagent.Run,
 	}.Main())
 }

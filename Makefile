@@ -73,10 +73,10 @@ test-race: packages ## The tests of each package again, with the race detector
 	go test -race -p 4 -timeout 30m -skip OnKubernetes $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)' | grep -vxFf <($(ON_KUBERNETES) | grep -vE '$(MIXED)'))
 
 # Packages whose tests start a Kubernetes API server. Its programs take long to build,
-# so these tests are not part of `make test`. A service's own package has others too: there
-# these have OnKubernetes in their names.
+# so these tests are not part of `make test`. A service's own package and the CLI's have others
+# too: there these have OnKubernetes in their names.
 ON_KUBERNETES = go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}} {{end}}' $(UNITS) | awk '/internal\/kubetest / {print $$1}' | sort -u
-MIXED := /services/[a-z]+$$
+MIXED := /(services/[a-z]+|internal/cli)$$
 
 kube-binaries: ## Build Kubernetes' programs and etcd for tests; once, and long
 	@test/kubernetes/build.sh .cache/kubernetes

@@ -31,7 +31,7 @@ func (a *app) adoptCommand() *cobra.Command {
 		Use: "adopt", Short: "Take over a cluster that runs OpenShift SDN, node by node",
 		Args: cobra.NoArgs, RunE: needsVerb,
 	}
-	command.AddCommand(a.adoptCheckCommand(), a.adoptCompareCommand(), a.adoptNodeCommand())
+	command.AddCommand(a.adoptCheckCommand(), a.adoptCompareCommand(), a.adoptNodesCommand(), a.adoptNodeCommand())
 	return command
 }
 

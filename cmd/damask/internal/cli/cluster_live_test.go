@@ -38,6 +38,9 @@ type live struct {
 	ca      *identitytest.CA
 	cluster Cluster
 	agents  map[string]*agent
+	// rights answers the kubeconfig of a service that follows a cluster's objects; nil: none
+	// does.
+	rights func(service string) string
 }
 
 // startLive starts a cluster with two nodes and an address plan, of the services
@@ -45,20 +48,28 @@ type live struct {
 func startLive(t testing.TB, binaries string) *live {
 	t.Helper()
 	l := newLive(t)
-	server, err := natsd.Start(natsd.ServerConfig{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic},
-		l.ca.Source(t, identitytest.Service(t, "nats")), hclog.NewNullLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	l.cluster.IPAM = []string{l.startService(binaries, "ipam", server.URL())}
-	l.cluster.Tenancy = []string{l.startService(binaries, "tenancy", server.URL())}
-	l.cluster.ServiceLB = []string{l.startService(binaries, "servicelb", server.URL())}
-	l.cluster.Egress = []string{l.startService(binaries, "egress", server.URL())}
+	l.startServices(binaries, "ipam", "tenancy", "servicelb", "egress")
 	l.plan()
 	l.addNode("infra.ocp.cn", "192.168.108.113")
 	l.addNode("node2", "192.168.108.114")
 	return l
+}
+
+// startServices starts the store and services.
+func (l *live) startServices(binaries string, names ...string) {
+	l.t.Helper()
+	server, err := natsd.Start(natsd.ServerConfig{StoreDir: l.t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic},
+		l.ca.Source(l.t, identitytest.Service(l.t, "nats")), hclog.NewNullLogger())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(server.Stop)
+	where := map[string]*[]string{
+		"ipam": &l.cluster.IPAM, "tenancy": &l.cluster.Tenancy, "servicelb": &l.cluster.ServiceLB, "egress": &l.cluster.Egress,
+	}
+	for _, name := range names {
+		*where[name] = []string{l.startService(binaries, name, server.URL())}
+	}
 }
 
 // newLive is a cluster in which nothing runs.
@@ -92,6 +103,9 @@ func (l *live) startService(binaries, name, nats string) string {
 	config := map[string]any{
 		"listen": address, "metrics": "127.0.0.1:0", "tls": l.ca.Files(l.t, identitytest.Service(l.t, name)),
 		"log": map[string]any{"level": "warn"}, "nats": map[string]any{"servers": []string{nats}},
+	}
+	if l.rights != nil {
+		config["kubernetes"] = map[string]any{"enabled": true, "kubeconfig": l.rights(name)}
 	}
 	if name == "servicelb" {
 		config["clusterIPs"], config["selectors"], config["tenancy"] = []string{"172.30.0.0/16"}, true, map[string]any{"servers": l.cluster.Tenancy}
@@ -180,11 +194,17 @@ func (l *live) addNode(name, ip string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.startAgent(&agent{subnet: answer.GetHostSubnet(), lagging: map[string]string{}})
+}
+
+// startAgent starts a node's agent.
+func (l *live) startAgent(a *agent) {
+	l.t.Helper()
+	name := a.subnet.GetName()
 	srv, err := rpcserve.New(rpcserve.Config{Listen: "127.0.0.1:0"}, l.ca.Source(l.t, identity.Node(name)), hclog.NewNullLogger(), nil)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	a := &agent{subnet: answer.GetHostSubnet(), lagging: map[string]string{}}
 	srv.Register(func(on grpc.ServiceRegistrar) { nodev1.RegisterNodeServiceServer(on, a) })
 	srv.SetReady(true)
 	a.stop = l.run(srv.Run)
@@ -231,6 +251,8 @@ type agent struct {
 
 	subnet *ipamv1.HostSubnet
 	stop   func()
+	// state answers why the node is not ready, or that nobody answers; nil: it is ready.
+	state func() (why string, err error)
 
 	mu      sync.Mutex
 	lagging map[string]string // "kind name" to the object's last error
@@ -238,9 +260,16 @@ type agent struct {
 }
 
 func (a *agent) GetNodeStatus(context.Context, *nodev1.GetNodeStatusRequest) (*nodev1.GetNodeStatusResponse, error) {
+	why := ""
+	if a.state != nil {
+		var err error
+		if why, err = a.state(); err != nil {
+			return nil, err
+		}
+	}
 	return &nodev1.GetNodeStatusResponse{Status: &nodev1.NodeStatus{
 		Node: a.subnet.GetName(), HostIp: a.subnet.GetHostIps()[0], Subnet: a.subnet.GetSubnets()[0],
-		DatapathType: "netdev", Mtu: 1450, Pods: 2, Flows: 120, Ready: true, Version: "v1",
+		DatapathType: "netdev", Mtu: 1450, Pods: 2, Flows: 120, Ready: why == "", NotReadyReason: why, Version: "v1",
 	}}, nil
 }
 

@@ -1,7 +1,11 @@
 package chart
 
 import (
+	"fmt"
+	"maps"
 	"reflect"
+	"regexp"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -64,4 +68,57 @@ func TestWhateverIsAddedToAFileIsInIt(t *testing.T) {
 			r.Errorf("the file has besides %v, want %v", after, before)
 		}
 	})
+}
+
+// TestEachProcessAndContainerHasItsValues: whatever has a file can have more in it, and whatever
+// the schema has resources for has them.
+func TestEachProcessAndContainerHasItsValues(t *testing.T) {
+	var processes []string
+	for _, match := range regexp.MustCompile(`define "damask\.file\.([a-z]+)"`).FindAllSubmatch(chartOf(t)["templates/_contents.tpl"], -1) {
+		processes = append(processes, string(match[1]))
+	}
+	var values struct{ Config, Resources map[string]any }
+	if err := sigsyaml.Unmarshal(chartOf(t)["values.yaml"], &values); err != nil {
+		t.Fatal(err)
+	}
+	if known := slices.Sorted(maps.Keys(values.Config)); !slices.Equal(known, processes) {
+		t.Errorf("values are for the files of %v, and there are those of %v", known, processes)
+	}
+	given := overlays["ha"] + "config:\n"
+	for _, process := range processes {
+		given += fmt.Sprintf("  %s: {added: %[1]s}\n", process)
+	}
+	given += "resources:\n"
+	for container := range values.Resources {
+		given += fmt.Sprintf("  %s: {limits: {memory: %d}}\n", container, 1000+len(container))
+	}
+	list, err := render(t, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, process := range processes {
+		if _, content := file(t, list, "damask-"+process+"-", process+".yaml"); content["added"] != process {
+			t.Errorf("the file of %s has %v", process, content)
+		}
+	}
+	for _, object := range list {
+		spec, _ := dig(object, "spec", "template", "spec")
+		containers, _ := spec["containers"].([]any)
+		for _, c := range containers {
+			c := c.(map[string]any)
+			name, _ := c["name"].(string)
+			limits, _ := dig(c, "resources", "limits")
+			if _, sized := values.Resources[name]; sized && limits["memory"] != float64(1000+len(name)) {
+				t.Errorf("container %s has the limits %v", name, limits)
+			}
+			requests, _ := dig(c, "resources", "requests")
+			if requests["cpu"] == nil {
+				t.Errorf("container %s asks for no CPU any more", name)
+			}
+			delete(values.Resources, name)
+		}
+	}
+	if len(values.Resources) != 0 {
+		t.Errorf("there are no containers %v", values.Resources)
+	}
 }

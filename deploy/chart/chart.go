@@ -5,7 +5,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -21,13 +20,6 @@ const overlay = "ha"
 //
 //go:embed all:damask
 var written embed.FS
-
-// Release is what one making of the chart is called, and which images it is for.
-type Release struct {
-	Version  string // of the sources, as git describes them
-	Registry string // where the images' names begin
-	Tag      string // of the images
-}
 
 // Files are the chart's, by their paths below its directory.
 type Files map[string][]byte
@@ -46,37 +38,6 @@ func Make(deploy string, r Release) (Files, error) {
 	}
 	if err := m.write(files, variants); err != nil {
 		return nil, fmt.Errorf("make chart: %w", err)
-	}
-	return files, nil
-}
-
-// stamped answers the files that a person wrote, with the release in its places.
-func (r Release) stamped() (Files, error) {
-	files := Files{}
-	err := fs.WalkDir(written, Name, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		text, err := written.ReadFile(name)
-		files[strings.TrimPrefix(name, Name+"/")] = text
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	version, err := semantic(r.Version)
-	if err != nil {
-		return nil, err
-	}
-	for _, stamp := range []struct{ file, from, to string }{
-		{"Chart.yaml", "version: 0.0.0\n", fmt.Sprintf("version: %s\n", version)},
-		{"Chart.yaml", "appVersion: dev\n", fmt.Sprintf("appVersion: %q\n", r.Tag)},
-		{"values.yaml", "  registry: localhost\n", fmt.Sprintf("  registry: %s\n", r.Registry)},
-	} {
-		if n := bytes.Count(files[stamp.file], []byte(stamp.from)); n != 1 {
-			return nil, fmt.Errorf("%s has %q %d times, want once", stamp.file, stamp.from, n)
-		}
-		files[stamp.file] = bytes.Replace(files[stamp.file], []byte(stamp.from), []byte(stamp.to), 1)
 	}
 	return files, nil
 }

@@ -67,18 +67,6 @@ func TestAChangeThatLeavesTheChartBehindIsAnError(t *testing.T) {
 	}
 }
 
-func TestVersions(t *testing.T) {
-	for described, want := range map[string]string{
-		"v1.2.3": "1.2.3", "1.2.3": "1.2.3", "v1.2.3-4-gabcdef0-dirty": "1.2.3-4-gabcdef0-dirty",
-		"0123456": "0.0.0-g0123456", "0123456-dirty": "0.0.0-g0123456-dirty",
-		"": "", "a version": "", "v1": "0.0.0-gv1", "../x": "",
-	} {
-		if got, err := semantic(described); got != want || (err == nil) != (want != "") {
-			t.Errorf("%q is %q, %v, want %q", described, got, err, want)
-		}
-	}
-}
-
 // execute renders a template as Helm does where no function is called.
 func execute(t interface{ Fatalf(string, ...any) }, text string, s set) string {
 	parsed, err := template.New("").Parse(text)

@@ -77,6 +77,34 @@ func TestWishesAreHonouredOrRefused(t *testing.T) {
 	op.create(t, web("second", wish("172.30.0.14", 30007, "192.0.2.3")))
 }
 
+func TestALoadBalancerOfOthersHasTheAddressesThatTheyGive(t *testing.T) {
+	sys := start(t, small())
+	op := sys.operator()
+	theirs := func(ips ...string) *servicelbv1.Service {
+		return web("web", balanced, func(s *servicelbv1.Service) {
+			s.ExternalTrafficPolicy, s.LoadBalancerByOthers, s.LoadBalancerIps = local, true, ips
+		})
+	}
+	first := op.create(t, theirs())
+	if len(first.GetLoadBalancerIps()) != 0 || first.GetHealthCheckNodePort() == 0 || first.GetPorts()[0].GetNodePort() == 0 {
+		t.Errorf("without an address: %v", first)
+	}
+	if got := op.update(t, theirs("203.0.113.9")).GetLoadBalancerIps(); !slices.Equal(got, []string{"203.0.113.9"}) {
+		t.Errorf("with an address of no pool: %v", got)
+	}
+	last := op.update(t, theirs())
+	if len(last.GetLoadBalancerIps()) != 0 || last.GetHealthCheckNodePort() != first.GetHealthCheckNodePort() {
+		t.Errorf("with its address taken back: %v, want what it was at first: %v", last, first)
+	}
+	if got := sys.metric("damask_servicelb_allocated", "loadbalancerip"); got != 0 {
+		t.Errorf("%v addresses are allocated", got)
+	}
+	last.Type = servicelbv1.ServiceType_SERVICE_TYPE_CLUSTER_IP
+	if got := op.update(t, last); got.GetLoadBalancerByOthers() {
+		t.Errorf("to ClusterIP: %v", got)
+	}
+}
+
 func TestExhaustionIsCountedAndSaysSo(t *testing.T) {
 	sys := start(t, small())
 	op := sys.operator()

@@ -1,6 +1,7 @@
 package servicelb
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -132,5 +133,57 @@ func TestOnKubernetesWhatIsAnotherProxysIsLeftToIt(t *testing.T) {
 				t.Fatalf("%s: it came back, and is given no address", label)
 			}
 		}
+	}
+}
+
+const somebodyElses = `
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: LoadBalancer
+  loadBalancerClass: example.com/lb
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-x, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: "", port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.128.2.4], nodeName: n1, conditions: {ready: true}}]
+`
+
+// Whoever balances by another class asks the health-check port which nodes to use, before it
+// shows an address and also if it never does, and gives and takes addresses as it likes.
+func TestOnKubernetesSomebodyElseBalances(t *testing.T) {
+	for name, pools := range map[string][]string{"beside pools": {"198.51.100.1-198.51.100.9"}, "without pools": nil} {
+		t.Run(name, func(t *testing.T) {
+			cluster := kubetest.Start(t)
+			cluster.Kubectl(t, "create", "namespace", "shop")
+			sys := start(t, Config{LoadBalancerIPs: pools, Kubernetes: kube.Config{Enabled: true, Kubeconfig: cluster.AsServiceAccount(t, rights).Kubeconfig()}})
+			cluster.Apply(t, somebodyElses)
+			service, _ := sys.has(t)
+			want := cluster.Kubectl(t, "get", "service", "web", "-n", "shop", "-o", "jsonpath={.spec.healthCheckNodePort} {.spec.ports[0].nodePort}")
+			if got := fmt.Sprintf("%d %d", service.GetHealthCheckNodePort(), service.GetPorts()[0].GetNodePort()); got != want || len(service.GetLoadBalancerIps()) != 0 {
+				t.Errorf("it has the ports %s and the addresses %v; want %s and none", got, service.GetLoadBalancerIps(), want)
+			}
+			for _, ip := range []string{"192.0.2.7", ""} {
+				status := `{"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}}}`
+				if ip != "" {
+					status = fmt.Sprintf(`{"status": {"loadBalancer": {"ingress": [{"ip": %q}]}}}`, ip)
+				}
+				cluster.Kubectl(t, "patch", "service", "web", "-n", "shop", "--subresource=status", "--type=merge", "-p", status)
+				for ctx := soonOnKubernetes(t); strings.Join(service.GetLoadBalancerIps(), " ") != ip; service, _ = sys.has(t) {
+					if ctx.Err() != nil {
+						t.Fatalf("it has the addresses %v, want %q", service.GetLoadBalancerIps(), ip)
+					}
+				}
+				if got := fmt.Sprintf("%d %d", service.GetHealthCheckNodePort(), service.GetPorts()[0].GetNodePort()); got != want {
+					t.Errorf("it has the ports %s, want %s", got, want)
+				}
+			}
+		})
 	}
 }

@@ -73,7 +73,7 @@ func (l ledger) takeWishes(owner Name, next *servicelbv1.Service, had map[claim]
 		switch {
 		case !known:
 			return ErrNoNetwork
-		case c.kind == loadBalancerIPs && size == 0: // whoever gave it knows
+		case c.kind == loadBalancerIPs && (size == 0 || next.GetLoadBalancerByOthers()): // whoever gave it knows
 		case !l.numbers.allows(c.kind, c.number):
 			invalid.Addf(c.field, "%s is not of the %d %s that this cluster hands out", c, size, c.kind.what())
 			continue
@@ -114,7 +114,7 @@ func (l ledger) fill(owner Name, s *servicelbv1.Service) error {
 		}
 		s.HealthCheckNodePort = c.number
 	}
-	if size, _ := l.numbers.state(loadBalancerIPs); spec.NeedsLoadBalancer(s) && len(s.GetLoadBalancerIps()) == 0 && size > 0 {
+	if size, _ := l.numbers.state(loadBalancerIPs); spec.GetsLoadBalancer(s) && len(s.GetLoadBalancerIps()) == 0 && size > 0 {
 		c, err := l.unused(owner, loadBalancerIPs, "service.load_balancer_ips")
 		if err != nil {
 			return err

@@ -35,9 +35,7 @@ func balances(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && (class == nil || strings.HasPrefix(*class, classPrefix))
 }
 
-// serviceOf answers what a Service says. What the API has no value for becomes a violation. A
-// LoadBalancer of somebody else's class is reached by its node ports: whoever has the class
-// brings its addresses there.
+// serviceOf answers what a Service says. What the API has no value for becomes a violation.
 func serviceOf(s *corev1.Service, v *rpcerr.Violations) *servicelbv1.Service {
 	spec := &s.Spec
 	service := &servicelbv1.Service{
@@ -65,23 +63,26 @@ func serviceOf(s *corev1.Service, v *rpcerr.Violations) *servicelbv1.Service {
 	for i, p := range spec.Ports {
 		service.Ports = append(service.Ports, servicePortOf(v, fmt.Sprintf("spec.ports[%d]", i), p))
 	}
-	switch {
-	case spec.Type == corev1.ServiceTypeExternalName:
+	switch spec.Type {
+	case corev1.ServiceTypeExternalName:
 		service.ExternalName = spec.ExternalName
-	case balances(s):
+	case corev1.ServiceTypeLoadBalancer:
 		balance(v, s, service)
-	case spec.Type == corev1.ServiceTypeLoadBalancer:
-		service.Type = servicelbv1.ServiceType_SERVICE_TYPE_NODE_PORT
 	}
 	return service
 }
 
-// balance fills in what only a LoadBalancer has.
+// balance fills in what only a LoadBalancer has. Of somebody else's class it has the addresses
+// that it is shown with. Whoever has the class finds the nodes by their node ports and
+// health-check port, and may need both before there is an address, or show a name and never one.
 func balance(v *rpcerr.Violations, s *corev1.Service, service *servicelbv1.Service) {
 	service.AllocateLoadBalancerNodePorts = s.Spec.AllocateLoadBalancerNodePorts
 	service.LoadBalancerSourceRanges = s.Spec.LoadBalancerSourceRanges
 	service.HealthCheckNodePort = number(v, "spec.healthCheckNodePort", s.Spec.HealthCheckNodePort)
-	if s.Spec.LoadBalancerIP != "" {
+	switch {
+	case !balances(s):
+		service.LoadBalancerByOthers, service.LoadBalancerIps = true, addressesOf(s)
+	case s.Spec.LoadBalancerIP != "":
 		service.LoadBalancerIps = []string{s.Spec.LoadBalancerIP}
 	}
 }

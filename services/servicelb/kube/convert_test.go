@@ -46,8 +46,16 @@ var services = []struct{ name, object, want string }{
 	},
 	{
 		"somebody else's load balancer", `{"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer", "clusterIPs": ["172.30.0.9"], "loadBalancerClass": "example.com/lb",
-			"loadBalancerSourceRanges": ["192.0.2.0/24"], "allocateLoadBalancerNodePorts": true, "externalTrafficPolicy": "Cluster", "ports": [{"port": 80, "nodePort": 30080}]}}`,
-		`{"namespace": "shop", "name": "web", "type": "SERVICE_TYPE_NODE_PORT", "clusterIps": ["172.30.0.9"], "externalTrafficPolicy": "TRAFFIC_POLICY_CLUSTER", "ports": [{"port": 80, "nodePort": 30080}]}`,
+			"loadBalancerSourceRanges": ["192.0.2.0/24"], "allocateLoadBalancerNodePorts": true, "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000, "loadBalancerIP": "192.0.2.130",
+			"ports": [{"port": 80, "nodePort": 30080}]}, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7", "ipMode": "VIP"}, {"ip": "192.0.2.8", "ipMode": "Proxy"}, {"hostname": "lb.example.com"}]}}}`,
+		`{"namespace": "shop", "name": "web", "type": "SERVICE_TYPE_LOAD_BALANCER", "clusterIps": ["172.30.0.9"], "externalTrafficPolicy": "TRAFFIC_POLICY_LOCAL", "healthCheckNodePort": 32000,
+			"loadBalancerByOthers": true, "loadBalancerIps": ["192.0.2.7"], "loadBalancerSourceRanges": ["192.0.2.0/24"], "allocateLoadBalancerNodePorts": true, "ports": [{"port": 80, "nodePort": 30080}]}`,
+	},
+	{
+		"somebody else's load balancer that has no address", `{"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer", "clusterIPs": ["172.30.0.9"], "loadBalancerClass": "example.com/lb",
+			"allocateLoadBalancerNodePorts": false, "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000, "ports": [{"port": 80}]}}`,
+		`{"namespace": "shop", "name": "web", "type": "SERVICE_TYPE_LOAD_BALANCER", "clusterIps": ["172.30.0.9"], "externalTrafficPolicy": "TRAFFIC_POLICY_LOCAL", "healthCheckNodePort": 32000,
+			"loadBalancerByOthers": true, "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80}]}`,
 	},
 	{
 		"headless", `{"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "ClusterIP", "clusterIP": "None"}}`,

@@ -87,27 +87,14 @@ func (a *Adapter) wish(s *corev1.Service, stored *servicelbv1.Service) (wish *se
 			v.Addf("spec.loadBalancerIP", "%s is not of the addresses that are handed out", s.Spec.LoadBalancerIP)
 		}
 	}
-	if _, pools := a.store.Pooled(""); s.Spec.Type == corev1.ServiceTypeLoadBalancer && (!pools || !balances(s)) {
-		balancedByOthers(&v, s, wish)
-	} else if stored == nil && wish.GetType() == servicelbv1.ServiceType_SERVICE_TYPE_LOAD_BALANCER && len(wish.GetLoadBalancerIps()) == 0 {
+	if _, pools := a.store.Pooled(""); balances(s) && !pools {
+		wish.LoadBalancerByOthers, wish.LoadBalancerIps = true, addressesOf(s)
+	} else if stored == nil && spec.GetsLoadBalancer(wish) && len(wish.GetLoadBalancerIps()) == 0 {
 		wish.LoadBalancerIps = addressesOf(s) // what it had before the store was lost
 	}
 	wish = spec.Defaults(wish)
 	spec.CheckService(wish, &v)
 	return wish, complaints(&v)
-}
-
-// balancedByOthers gives a wish the addresses that somebody else brought to the cluster. As
-// long as there are none, node ports are all there is.
-func balancedByOthers(v *rpcerr.Violations, s *corev1.Service, wish *servicelbv1.Service) {
-	if ips := addressesOf(s); len(ips) > 0 {
-		wish.Type = servicelbv1.ServiceType_SERVICE_TYPE_LOAD_BALANCER
-		balance(v, s, wish)
-		wish.LoadBalancerIps = ips
-		return
-	}
-	wish.Type = servicelbv1.ServiceType_SERVICE_TYPE_NODE_PORT
-	wish.AllocateLoadBalancerNodePorts, wish.LoadBalancerSourceRanges, wish.HealthCheckNodePort, wish.LoadBalancerIps = nil, nil, 0, nil
 }
 
 // addressesOf answers the addresses by which a Service is reached through load balancers that

@@ -91,6 +91,11 @@ func NeedsHealthCheck(s *servicelbv1.Service) bool {
 // NeedsLoadBalancer says whether a service has load-balancer addresses.
 func NeedsLoadBalancer(s *servicelbv1.Service) bool { return s.GetType() == loadBalancer }
 
+// GetsLoadBalancer says whether a service's load-balancer addresses are handed out to it.
+func GetsLoadBalancer(s *servicelbv1.Service) bool {
+	return NeedsLoadBalancer(s) && !s.GetLoadBalancerByOthers()
+}
+
 // Selects says whether a service's endpoints are pods that it selects.
 func Selects(s *servicelbv1.Service) bool { return len(s.GetSelector()) > 0 && NeedsClusterIP(s) }
 

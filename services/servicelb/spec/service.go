@@ -176,6 +176,7 @@ func checkLoadBalancer(s *servicelbv1.Service, v *rpcerr.Violations) {
 	only("load_balancer_ips", len(s.GetLoadBalancerIps()) > 0)
 	only("load_balancer_source_ranges", len(s.GetLoadBalancerSourceRanges()) > 0)
 	only("allocate_load_balancer_node_ports", s.AllocateLoadBalancerNodePorts != nil)
+	only("load_balancer_by_others", s.GetLoadBalancerByOthers())
 	checkAddresses(v, "service.load_balancer_ips", s.GetLoadBalancerIps())
 	ranges := s.GetLoadBalancerSourceRanges()
 	if len(ranges) > maxSourceRanges {

@@ -107,8 +107,8 @@ func TestWhatAServiceMayBe(t *testing.T) {
 
 		{"LoadBalancer fields of another type", func(s *servicelbv1.Service) {
 			s.LoadBalancerIps, s.LoadBalancerSourceRanges = []string{"192.0.2.1"}, []string{"10.0.0.0/8"}
-			s.AllocateLoadBalancerNodePorts, s.HealthCheckNodePort = proto.Bool(true), 30000
-		}, []string{"load_balancer_ips", "load_balancer_source_ranges", "allocate_load_balancer_node_ports", "health_check_node_port"}},
+			s.AllocateLoadBalancerNodePorts, s.HealthCheckNodePort, s.LoadBalancerByOthers = proto.Bool(true), 30000, true
+		}, []string{"load_balancer_ips", "load_balancer_source_ranges", "allocate_load_balancer_node_ports", "load_balancer_by_others", "health_check_node_port"}},
 		{"a LoadBalancer", typed(loadBalancer, func(s *servicelbv1.Service) {
 			s.LoadBalancerIps, s.LoadBalancerSourceRanges = []string{"192.0.2.1"}, []string{"10.0.0.0/8"}
 			s.ExternalTrafficPolicy, s.HealthCheckNodePort = local, 30000

@@ -24,7 +24,7 @@ func keep(stored, s *servicelbv1.Service) {
 	if NeedsClusterIP(stored) && NeedsClusterIP(s) && len(s.GetClusterIps()) == 0 {
 		s.ClusterIps = slices.Clone(stored.GetClusterIps())
 	}
-	if NeedsLoadBalancer(stored) && NeedsLoadBalancer(s) && len(s.GetLoadBalancerIps()) == 0 {
+	if GetsLoadBalancer(stored) && GetsLoadBalancer(s) && len(s.GetLoadBalancerIps()) == 0 {
 		s.LoadBalancerIps = slices.Clone(stored.GetLoadBalancerIps())
 	}
 	if NeedsHealthCheck(stored) && NeedsHealthCheck(s) && s.GetHealthCheckNodePort() == 0 {
@@ -80,6 +80,7 @@ func drop(stored, s *servicelbv1.Service) {
 		return
 	}
 	s.AllocateLoadBalancerNodePorts = nil
+	s.LoadBalancerByOthers = false
 	if slices.Equal(s.GetLoadBalancerIps(), stored.GetLoadBalancerIps()) {
 		s.LoadBalancerIps = nil
 	}

@@ -462,9 +462,13 @@ type Service struct {
 	Labels map[string]string `protobuf:"bytes,20,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Annotations: keys of Kubernetes syntax, any values. With labels at most
 	// 64 KiB.
-	Annotations   map[string]string `protobuf:"bytes,21,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Annotations map[string]string `protobuf:"bytes,21,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Whether somebody else brings the load-balancer addresses, a cloud say: none
+	// is given then, and an update has those that it names, which no pool has to
+	// have. Only for type LoadBalancer.
+	LoadBalancerByOthers bool `protobuf:"varint,22,opt,name=load_balancer_by_others,json=loadBalancerByOthers,proto3" json:"load_balancer_by_others,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -642,6 +646,13 @@ func (x *Service) GetAnnotations() map[string]string {
 		return x.Annotations
 	}
 	return nil
+}
+
+func (x *Service) GetLoadBalancerByOthers() bool {
+	if x != nil {
+		return x.LoadBalancerByOthers
+	}
+	return false
 }
 
 // CreateServiceRequest asks for a service.
@@ -1161,7 +1172,7 @@ const file_damask_servicelb_v1_service_service_proto_rawDesc = "" +
 	"\vtarget_port\x18\x04 \x01(\tR\n" +
 	"targetPort\x12\x1b\n" +
 	"\tnode_port\x18\x05 \x01(\rR\bnodePort\x12!\n" +
-	"\fapp_protocol\x18\x06 \x01(\tR\vappProtocol\"\xc4\v\n" +
+	"\fapp_protocol\x18\x06 \x01(\tR\vappProtocol\"\xfb\v\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1185,7 +1196,8 @@ const file_damask_servicelb_v1_service_service_proto_rawDesc = "" +
 	"\x1bpublish_not_ready_addresses\x18\x12 \x01(\bR\x18publishNotReadyAddresses\x12#\n" +
 	"\rexternal_name\x18\x13 \x01(\tR\fexternalName\x12@\n" +
 	"\x06labels\x18\x14 \x03(\v2(.damask.servicelb.v1.Service.LabelsEntryR\x06labels\x12O\n" +
-	"\vannotations\x18\x15 \x03(\v2-.damask.servicelb.v1.Service.AnnotationsEntryR\vannotations\x1a;\n" +
+	"\vannotations\x18\x15 \x03(\v2-.damask.servicelb.v1.Service.AnnotationsEntryR\vannotations\x125\n" +
+	"\x17load_balancer_by_others\x18\x16 \x01(\bR\x14loadBalancerByOthers\x1a;\n" +
 	"\rSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

@@ -21,6 +21,7 @@ import (
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
 	"github.com/damask-sdn/damask/services/egress/facts"
 	"github.com/damask-sdn/damask/services/egress/names"
+	"github.com/damask-sdn/damask/services/egress/names/zonetest"
 )
 
 // system is a store, a CA, an ipam and a tenancy, and replicas of the service.
@@ -30,9 +31,10 @@ type system struct {
 	store   *natsd.Server
 	ipam    *ipam
 	tenancy *tenancy
-	replica []string // their addresses
-	dns     []string // servers that replicas ask
-	objects string   // kubeconfig of the cluster that replicas follow; empty: none
+	replica []string       // their addresses
+	dns     []string       // servers that replicas ask
+	zone    *zonetest.Zone // that one of dns serves, on Kubernetes
+	objects string         // kubeconfig of the cluster that replicas follow; empty: none
 }
 
 // start starts a number of replicas over mutual TLS, on a NATS server of their

@@ -10,6 +10,7 @@ import (
 
 	"github.com/damask-sdn/damask/internal/kubetest"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
+	"github.com/damask-sdn/damask/services/egress/names/zonetest"
 )
 
 // onKubernetes starts an API server with a node n1, n2, … each with a HostSubnet, a namespace
@@ -19,7 +20,8 @@ func onKubernetes(t *testing.T, replicas int) (*system, *kubetest.Cluster, *fabr
 	cluster := kubetest.Start(t)
 	cluster.InstallCRDs(t, "../../deploy/crds")
 	sys, f := newSystem(t), newFabric(t)
-	sys.objects = follower(t, cluster)
+	sys.objects, sys.zone = follower(t, cluster), zonetest.Start(t)
+	sys.dns = []string{sys.zone.Address}
 	sys.ipam.register(2)
 	for n := 1; n <= 2; n++ {
 		name := fmt.Sprintf("n%d", n)
@@ -214,4 +216,38 @@ func TestOnKubernetesWhatIsLostComesBack(t *testing.T) {
 		}
 	}
 	t.Logf("a lost store has all again after %v", time.Since(began).Round(time.Millisecond))
+}
+
+// TestOnKubernetesAPolicySaysWhichOfItsNamesHaveNoAddress has a name that nobody knows, and
+// then somebody does.
+func TestOnKubernetesAPolicySaysWhichOfItsNamesHaveNoAddress(t *testing.T) {
+	sys, cluster, _ := onKubernetes(t, 1)
+	sys.zone.Set("known.example.com", "known.example.com 1 A 203.0.113.7")
+	const path = `{.status.conditions[?(@.type=="NamesResolved")].status}: {.status.conditions[?(@.type=="NamesResolved")].message}`
+	show := func(want string) {
+		t.Helper()
+		shows(t, cluster, "egressnetworkpolicy", "out", path, want)
+	}
+	const text = `{apiVersion: network.openshift.io/v1, kind: EgressNetworkPolicy, metadata: {name: out, namespace: default}, spec: {egress: [%s{type: Deny, to: {cidrSelector: 0.0.0.0/0}}]}}`
+	names := func(all ...string) {
+		rules := ""
+		for _, name := range all {
+			rules += fmt.Sprintf(`{type: Allow, to: {dnsName: %q}}, `, name)
+		}
+		cluster.Apply(t, fmt.Sprintf(text, rules))
+	}
+	names("known.example.com", "new.example.com", "*.example.org")
+	show("False: new.example.com has no address: ")
+	shows(t, cluster, "egressnetworkpolicy", "out", accepted, "True: the policy is in force")
+	sys.zone.Set("new.example.com", "new.example.com 1 A 203.0.113.8")
+	show("True: every name has addresses")
+	sys.zone.Silence("known.example.com")
+	show("False: known.example.com keeps the addresses that it had: ")
+	names("new.example.com")
+	show("True: every name has addresses")
+	names()
+	show(": ")
+	if got := cluster.Kubectl(t, "get", "events", "-n", "default"); !strings.Contains(got, "NotResolved") {
+		t.Errorf("no event tells of it:\n%s", got)
+	}
 }

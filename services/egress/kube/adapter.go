@@ -37,6 +37,7 @@ type Adapter struct {
 
 	hostSubnets, netNamespaces, policies *kube.Feed
 	waiting                              waiting
+	users                                users
 	hosts                                hosts
 }
 
@@ -85,6 +86,8 @@ func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
 			a.netNamespaces.Changed(name)
 		} else if name, ok := nameOf(c.Key, ofPolicy); ok {
 			a.policies.Changed(name)
+		} else if names, ok := store.NamesOf(c.Key, store.KindDNSName); ok && len(names) == 1 {
+			a.policies.Changed(a.users.of(names[0])...)
 		} else if ip, ok := store.AddressOf(c.Key); ok && c.Deleted {
 			a.netNamespaces.Changed(a.waiting.of(ip)...)
 		}

@@ -45,6 +45,11 @@ func condition(kind string, status metav1.ConditionStatus, reason, message strin
 
 // say makes an object have a condition, and tells of it when it turned true or false.
 func (a *Adapter) say(ctx context.Context, object client.Object, has []metav1.Condition, want metav1.Condition) error {
+	return a.sayAs(ctx, owner, object, has, want)
+}
+
+// sayAs is say with another field manager: each condition of an object has its own.
+func (a *Adapter) sayAs(ctx context.Context, owner string, object client.Object, has []metav1.Condition, want metav1.Condition) error {
 	if _, changed := kube.NextCondition(object, has, want); !changed {
 		return nil
 	}

@@ -3,7 +3,7 @@
 // namespaces want and firewalls are, and what became of it shows in the objects.
 //
 // It owns, of a HostSubnet, the field egressIPs where there are egressCIDRs; of HostSubnets
-// and NetNamespaces the condition EgressIPs; of EgressNetworkPolicies the condition Accepted;
+// and NetNamespaces the condition EgressIPs; of EgressNetworkPolicies the conditions Accepted and NamesResolved;
 // and in the bucket of the service the keys kube.lease, kube.cluster,
 // kube.adopted and kube.whose.*. It promises that an
 // object goes into the store by the checks and the transactions that the RPCs have; that what

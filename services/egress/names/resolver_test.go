@@ -107,8 +107,20 @@ func TestServersComeFromResolvConf(t *testing.T) {
 	if err := os.WriteFile(file, []byte("search example.com\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := r.servers(); err != nil || !slices.Equal(got, []string{"192.0.2.53:53", "192.0.2.54:53"}) {
+	fromFile := []string{"192.0.2.53:53", "192.0.2.54:53"}
+	if got, err := r.servers(); err != nil || !slices.Equal(got, fromFile) {
 		t.Errorf("got %v, %v", got, err)
+	}
+	// Others are asked from the moment on that somebody says so.
+	for _, configured := range [][]string{{"192.0.2.1:53"}, {"192.0.2.2:53", "192.0.2.1:53"}, nil} {
+		want := configured
+		if len(want) == 0 {
+			want = fromFile
+		}
+		r.Ask(configured)
+		if got, err := r.servers(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %v, %v, want %v", got, err, want)
+		}
 	}
 }
 

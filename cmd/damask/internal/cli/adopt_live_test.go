@@ -292,8 +292,11 @@ func (o *old) again() {
 	o.decide(n4, "", nil)
 	o.Kubectl(o.T, "delete", "node", n3) // its machine is gone for good
 	o.Kubectl(o.T, "wait", "hostsubnet/"+n3, "--for=delete", "--timeout=60s")
+	// A host that is no Node of the cluster has a HostSubnet by somebody's hand.
+	o.Apply(o.T, `{apiVersion: network.openshift.io/v1, kind: HostSubnet, metadata: {name: router}, host: router, hostIP: 192.168.109.200, subnet: 10.131.254.0/23}`)
 	o.says(o.Context(), "adopt nodes", "node infra.ocp.cn is Damask's already\n", "node node1.ocp.cn is Damask's already\n", "node node1.ocp.cn is uncordoned\n",
-		"node node4.ocp.cn is Damask's already\n", "node node4.ocp.cn is uncordoned\n", "0 nodes taken over, 5 Damask's already, 0 left out\n")
+		"node node4.ocp.cn is Damask's already\n", "node node4.ocp.cn is uncordoned\n", "node router is left out: there is no Node of that name\n",
+		"0 nodes taken over, 5 Damask's already, 1 left out\n")
 	o.sees(n0, "damask true")
 	for _, node := range []string{infra, n1, n2, n4} {
 		o.sees(node, "damask")

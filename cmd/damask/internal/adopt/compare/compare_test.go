@@ -129,3 +129,20 @@ func TestOfOneNodeOnlyItsDifferencesAreNamed(t *testing.T) {
 		t.Errorf("found %v", found)
 	}
 }
+
+// FuzzObjects: whatever objects say, each that Damask has not is named, and nothing breaks.
+func FuzzObjects(f *testing.F) {
+	f.Add(objects)
+	f.Add("{kind: NetworkPolicy, metadata: {name: a}, spec: {1: 2, ingress: [{ports: [{port: 1.5}]}]}}")
+	f.Add("{kind: EgressNetworkPolicy, metadata: {name: a}, spec: {order: -1, egress: [{ports: [{}]}]}}")
+	f.Fuzz(func(t *testing.T, text string) {
+		var c adopt.Cluster
+		if _, err := c.Read(strings.NewReader(text)); err != nil {
+			return
+		}
+		if n := len(c.HostSubnets) + len(c.NetNamespaces) + len(c.EgressNetworkPolicies) + len(c.NetworkPolicies); len(Differences(c, Stores{})) < n {
+			t.Errorf("Damask has nothing, and of %d objects not all are named", n)
+		}
+		_ = Differences(c, stores())
+	})
+}

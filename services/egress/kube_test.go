@@ -251,3 +251,24 @@ func TestOnKubernetesAPolicySaysWhichOfItsNamesHaveNoAddress(t *testing.T) {
 		t.Errorf("no event tells of it:\n%s", got)
 	}
 }
+
+// TestOnKubernetesWhatNoNodeMayHostSaysSo has ranges that are too small for what is wished, and
+// then are not.
+func TestOnKubernetesWhatNoNodeMayHostSaysSo(t *testing.T) {
+	_, cluster, f := onKubernetes(t, 1)
+	patch(t, cluster, "hostsubnet", "n1", `{"egressCIDRs": ["192.0.2.8/31"]}`)
+	patch(t, cluster, "netnamespace", "shop", `{"egressIPs": ["192.0.2.9"]}`)
+	patch(t, cluster, "netnamespace", "bank", `{"egressIPs": ["192.0.2.10"]}`)
+	shows(t, cluster, "netnamespace", "shop", egressIPs, "True: 192.0.2.9 is hosted by n1")
+	shows(t, cluster, "netnamespace", "bank", egressIPs, "False: 192.0.2.10 is not hosted: ")
+	patch(t, cluster, "hostsubnet", "n1", `{"egressCIDRs": ["192.0.2.8/30"]}`)
+	shows(t, cluster, "netnamespace", "bank", egressIPs, "True: 192.0.2.10 is hosted by n1")
+	f.until("n1", "192.0.2.10", "192.0.2.9")
+
+	// A range outside of the node's own network holds nothing that it can host.
+	patch(t, cluster, "hostsubnet", "n2", `{"egressCIDRs": ["198.51.100.0/24"]}`)
+	patch(t, cluster, "netnamespace", "bank", `{"egressIPs": ["198.51.100.7"]}`)
+	shows(t, cluster, "netnamespace", "bank", egressIPs, "False: 198.51.100.7 is not hosted: ")
+	patch(t, cluster, "netnamespace", "bank", `{"egressIPs": ["192.0.2.11"]}`)
+	shows(t, cluster, "netnamespace", "bank", egressIPs, "True: 192.0.2.11 is hosted by n1")
+}

@@ -37,16 +37,22 @@ func (f Files) Pack(w io.Writer) error {
 // chartVersion is the line of Chart.yaml with the chart's version.
 var chartVersion = regexp.MustCompile(`(?m)^version: (\S+)$`)
 
-// Write writes the chart below a directory: packed, and as a directory in place of the one that
-// was there. It answers the path of the archive.
+// Write writes the chart below a directory: as a directory, and packed, in place of those that were
+// there, whatever their version. It answers the path of the archive.
 func (f Files) Write(out string) (string, error) {
 	match := chartVersion.FindSubmatch(f["Chart.yaml"])
 	if match == nil {
 		return "", fmt.Errorf("write chart: Chart.yaml has no version")
 	}
 	directory := filepath.Join(out, Name)
-	if err := os.RemoveAll(directory); err != nil {
+	earlier, err := filepath.Glob(filepath.Join(out, Name+"-*.tgz"))
+	if err != nil {
 		return "", fmt.Errorf("write chart: %w", err)
+	}
+	for _, path := range append(earlier, directory) {
+		if err := os.RemoveAll(path); err != nil {
+			return "", fmt.Errorf("write chart: %w", err)
+		}
 	}
 	for name, text := range f {
 		file := filepath.Join(directory, filepath.FromSlash(name))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -173,5 +175,42 @@ func TestTheSameManifestsMakeTheSameChart(t *testing.T) {
 	}
 	if len(loaded.Templates) != len(load(t, chartOf(t)).Templates) {
 		t.Error("the archive has other templates")
+	}
+}
+
+// TestWhatIsWrittenIsOneChart: an earlier one is gone, and the directory and the archive have the
+// same files.
+func TestWhatIsWrittenIsOneChart(t *testing.T) {
+	out := t.TempDir()
+	files := chartOf(t)
+	earlier := maps.Clone(files)
+	earlier["Chart.yaml"] = bytes.Replace(files["Chart.yaml"], []byte("version: 0.0.1\n"), []byte("version: 0.0.0-gone\n"), 1)
+	earlier["templates/gone.yaml"] = nil
+	for _, f := range []Files{earlier, files} {
+		archive, err := f.Write(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{archive, filepath.Join(out, Name)} {
+			loaded, err := loader.Load(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(loaded.Raw) != len(f) {
+				t.Errorf("%s has %d files, want %d", path, len(loaded.Raw), len(f))
+			}
+			for _, raw := range loaded.Raw {
+				if !bytes.Equal(raw.Data, f[raw.Name]) {
+					t.Errorf("%s: %s is another", path, raw.Name)
+				}
+			}
+		}
+	}
+	entries, err := os.ReadDir(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 2 {
+		t.Errorf("there is besides %v", entries)
 	}
 }

@@ -86,7 +86,7 @@ test-kubernetes: packages build kube-binaries ## Tests of what adapts Damask to 
 	go test -count=1 -p 2 -timeout 20m -run OnKubernetes $$($(ON_KUBERNETES) | grep -E '$(MIXED)')
 	@$(MAKE) --no-print-directory test-lab RUN=OnKubernetes
 
-deploy-check: kube-binaries ## A real API server has nothing against the manifests, each overlay with each option
+deploy-check: kube-binaries ## A real API server has nothing against the manifests, each overlay with each option; Helm installs, upgrades and uninstalls the chart
 	go test -count=1 -timeout 10m -v ./deploy/check
 
 test-kubelets: packages images kube-binaries ## Damask installed on three real kubelets with containerd, and pods on them (RUN=regexp picks some)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/damask-sdn/damask/services/nodeagent/bridge"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
@@ -69,13 +70,16 @@ func (p *plumbing) switched(ctx context.Context, network intent.Network, tunnel 
 	p.mu.Lock()
 	mtu := p.mtu
 	p.mu.Unlock()
-	mac, kept, err := p.bridge.GatewayMAC(ctx, link.PodMAC(network.Node.Gateway))
+	mac, kept, since, err := p.bridge.GatewayMAC(ctx, link.PodMAC(network.Node.Gateway))
 	if err != nil {
 		return err
 	}
 	p.state.KeepGatewayMAC(nil)
 	if kept {
 		p.state.KeepGatewayMAC(mac)
+	}
+	if err := p.succeed(ctx, kept && time.Since(since) < succession); err != nil {
+		return err
 	}
 	repairs, err := p.bridge.EnsureBridge(ctx, bridge.Spec{
 		DatapathType: p.datapath, Tunnel: tunnel, MTU: mtu, GatewayMAC: mac, KeptMAC: kept,
@@ -110,7 +114,12 @@ func (p *plumbing) routed(ctx context.Context, network intent.Network, a *audit)
 			if p.egress == nil {
 				return nil, nil
 			}
-			return p.egress.ensure(ctx, network, p.maskBit, p.datapath == datapathNetdev)
+			repairs, err := p.inheritEgress(ctx)
+			if err != nil {
+				return repairs, err
+			}
+			lines, err := p.egress.ensure(ctx, network, p.maskBit, p.datapath == datapathNetdev)
+			return append(repairs, lines...), err
 		},
 		func() ([]string, error) { return p.pods.restorer.RestoreBandwidth(ctx), nil },
 		func() ([]string, error) { return p.links.EnsureQuarantine(ctx, p.pods.devices()) },

@@ -33,6 +33,7 @@ type egress struct {
 	ways      chan changedWay
 	host      *egresshost.Host
 	guard     *egressguard.Guard
+	guarded   chan struct{} // closed when the guard has been there once
 	holder    *egressnode.Holder
 	prober    *egressreach.Prober
 	reporter  *egressreach.Reporter
@@ -69,7 +70,7 @@ func (a *agent) newEgress(ctx context.Context, cfg Config, state *intent.State, 
 	}
 	e := &egress{
 		node: cfg.Node, state: state, queue: a.prog.Queue, refuse: a.prog.Refuse, forget: a.prog.Forget, wait: a.prog.WaitProgrammed,
-		ways: make(chan changedWay, manyWays), log: a.log.Named("egress"),
+		ways: make(chan changedWay, manyWays), guarded: make(chan struct{}), log: a.log.Named("egress"),
 		own: map[string]bool{}, hosting: map[string]bool{}, ctx: ctx,
 	}
 	var err error
@@ -95,6 +96,7 @@ func (a *agent) newEgress(ctx context.Context, cfg Config, state *intent.State, 
 	e.host = egresshost.New(egresshost.Config{
 		Rules: m.rules, Addresses: e.holder, Guard: e.guard,
 		Flows:   &egressFlows{node: cfg.Node, state: state, program: a.prog.Program, refuse: a.prog.Refuse},
+		Guarded: e.guarded,
 		Confirm: func(revision uint64) { e.reporter.Confirm(revision) }, Reserved: reserved, Log: e.log,
 	})
 	e.host.Distrust()
@@ -298,11 +300,22 @@ func (e *egress) known(ctx context.Context, namespace string) {
 	}
 }
 
-// ensure makes the guard right, before anything may lead packets past it.
+// ensure makes the guard right, before anything may lead packets past it. One pass at a
+// time calls it.
 func (e *egress) ensure(ctx context.Context, network intent.Network, maskBit uint8, userspace bool) ([]string, error) {
-	return e.guard.Ensure(ctx, egressguard.Config{
+	repairs, err := e.guard.Ensure(ctx, egressguard.Config{
 		ClusterNetworks: network.Node.ClusterNetworks, MasqueradeBit: maskBit, Userspace: userspace,
 	})
+	if err != nil {
+		return repairs, err
+	}
+	select {
+	case <-e.guarded:
+	default:
+		close(e.guarded)
+		e.host.Wake()
+	}
+	return repairs, nil
 }
 
 // egressFlows puts this node's egress IPs into the state, and their flows into the switch.

@@ -29,6 +29,43 @@ func (p *plumbing) alone(ctx context.Context) error {
 	return fmt.Errorf("%w, it answers at %s", errPredecessor, p.ancestor.Socket)
 }
 
+// succession is how long after a takeover flows are there for what is under way from
+// before. Packets are under way for as long as the switch corrects its cache, and where
+// policies decide a connection is known as soon as its opener has sent: of UDP that is
+// silent longer, connection tracking has forgotten it (nf_conntrack_udp_timeout_stream, two
+// minutes by default).
+const succession = 10 * time.Minute
+
+// succeed tells the state whether the node was taken over a short while ago. That it no
+// longer was is a change like others, and no repair.
+func (p *plumbing) succeed(ctx context.Context, succeeds bool) error {
+	change := p.state.Succeed(succeeds)
+	if !p.ready {
+		return nil // The first comparison is to come.
+	}
+	return p.programmer.Program(ctx, change)
+}
+
+// inheritEgress opens the guard of egress IPs for those that the node hosts, before there is
+// one: as they are in iptables. So none of their packets ends in it, and flows lead to
+// them from the first comparison on, if egress still wants them here.
+func (p *plumbing) inheritEgress(ctx context.Context) (repairs []string, err error) {
+	if network, _ := p.state.Network(); p.ready || !network.Node.Succeeds {
+		return nil, nil
+	}
+	had, err := p.rules.Translations(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for egress IPs that OpenShift SDN hosted here: %w", err)
+	}
+	inherited, err := p.egress.guard.Inherit(ctx, had)
+	if inherited {
+		for _, e := range had {
+			repairs = append(repairs, fmt.Sprintf("egress IP %s taken over, mark %#x", e.IP, e.Mark))
+		}
+	}
+	return repairs, err
+}
+
 // awaitInherited waits until the policies are in force of the pods that were taken over:
 // tenancy hears of them from this agent, and until it has said what applies to them, they
 // would be closed. Meanwhile the flows that they had go on.

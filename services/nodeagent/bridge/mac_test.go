@@ -3,6 +3,7 @@ package bridge
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMACThatSomebodyGaveTun0DoesNotStay holds OVS to what the column asks of it.
@@ -26,17 +27,17 @@ func TestMACThatSomebodyGaveTun0DoesNotStay(t *testing.T) {
 // then as everybody else, who has no reason to keep one.
 func TestMACThatPodsKnowStays(t *testing.T) {
 	n := newNode(t)
-	if mac, kept, err := n.GatewayMAC(t.Context(), gatewayMAC()); err != nil || kept || mac.String() != gatewayMAC().String() {
-		t.Fatalf("without tun0: %s, kept %t, %v", mac, kept, err)
+	if mac, kept, since, err := n.GatewayMAC(t.Context(), gatewayMAC()); err != nil || kept || !since.IsZero() || mac.String() != gatewayMAC().String() {
+		t.Fatalf("without tun0: %s, kept %t since %s, %v", mac, kept, since, err)
 	}
 	n.sw.Vsctl(t, "add-br", "br0", "--", "set", "Bridge", "br0", "fail_mode=secure", "protocols=OpenFlow13", "datapath_type=netdev",
 		"--", "add-port", "br0", "tun0", "--", "set", "Interface", "tun0", "type=internal", "ofport_request=2", "mtu_request=1450")
 	had := strings.Trim(strings.TrimSpace(n.sw.Vsctl(t, "get", "Interface", "tun0", "mac_in_use")), `"`)
 	spec := vxlanSpec()
 	for _, when := range []string{"before", "after"} { // the bridge is ours
-		mac, kept, err := n.GatewayMAC(t.Context(), gatewayMAC())
-		if err != nil || !kept || mac.String() != had {
-			t.Fatalf("%s: %s, kept %t, %v, want %s", when, mac, kept, err, had)
+		mac, kept, since, err := n.GatewayMAC(t.Context(), gatewayMAC())
+		if err != nil || !kept || mac.String() != had || time.Since(since) > time.Hour {
+			t.Fatalf("%s: %s, kept %t since %s, %v, want %s", when, mac, kept, since, err, had)
 		}
 		spec.GatewayMAC, spec.KeptMAC = mac, kept
 		n.ensure(t, spec)
@@ -46,5 +47,20 @@ func TestMACThatPodsKnowStays(t *testing.T) {
 	}
 	if shown := n.ns.Run(t, "ip", "link", "show", "tun0"); !strings.Contains(shown, had) {
 		t.Errorf("tun0 is\n%s\nwant %s", shown, had)
+	}
+	const then = "2026-01-02T03:04:05Z"
+	n.sw.Vsctl(t, "set", "Interface", "tun0", `external_ids:taken-over="`+then+`"`)
+	if again := n.ensure(t, spec); len(again) != 0 {
+		t.Errorf("a repair of when it was: %q", again)
+	}
+	for _, noted := range []bool{true, false} {
+		want := then
+		if !noted {
+			want = time.Time{}.Format(time.RFC3339)
+			n.sw.Vsctl(t, "remove", "Interface", "tun0", "external_ids", "taken-over")
+		}
+		if _, kept, since, err := n.GatewayMAC(t.Context(), gatewayMAC()); err != nil || !kept || since.Format(time.RFC3339) != want {
+			t.Errorf("noted is %t: kept %t since %s, %v", noted, kept, since, err)
+		}
 	}
 }

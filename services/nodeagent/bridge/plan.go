@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ovn-org/libovsdb/ovsdb"
 )
@@ -176,7 +177,8 @@ func (p *planner) port(want fixedPort) string {
 	p.mac(want, iface, change)
 	if want.kept && iface.ExternalIDs[keptMAC] != want.mac {
 		p.repaired("port %s: keeps its MAC %s", want.name, want.mac)
-		change["external_ids"] = stringMap(with(maps.Clone(iface.ExternalIDs), keptMAC, want.mac))
+		ids := with(maps.Clone(iface.ExternalIDs), keptMAC, want.mac)
+		change["external_ids"] = stringMap(with(ids, takenOver, time.Now().UTC().Format(time.RFC3339)))
 	}
 	p.number(want, iface, change)
 	if len(change) > 0 {

@@ -93,6 +93,31 @@ func (g *Guard) Ensure(ctx context.Context, c Config) (repairs []string, err err
 	return repairs, nil
 }
 
+// Inherit makes the table with these open, if there is none: for egress IPs that this node
+// had before it had a guard. The chains come after, by Ensure, so none of theirs ends.
+func (g *Guard) Inherit(ctx context.Context, all []masquerade.EgressIP) (inherited bool, err error) {
+	err = g.do(ctx, func(conn *nftables.Conn) error {
+		there, err := exists(conn)
+		if err != nil || there || len(all) == 0 {
+			return err
+		}
+		conn.AddTable(table())
+		open, pairs, held := sets()
+		for _, set := range []*nftables.Set{open, pairs, held} {
+			if err := conn.AddSet(set, nil); err != nil {
+				return fmt.Errorf("set %s: %w", set.Name, err)
+			}
+		}
+		_, err = newContents().become(conn, contentsOf(all))
+		inherited = err == nil
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("make nftables table %s with what is in force: %w", tableName, err)
+	}
+	return inherited, nil
+}
+
 // There says whether there is a table, and so egress IPs were configured once.
 func (g *Guard) There(ctx context.Context) (there bool, err error) {
 	err = g.do(ctx, func(conn *nftables.Conn) error {

@@ -115,3 +115,33 @@ func TestDamageIsRepairedAndNothingElseChanges(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatIsInheritedIsOpenBeforeAnythingCanEndThere looks at the table without its
+// chains, and then with them: what is in it must be what an agent of ours would have left.
+func TestWhatIsInheritedIsOpenBeforeAnythingCanEndThere(t *testing.T) {
+	proctest.Need(t, "nft")
+	ns := netnstest.New(t, "node")
+	g := open(t, ns)
+	a, b := translation(0x82f8b2, "192.0.2.100"), translation(42, "192.0.2.101")
+	inherit := func(want bool, all ...masquerade.EgressIP) {
+		t.Helper()
+		if inherited, err := g.Inherit(t.Context(), all); err != nil || inherited != want {
+			t.Fatalf("inherited %t, %v, want %t", inherited, err, want)
+		}
+	}
+	inherit(false)
+	inherit(true, a, b)
+	inherit(false, a)
+	if ruleset := ns.Run(t, "nft", "list", "ruleset"); strings.Contains(ruleset, "chain") {
+		t.Errorf("there are chains already:\n%s", ruleset)
+	}
+	if has, err := g.Translated(t.Context()); err != nil || !slices.Equal(has, []masquerade.EgressIP{b, a}) {
+		t.Errorf("open are %v, %v", has, err)
+	}
+	if _, err := g.Ensure(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	if repairs, err := g.Set(t.Context(), []masquerade.EgressIP{a, b}, nil); err != nil || len(repairs) > 0 {
+		t.Errorf("to open the same changes %q, %v", repairs, err)
+	}
+}

@@ -76,6 +76,9 @@ type Config struct {
 	Addresses Addresses
 	Guard     Guard
 	Flows     Flows
+	// Guarded is closed when the guard is there, with what it is to begin with. Before,
+	// nothing is done. Nil: it is.
+	Guarded <-chan struct{}
 	// Confirm says that all addresses which a revision does not have are gone.
 	Confirm func(revision uint64)
 	// Reserved are the bits that marks must leave alone.

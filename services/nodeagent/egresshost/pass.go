@@ -73,7 +73,7 @@ func (h *Host) pass(ctx context.Context, audit bool) (repairs []string, err erro
 	h.passing.Lock()
 	defer h.passing.Unlock()
 	hosting := h.current()
-	if hosting == nil {
+	if hosting == nil || !h.guarded() {
 		return nil, nil
 	}
 	want, problems := h.parse(hosting)
@@ -124,6 +124,19 @@ func (h *Host) pass(ctx context.Context, audit bool) (repairs []string, err erro
 	}
 	h.said = ""
 	return repairs, nil
+}
+
+// guarded says whether the guard is there.
+func (h *Host) guarded() bool {
+	if h.cfg.Guarded == nil {
+		return true
+	}
+	select {
+	case <-h.cfg.Guarded:
+		return true
+	default:
+		return false
+	}
 }
 
 // begin tells Flows what the last agent left in force, as far as it is still wanted: the

@@ -22,6 +22,7 @@ type State struct {
 	network    *plan
 	own        *pipeline.Remote
 	keptMAC    net.HardwareAddr // tun0's, from before Damask; nil: none
+	succeeds   bool             // the node was OpenShift SDN's a short while ago
 	mode       pipeline.Mode
 	modeKnown  bool
 	remotes    map[string]pipeline.Remote
@@ -96,6 +97,7 @@ func (s *State) node() pipeline.Node {
 		Userspace:       s.userspace,
 		KeepConnections: s.policies.keep,
 		KeptMAC:         s.keptMAC,
+		Succeeds:        s.succeeds,
 	}
 }
 
@@ -105,6 +107,16 @@ func (s *State) KeepGatewayMAC(mac net.HardwareAddr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keptMAC = mac
+}
+
+// Succeed says whether the node was OpenShift SDN's a short while ago. It answers what is
+// to be programmed; before the first comparison that does it.
+func (s *State) Succeed(succeeds bool) Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.succeeds != succeeds
+	s.succeeds = succeeds
+	return Change{All: changed}
 }
 
 // Missing names what is not known yet and without which the desired flows are

@@ -1,8 +1,11 @@
 package masquerade
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strconv"
 )
 
 // formerChains are those that OpenShift SDN had besides ours, by table: where its
@@ -38,4 +41,42 @@ func (r *Rules) retire() (repairs []string, err error) {
 	}
 	r.retired = true
 	return repairs, nil
+}
+
+// Translations answers which egress IPs the rules give packets, whoever has written them.
+// OpenShift SDN's are ours, word by word: the first of several for a mark is in force.
+func (r *Rules) Translations(ctx context.Context) ([]EgressIP, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	there, err := r.command.ListChains("nat")
+	if err != nil || !slices.Contains(there, chainMasquerade) {
+		return nil, err
+	}
+	rules, err := r.list("nat", chainMasquerade)
+	if err != nil {
+		return nil, err
+	}
+	var all []EgressIP
+	seen := map[uint32]bool{}
+	for _, rule := range rules {
+		mark, err := strconv.ParseUint(after(rule, "--mark"), 0, 32)
+		ip, failed := netip.ParseAddr(after(rule, "--to-source"))
+		if target(rule) != "SNAT" || err != nil || failed != nil || seen[uint32(mark)] {
+			continue
+		}
+		seen[uint32(mark)] = true
+		all = append(all, EgressIP{Mark: uint32(mark), IP: ip})
+	}
+	return all, nil
+}
+
+// after is the word of a rule that follows another, empty if there is none.
+func after(r rule, word string) string {
+	if i := slices.Index(r, word); i >= 0 && i+1 < len(r) {
+		return r[i+1]
+	}
+	return ""
 }

@@ -1,6 +1,8 @@
 package masquerade
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,11 +22,21 @@ func TestAStartOnTheAncestorsRulesLeavesOursAndTheAdministrators(t *testing.T) {
 			"-t filter -N OPENSHIFT-BLOCK-OUTPUT", "-t filter -A OPENSHIFT-BLOCK-OUTPUT -p tcp --dport 22623 --syn -j REJECT",
 			"-t filter -I OUTPUT -j OPENSHIFT-BLOCK-OUTPUT", "-t filter -I FORWARD -j OPENSHIFT-BLOCK-OUTPUT",
 			"-t filter -N OPENSHIFT-ADMIN-OUTPUT-RULES", "-t filter -A OPENSHIFT-ADMIN-OUTPUT-RULES -d 203.0.113.7 -j DROP",
+			"-t nat -I OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -m mark --mark 0x010003e9 -j SNAT --to-source 192.0.2.9",
+			"-t nat -I OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -d 10.128.0.0/14 -m mark --mark 0x010003e9 -j MASQUERADE",
 			"-t mangle -N OPENSHIFT-SDN-CANARY", "-t nat -N OPENSHIFT-SDN-CANARY", "-t filter -N OPENSHIFT-SDN-CANARY",
 		} {
 			b.do(t, words)
 		}
-		b.ensure(t, testConfig())
+		for _, when := range []string{"before", "after"} { // the chains are ours
+			var has []EgressIP
+			var err error
+			b.ns.Do(t, func() { has, err = b.rules.Translations(t.Context()) })
+			if want := []EgressIP{{Mark: 0x010003e9, IP: netip.MustParseAddr("192.0.2.9")}}; err != nil || !slices.Equal(has, want) {
+				t.Errorf("%s: translations are %v, %v, want %v", when, has, err, want)
+			}
+			b.ensure(t, testConfig())
+		}
 		got := b.save(t) + b.do(t, "-t mangle -S")
 		for part, times := range map[string]int{
 			"OPENSHIFT-MASQUERADE-2": 0, "OPENSHIFT-SDN-CANARY": 0, "-j MASQUERADE": 1,

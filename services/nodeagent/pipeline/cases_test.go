@@ -87,6 +87,8 @@ func nodeCases() []nodeCase {
 	gre.TunnelPort = 0
 	userspace, flat := multitenant, node
 	userspace.Userspace, flat.Userspace = true, true
+	heir, heirUserspace := multitenant, flat
+	heir.Succeeds, heirUserspace.Succeeds = true, true
 
 	pods := []pipeline.Pod{
 		{Namespace: "shop", Name: "web", IP: netip.MustParseAddr("10.130.0.5"), Port: 3, VNID: 0x82f8b2},
@@ -151,6 +153,9 @@ func nodeCases() []nodeCase {
 		{"combined", inMode(node, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
 		{"combined-netdev", inMode(flat, pipeline.Combined), pods, remotes, vnids, services, egress(), groups, parts, policies(), firewalls()},
 		{"networkpolicy-log", inMode(node, pipeline.NetworkPolicy), pods[:3], remotes[:1], vnids, nil, nil, nil, nil, loggedPolicies(), nil},
+		{"succession", heir, pods[:2], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil, nil},
+		{"succession-policies", inMode(heir, pipeline.NetworkPolicy), pods[:3], remotes[:1], vnids, nil, nil, groups[:1], nil, policies(), nil},
+		{"succession-policies-netdev", inMode(heirUserspace, pipeline.NetworkPolicy), pods[:3], remotes[:1], vnids, nil, nil, groups[:1], nil, policies(), nil},
 		{"combined-keep", keeping(inMode(node, pipeline.Combined)), pods[:1], remotes[:1], vnids[:2], nil, nil, groups[:1], nil, nil, nil},
 	}
 }

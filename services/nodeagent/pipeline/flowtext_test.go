@@ -58,7 +58,8 @@ var recirculation = regexp.MustCompile(`ct\([^()]*\btable=(\d+)`)
 // node it may. Or the lookup takes packets alone that have no firewall yet, and gives them one. Table 111
 // looks into itself: only where reg3 is 0, which it is not when it looks.
 // Where it leaves the tables it may forget, too. What is looked up for policies goes to
-// table 22, to which nothing behind table 25 leads.
+// table 22, to which nothing behind table 25 leads. After a takeover what comes tracked to
+// table 0 begins anew, untracked, and table 22 looks once more into another zone.
 func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 	const lookup = 30 // The first table that looks up; 100 and 101 are the others.
 	text := f.String()
@@ -69,8 +70,12 @@ func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 	switch {
 	case f.Table == 111 && looksIntoParts.MatchString(text):
 		return ""
+	case strings.HasSuffix(text, "actions=ct_clear,resubmit(,0)") && (strings.Contains(text, "ct_state=+trk,") || f.Table == 31):
+		return "" // Then it is not tracked, and nothing of table 0 leads to 31.
 	case strings.Contains(text, "resubmit"):
 		return "looks into a table and comes back"
+	case f.Table == 22 && strings.Contains(text, "ct_zone=22,") && strings.HasSuffix(text, " actions=ct(table=22)"):
+		return "" // Then it is of zone 0.
 	case found != nil && found[1] == "22":
 		if !ends[22] || f.Table > 25 || f.Table == 22 {
 			return "looks up for policies"

@@ -12,7 +12,7 @@ type meaning struct {
 
 // meanings are all shapes of flows that a node can have. A test compiles nodes of every
 // kind and finds each flow here.
-var meanings = slices.Concat(walkMeanings, policyMeanings, stampMeanings)
+var meanings = slices.Concat(walkMeanings, policyMeanings, stampMeanings, successionMeanings)
 
 // walkMeanings are those without policies, in docs/pipeline.md's order.
 var walkMeanings = []meaning{
@@ -119,7 +119,7 @@ var walkMeanings = []meaning{
 	{tableNodePort, "priority=50,ip,nw_dst={gateway} actions=output:2", "no node port, to the gateway {gateway}: out by tun0"},
 	{tableNodePort, "priority=0 actions=goto_table:100", "no node port: to the world outside"},
 
-	{tableLocal, "priority=200,ct_state=+rpl+trk,ip,nw_dst={pod} actions=load:{vnid}->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:{mac}->eth_dst,goto_table:80",
+	{tableLocal, "priority=200,ct_state=+rpl+trk,ct_zone={zone},ip,nw_dst={pod} actions=load:{vnid}->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:{mac}->eth_dst,goto_table:80",
 		"a backend's answer to pod {pod} of VNID {vnid}: if it may enter, by way of tun0, where the kernel gives it the service's address"},
 	{tableLocal, "priority=150,udp,nw_src={server},nw_dst={pod},tp_src={from} actions=controller(meter_id=1),load:{vnid}->NXM_NX_REG1[],load:{port}->NXM_NX_REG2[],goto_table:80",
 		"DNS server {server} answers pod {pod} of VNID {vnid} at port {port}: may it enter? a copy tells the agent which name it is about"},

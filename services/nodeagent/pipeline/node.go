@@ -113,6 +113,9 @@ type Node struct {
 	KeepConnections bool
 	// KeptMAC is the MAC address that tun0 had before Damask, if pods know it by that.
 	KeptMAC net.HardwareAddr
+	// Succeeds says that the node was OpenShift SDN's a short while ago: packets may be
+	// under way, and connections known, that its flows have sent to connection tracking.
+	Succeeds bool
 }
 
 // GatewayMAC is the MAC address of tun0, made from its address as a pod's is: 0a:58
@@ -147,7 +150,7 @@ func Base(n Node) Fragment {
 	f := Fragment{Owner: "base"}
 	for _, part := range [][]openflow.Flow{
 		ingress(n), tunnelBase(), arrive(n), podBase(n), passage(n), known(n), returnBase(), route(n),
-		deliveryBase(), serviceBase(n), nodePortBase(n), admission(n), policed(n), leaveBase(n), lastBase(n), multicastBase(n), marker(n),
+		deliveryBase(), serviceBase(n), nodePortBase(n), admission(n), policed(n), leaveBase(n), lastBase(n), multicastBase(n), succession(n), marker(n),
 	} {
 		f.Flows = append(f.Flows, part...)
 	}

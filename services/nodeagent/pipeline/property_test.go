@@ -24,6 +24,7 @@ func anyNode() *rapid.Generator[nodeCase] {
 			Mode:            rapid.SampledFrom([]pipeline.Mode{pipeline.Subnet, pipeline.Multitenant, pipeline.NetworkPolicy, pipeline.Combined}).Draw(t, "mode"),
 			Userspace:       rapid.Bool().Draw(t, "userspace"),
 			KeepConnections: rapid.Bool().Draw(t, "keep connections"),
+			Succeeds:        rapid.Bool().Draw(t, "succeeds"),
 			TunnelPort:      rapid.SampledFrom([]uint16{0, 4789, 6081}).Draw(t, "tunnel port"),
 		}}
 		// Subnet i is 10.128.0.0/14's i-th /23; node i has 192.168.0.i+1.

@@ -66,10 +66,10 @@ func track(n Node) []openflow.Flow {
 
 // replyToKernel leads an answer to the kernel instead of the pod, because the kernel
 // alone knows the service's address. The check of table 80 is the same: the answer is
-// still from the backend, to the pod.
+// still from the backend, to the pod. What another zone calls an answer is none of these.
 func replyToKernel(n Node, pod netip.Prefix, vnid uint32) openflow.Flow {
 	answer := openflow.CTTracked | openflow.CTReply
-	return flow(tableLocal, 200, openflow.IP().CTState(answer, answer).IPDst(pod),
+	return flow(tableLocal, 200, openflow.IP().CTState(answer, answer).CTZone(ZoneServices).IPDst(pod),
 		openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway),
 		openflow.SetEthDst(n.GatewayMAC()), openflow.Goto(tableAdmission))
 }

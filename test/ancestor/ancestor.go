@@ -1,11 +1,11 @@
 // Package ancestor is a node of OpenShift SDN, as far as tests of a takeover need one: its
 // bridge with its flows, its iptables and its CNI plugin.
 //
-// It owns what the reference tells of a node in multitenant mode (its section 1, and what
-// of sections 2 and 3 is on the wire), flow by flow and rule by rule. It promises nothing
-// about changes: what a node knows of tenants and of other nodes it is told at its start.
-// Services, egress IPs, firewalls and multicast it has none of, as a cluster that uses
-// none. Damask's packages it must not use, or it would agree with them by itself.
+// It owns what the reference tells of a node in the modes multitenant and networkpolicy (its section 1, and
+// what of sections 2, 3 and 7 is on the wire), flow by flow and rule by rule. It promises
+// nothing about changes: what a node knows of tenants, other nodes and policies it is told
+// at its start. Services, egress IPs, firewalls and multicast it has none of, as a cluster
+// that uses none. Damask's packages it must not use, or it would agree with them by itself.
 //
 // On the userspace datapath, which OpenShift SDN never had, two things are added that no
 // packet of the pod network can tell: see userspace.go.
@@ -24,8 +24,16 @@ import (
 	"strings"
 )
 
+// The modes, by their plugins' numbers in the note of table 253.
+const (
+	Multitenant   = "01"
+	NetworkPolicy = "02"
+)
+
 // Config is what a node is and knows.
 type Config struct {
+	// Mode is one of the above.
+	Mode string
 	// HostIP is the node's address, on Device.
 	HostIP netip.Addr
 	// Device is the interface that has HostIP.
@@ -44,6 +52,8 @@ type Config struct {
 	VNIDs map[string]uint32
 	// Remotes are the HostSubnets of other nodes.
 	Remotes []Remote
+	// Isolated are the namespaces with NetworkPolicies.
+	Isolated []Isolated
 }
 
 // Remote is another node.

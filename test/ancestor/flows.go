@@ -4,19 +4,21 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// baseFlows are the flows of a node without pods: what is static, what the multitenant
-// plugin adds, and other nodes. The version note is last, as the mark that all are there.
+// baseFlows are the flows of a node without pods: what is static, what the plugin adds, and
+// other nodes. The version note is last, as the mark that all are there.
 func (n *node) baseFlows() []string {
 	words := strings.NewReplacer(
 		"{CC}", n.ClusterNetwork.String(), "{SC}", n.ServiceNetwork.String(), "{LS}", n.Subnet.String(), "{GW}", n.gateway().String(),
 		"{NIP}", n.HostIP.String(), "{NMAC}", n.nodeMAC, "{TMAC}", n.tunMAC, "{VP}", fmt.Sprint(n.VXLANPort),
 	)
 	var flows []string
-	for line := range strings.Lines(words.Replace(static)) {
+	for line := range strings.Lines(words.Replace(static + plugins[n.Mode])) {
 		if line = strings.TrimSpace(line); line != "" {
 			flows = append(flows, line)
 		}
@@ -27,14 +29,60 @@ func (n *node) baseFlows() []string {
 		everybody += fmt.Sprintf("set_field:%s->tun_dst,output:1,", r.HostIP)
 	}
 	flows = append(flows, "table=111,priority=100,actions=move:NXM_NX_REG0[]->NXM_NX_TUN_ID[0..31],"+everybody+"goto_table:120")
-	seen := map[uint32]bool{0: true}
+	seen := map[uint32]bool{}
 	for _, vnid := range n.VNIDs {
 		if !seen[vnid] {
 			seen[vnid] = true
-			flows = append(flows, fmt.Sprintf("table=80,priority=100,reg0=%[1]d,reg1=%[1]d,actions=output:NXM_NX_REG2[]", vnid))
+			flows = append(flows, n.namespaceFlows(vnid)...)
 		}
 	}
-	return append(flows, "table=253,actions=note:01.0D")
+	for _, i := range n.Isolated {
+		flows = append(flows, i.flows()...)
+	}
+	return append(flows, "table=253,actions=note:"+n.Mode+".0D")
+}
+
+// namespaceFlows are those of a VNID in use.
+func (n *node) namespaceFlows(vnid uint32) []string {
+	switch {
+	case n.Mode == Multitenant && vnid != 0:
+		return []string{fmt.Sprintf("table=80,priority=100,reg0=%[1]d,reg1=%[1]d,actions=output:NXM_NX_REG2[]", vnid)}
+	case n.Mode == NetworkPolicy:
+		open := map[bool]string{
+			false: fmt.Sprintf("table=80,priority=50,reg1=%d,actions=output:NXM_NX_REG2[]", vnid),
+			true:  fmt.Sprintf("table=27,priority=50,reg0=%d,actions=goto_table:30", vnid),
+		}
+		for _, i := range n.Isolated {
+			if i.VNID == vnid {
+				delete(open, i.Egress)
+			}
+		}
+		return slices.Collect(maps.Values(open))
+	}
+	return nil
+}
+
+// Isolated is a namespace all of whose pods a policy selects in one direction.
+type Isolated struct {
+	// Egress says that it is about what the pods send.
+	Egress bool
+	// VNID is the namespace's.
+	VNID uint32
+	// Peers are what is allowed: matches of who is at the other side, and of ports.
+	Peers []string
+}
+
+// flows are one for each peer.
+func (i Isolated) flows() []string {
+	table, register, pass := 80, 1, "output:NXM_NX_REG2[]"
+	if i.Egress {
+		table, register, pass = 27, 0, "goto_table:30"
+	}
+	var flows []string
+	for _, peer := range i.Peers {
+		flows = append(flows, fmt.Sprintf("table=%d,priority=150,reg%d=%d,%s,actions=%s", table, register, i.VNID, peer, pass))
+	}
+	return flows
 }
 
 // flows are those of another node, with the cookie of its HostSubnet's UID.
@@ -62,7 +110,22 @@ func podFlows(address netip.Addr, port, vnid uint32) []string {
 	}
 }
 
-// static is what every node of the multitenant plugin has, one flow a line.
+// plugins are what each plugin adds.
+var plugins = map[string]string{
+	Multitenant: `
+table=27,priority=500,actions=goto_table:30
+table=80,priority=200,reg0=0,actions=output:NXM_NX_REG2[]
+table=80,priority=200,reg1=0,actions=output:NXM_NX_REG2[]
+`,
+	NetworkPolicy: `
+table=27,priority=300,ip,nw_dst={SC},actions=goto_table:30
+table=27,priority=200,ip,ct_state=+rpl,actions=goto_table:30
+table=30,priority=100,ip,nw_src={CC},nw_dst={CC},ct_state=-rpl,actions=ct(commit,table=31)
+table=80,priority=200,ip,ct_state=+rpl,actions=output:NXM_NX_REG2[]
+`,
+}
+
+// static is what every node has, one flow a line.
 const static = `
 table=0,priority=1000,ip,ct_state=-trk,actions=ct(table=0)
 table=0,priority=400,in_port=2,ip,nw_src={GW},actions=goto_table:30
@@ -84,7 +147,6 @@ table=10,priority=0,actions=drop
 table=20,priority=300,udp,udp_dst={VP},actions=drop
 table=20,priority=0,actions=drop
 table=25,priority=0,actions=drop
-table=27,priority=500,actions=goto_table:30
 table=27,priority=0,actions=drop
 table=30,priority=0,actions=goto_table:31
 table=31,priority=300,arp,nw_dst={GW},actions=output:2
@@ -104,8 +166,6 @@ table=50,priority=0,actions=drop
 table=60,priority=200,actions=output:2
 table=70,priority=0,actions=drop
 table=80,priority=300,ip,nw_src={GW}/32,actions=output:NXM_NX_REG2[]
-table=80,priority=200,reg0=0,actions=output:NXM_NX_REG2[]
-table=80,priority=200,reg1=0,actions=output:NXM_NX_REG2[]
 table=80,priority=0,actions=drop
 table=90,priority=0,actions=drop
 table=99,priority=200,tcp,tcp_dst=53,nw_dst={NIP},actions=output:2

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // traffic is what flow saw between its start and its end.
@@ -49,6 +51,9 @@ func flow(addr, every string) error {
 	var wg sync.WaitGroup
 	udp, err := net.Dial("udp4", addr)
 	if err != nil {
+		return err
+	}
+	if err := patient(udp.(*net.UDPConn)); err != nil {
 		return err
 	}
 	stream, err := net.DialTimeout("tcp4", addr, answerWithin())
@@ -205,6 +210,20 @@ func connectOnce(addr string) error {
 	return err
 }
 
+// patient gives a socket a queue for seconds of traffic: what is asked is what the network
+// loses, and not whether this program gets the processor in time.
+func patient(conn *net.UDPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
+	})
+	return errors.Join(err, failed)
+}
+
 // reply echoes TCP streams and UDP packets byte for byte.
 func reply(port string) error {
 	tcp, err := net.Listen("tcp4", ":"+port)
@@ -213,6 +232,9 @@ func reply(port string) error {
 	}
 	udp, err := net.ListenPacket("udp4", ":"+port)
 	if err != nil {
+		return err
+	}
+	if err := patient(udp.(*net.UDPConn)); err != nil {
 		return err
 	}
 	go func() {

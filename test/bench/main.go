@@ -2,7 +2,8 @@
 // doing the same, and prints them as one table. Each row's two sides are measured
 // in turns in the same run, so that the ratio means something on any machine;
 // the times by themselves do not.
-// With the argument "kubernetes" they are those that need an API server.
+// With the argument "kubernetes" they are those that need an API server; a second argument is
+// a regular expression of their benchmarks' names, for when there is no time for all.
 //
 // It owns no measurement: those are the benchmarks of the packages that it names.
 package main
@@ -13,6 +14,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -83,16 +86,29 @@ func services(n int) []row {
 
 func main() {
 	all := rows
-	if len(os.Args) == 2 && os.Args[1] == "kubernetes" {
+	if len(os.Args) > 1 && os.Args[1] == "kubernetes" {
 		all = kubernetes
 	}
-	if err := run(all()); err != nil {
+	some := ""
+	if len(os.Args) > 2 {
+		some = os.Args[2]
+	}
+	if err := run(all(), some); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rows []row) error {
+// run measures the rows whose benchmarks have a name that some matches.
+func run(rows []row, some string) error {
+	named, err := regexp.Compile(some)
+	if err != nil {
+		return err
+	}
+	rows = slices.DeleteFunc(rows, func(r row) bool { return !named.MatchString(r.name) })
+	if len(rows) == 0 {
+		return fmt.Errorf("no benchmark has a name with %q", some)
+	}
 	measured := map[string]map[string]float64{} // by benchmark, then by unit
 	for _, r := range rows {
 		if measured[r.name] != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/damask-sdn/damask/internal/kubetest"
 	"github.com/damask-sdn/damask/internal/netnstest"
 	"github.com/damask-sdn/damask/internal/proctest"
@@ -59,8 +61,14 @@ func start(t *testing.T, nodes int, images []string) *cluster {
 	c.ReachBy(func(ctx context.Context, address string) (net.Conn, error) {
 		return c.nodes[0].Net.Dial(ctx, "tcp", address)
 	})
+	var importing errgroup.Group
 	for _, n := range c.nodes {
-		n.importImages(t, images)
+		importing.Go(func() error { return n.importImages(images) })
+	}
+	if err := importing.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.nodes {
 		n.startKubelet(t)
 	}
 	return c

@@ -113,8 +113,7 @@ func (n *node) startSwitch(t *testing.T, underlay *netnstest.Namespace) {
 }
 
 // importImages has containerd read the archives, as soon as it answers.
-func (n *node) importImages(t *testing.T, images []string) {
-	t.Helper()
+func (n *node) importImages(images []string) error {
 	began := time.Now()
 	ticker := time.NewTicker(step)
 	defer ticker.Stop()
@@ -124,13 +123,16 @@ func (n *node) importImages(t *testing.T, images []string) {
 			break
 		}
 		if time.Since(began) > limit {
-			t.Fatalf("containerd does not answer: %v", err)
+			return fmt.Errorf("containerd does not answer: %w", err)
 		}
 		<-ticker.C
 	}
 	for _, file := range images {
-		n.Run(t, "/usr/bin/ctr", "--namespace", "k8s.io", "images", "import", filepath.Join(imagesDir, filepath.Base(file)))
+		if _, err := n.TryRun("/usr/bin/ctr", "--namespace", "k8s.io", "images", "import", filepath.Join(imagesDir, filepath.Base(file))); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // startKubelet starts the kubelet, for the first time or again.

@@ -13,8 +13,10 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/damask-sdn/damask/deploy/chart"
+	"github.com/damask-sdn/damask/deploy/kustomize"
 	"github.com/damask-sdn/damask/internal/kubetest"
 )
 
@@ -24,8 +26,22 @@ const (
 	releases = "kube-system"
 )
 
-// small makes of the chart what the overlay "small" is.
-const small = "apiServer: {host: 192.0.2.1}\ncontrolPlane: {hosts: [192.0.2.1]}\n"
+// values make of the chart what an overlay is.
+var values = map[string]string{
+	"small": "apiServer: {host: 192.0.2.1}\ncontrolPlane: {hosts: [192.0.2.1]}\n",
+	"ha":    "apiServer: {host: 192.0.2.10}\ncontrolPlane: {hosts: [192.0.2.1, 192.0.2.2, 192.0.2.3]}\n",
+}
+
+// additions are the values of what an overlay has in comments, and of what can be left out.
+var additions = []string{
+	"",
+	"nodeGroups: {infra: {config: {services: {engine: nftables}}}, '1': {}}",
+	"certificates: {certManager: true}",
+	"certificates: {enabled: false}",
+	"openvswitch: {enabled: false}\ntakeover: {enabled: true}",
+	"monitoring: {enabled: true}",
+	"images: {pullSecrets: [pull]}\nresources: {ipam: {limits: {cpu: 2, memory: 1Gi}}}",
+}
 
 // made makes the chart, with a change of its files if there is one.
 func made(t *testing.T, change func(chart.Files)) *helm.Chart {
@@ -57,6 +73,44 @@ func parse(t *testing.T, text string) chartutil.Values {
 	return parsed
 }
 
+// rendered are the objects that an install would make.
+func rendered(t *testing.T, c *helm.Chart, values string) [][]byte {
+	t.Helper()
+	install := action.NewInstall(new(action.Configuration))
+	install.ReleaseName, install.Namespace, install.ClientOnly, install.DryRun = chart.Name, releases, true, true
+	install.KubeVersion = &chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
+	release, err := install.Run(c, parse(t, values))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects [][]byte
+	for text := range strings.SplitSeq(release.Manifest, "\n---\n") {
+		var o header
+		if err := yaml.Unmarshal([]byte(text), &o); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if o.Kind != "" {
+			objects = append(objects, []byte(text))
+		}
+	}
+	return objects
+}
+
+func TestTheAPIServerTakesTheChart(t *testing.T) {
+	s, c := start(t), made(t, nil)
+	for _, overlay := range kustomize.Overlays {
+		for _, added := range additions {
+			objects := rendered(t, c, values[overlay]+added)
+			s.namespaces(objects)
+			if err := s.dryRun(objects...); err != nil {
+				t.Errorf("%s with %q: %v", overlay, added, err)
+			} else {
+				t.Logf("%s with %q: %d objects", overlay, added, len(objects))
+			}
+		}
+	}
+}
+
 // releasing is Helm, and an API server.
 type releasing struct {
 	*server
@@ -80,9 +134,9 @@ func startHelm(t *testing.T) *releasing {
 	return r
 }
 
-func (r *releasing) install(c *helm.Chart, values string) error {
+func (r *releasing) install(c *helm.Chart, values string, takeOwnership bool) error {
 	install := action.NewInstall(r.helm)
-	install.ReleaseName, install.Namespace = chart.Name, releases
+	install.ReleaseName, install.Namespace, install.TakeOwnership = chart.Name, releases, takeOwnership
 	_, err := install.RunWithContext(context.Background(), c, parse(r.T, values))
 	return err
 }
@@ -103,15 +157,15 @@ func (r *releasing) uninstall() {
 	}
 }
 
-// generations say of which generation each workload is: another one is other pods, or another
-// number of them.
-func (r *releasing) generations() map[string]string {
+// workloads say what each workload is: another text is other pods, or another number of them.
+// A generation is not looked at, which is another for a Deployment that Helm has annotated.
+func (r *releasing) workloads() map[string]string {
 	r.Helper()
 	found := map[string]string{}
 	for line := range strings.Lines(r.Kubectl(r.T, "get", "deployments,statefulsets,daemonsets", "-n", namespace,
-		"-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.generation}{"\n"}{end}`)) {
-		name, generation, _ := strings.Cut(strings.TrimSpace(line), " ")
-		found[name] = generation
+		"-o", `jsonpath={range .items[*]}{.metadata.name} {.spec}{"\n"}{end}`)) {
+		name, spec, _ := strings.Cut(strings.TrimSpace(line), " ")
+		found[name] = spec
 	}
 	return found
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"maps"
 	"strings"
 	"testing"
 
@@ -10,23 +11,49 @@ import (
 	"github.com/damask-sdn/damask/deploy/chart"
 )
 
+// TestFromTheManifestsToTheChart: what `kubectl apply` installed Helm goes on with, and replaces
+// nothing; nor does an upgrade that changes nothing.
+func TestFromTheManifestsToTheChart(t *testing.T) {
+	r, c := startHelm(t), made(t, nil)
+	objects := build(t, "ha")
+	r.namespaces(objects)
+	r.Apply(t, string(bytes.Join(objects, []byte("\n---\n"))))
+	before := r.workloads()
+	if len(before) != 8 {
+		t.Fatalf("the workloads are %v", before)
+	}
+	if err := r.install(c, values["ha"], false); err == nil || !strings.Contains(err.Error(), "cannot be imported into the current release") {
+		t.Fatalf("what is not its own is taken without asking: %v", err)
+	}
+	if err := r.install(c, values["ha"], true); err != nil {
+		t.Fatal(err)
+	}
+	if after := r.workloads(); !maps.Equal(before, after) {
+		t.Errorf("the workloads were\n%v\nand with the chart are\n%v", before, after)
+	}
+	r.upgrade(c, values["ha"])
+	if after := r.workloads(); !maps.Equal(before, after) {
+		t.Errorf("the workloads were\n%v\nand after an upgrade to the same are\n%v", before, after)
+	}
+}
+
 // TestAReleaseFromInstallToUninstall follows a release: what an upgrade and a rollback replace, and
 // what stays when it is uninstalled, so that it can be installed again.
 func TestAReleaseFromInstallToUninstall(t *testing.T) {
 	r, c := startHelm(t), made(t, nil)
-	if err := r.install(c, small); err != nil {
+	if err := r.install(c, values["small"], false); err != nil {
 		t.Fatal(err)
 	}
 	r.Apply(t, "{apiVersion: network.openshift.io/v1, kind: NetNamespace, metadata: {name: blue}, netname: blue, netid: 42}")
 	r.Apply(t, "{apiVersion: v1, kind: Secret, metadata: {name: damask-ca, namespace: damask-system}, stringData: {tls.key: somebody's}}")
 
-	first, ovs, ipam := r.generations(), r.reads("daemonset/damask-ovs"), r.reads("deployment/damask-ipam")
-	r.upgrade(c, small+"config: {ovs: {cpus: 4}, ipam: {log: {level: debug}}}")
-	second := r.generations()
-	for workload, generation := range first {
+	first, ovs, ipam := r.workloads(), r.reads("daemonset/damask-ovs"), r.reads("deployment/damask-ipam")
+	r.upgrade(c, values["small"]+"config: {ovs: {cpus: 4}, ipam: {log: {level: debug}}}")
+	second := r.workloads()
+	for workload, spec := range first {
 		changed := workload == "damask-ovs" || workload == "damask-ipam"
-		if (second[workload] != generation) != changed {
-			t.Errorf("%s was of generation %s, and is of %s", workload, generation, second[workload])
+		if (second[workload] != spec) != changed {
+			t.Errorf("%s was\n%s\nand is\n%s", workload, spec, second[workload])
 		}
 	}
 	// Open vSwitch's pods are as they were until somebody deletes them, and so is what they read.
@@ -46,22 +73,22 @@ func TestAReleaseFromInstallToUninstall(t *testing.T) {
 		t.Errorf("after a rollback they read %s and %s, want %s and %s", gotOVS, gotIPAM, ovs, ipam)
 	}
 
-	r.upgrade(made(t, newDefinition(t)), small)
+	r.upgrade(made(t, newDefinition(t)), values["small"])
 	if columns := r.Kubectl(t, "get", "netnamespaces"); !strings.Contains(columns, "MADE") {
 		t.Errorf("an upgrade brought no new definition:\n%s", columns)
 	}
 
 	r.uninstall()
-	if left := r.generations(); len(left) != 0 {
+	if left := r.workloads(); len(left) != 0 {
 		t.Errorf("what runs still: %v", left)
 	}
 	r.stays("the uninstall")
-	if err := r.install(c, small); err != nil {
+	if err := r.install(c, values["small"], false); err != nil {
 		t.Errorf("install again: %v", err)
 	}
 	r.stays("another install")
-	if again := r.generations(); len(again) != len(first) {
-		t.Errorf("the workloads are %v, want %v", again, first)
+	if again := r.workloads(); !maps.Equal(again, first) {
+		t.Errorf("the workloads are\n%v\nwant\n%v", again, first)
 	}
 }
 

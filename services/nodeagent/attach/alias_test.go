@@ -41,13 +41,9 @@ func TestPodsOfTheAncestorAreDeletedByItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.serveHere(t, nil)
-	// What OpenShift SDN writes to 80-openshift-network.conf, and where the test's agent is.
-	conf, err := libcni.NetworkPluginConfFromBytes(fmt.Appendf(nil,
-		`{"cniVersion": "0.3.1", "name": "openshift-sdn", "type": "openshift-sdn", "socket": %q}`, n.place.Socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := libcni.ConfListFromConf(conf)
+	// What a runtime makes of OpenShift SDN's 80-openshift-network.conf, and where the test's agent is.
+	list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil,
+		`{"cniVersion": "0.3.1", "name": "openshift-sdn", "plugins": [{"type": "openshift-sdn", "socket": %q}]}`, n.place.Socket))
 	if err != nil {
 		t.Fatal(err)
 	}

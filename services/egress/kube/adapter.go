@@ -36,8 +36,8 @@ type Adapter struct {
 	log    hclog.Logger
 
 	hostSubnets, netNamespaces, policies *kube.Feed
-	waiting                              waiting
-	users                                users
+	waiting                              mentions // NetNamespaces, for addresses that others have
+	names                                mentions // EgressNetworkPolicies, of names
 	hosts                                hosts
 }
 
@@ -87,7 +87,7 @@ func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
 		} else if name, ok := nameOf(c.Key, ofPolicy); ok {
 			a.policies.Changed(name)
 		} else if names, ok := store.NamesOf(c.Key, store.KindDNSName); ok && len(names) == 1 {
-			a.policies.Changed(a.users.of(names[0])...)
+			a.policies.Changed(a.names.of(names[0])...)
 		} else if ip, ok := store.AddressOf(c.Key); ok && c.Deleted {
 			a.netNamespaces.Changed(a.waiting.of(ip)...)
 		}

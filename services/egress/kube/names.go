@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/damask-sdn/damask/internal/kube/networkv1"
 	egressv1 "github.com/damask-sdn/damask/proto/damask/egress/v1"
@@ -28,39 +26,6 @@ const (
 	reasonNotResolved = "NotResolved"
 )
 
-// users knows which policies have a name, so that they are looked at when it is another. The
-// zero value is ready.
-type users struct {
-	mu       sync.Mutex
-	byPolicy map[types.NamespacedName][]string
-}
-
-// set replaces the names of a policy.
-func (u *users) set(policy types.NamespacedName, names []string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.byPolicy == nil {
-		u.byPolicy = map[types.NamespacedName][]string{}
-	}
-	if len(names) == 0 {
-		delete(u.byPolicy, policy)
-		return
-	}
-	u.byPolicy[policy] = names
-}
-
-// of answers which policies have a name.
-func (u *users) of(name string) (policies []types.NamespacedName) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for policy, names := range u.byPolicy {
-		if slices.Contains(names, name) {
-			policies = append(policies, policy)
-		}
-	}
-	return policies
-}
-
 // namesIn answers the names that a policy has looked up, each once.
 func namesIn(policy *egressv1.EgressNetworkPolicy) (names []string) {
 	for _, rule := range policy.GetRules() {
@@ -72,7 +37,7 @@ func namesIn(policy *egressv1.EgressNetworkPolicy) (names []string) {
 }
 
 // showNames says in a policy whether its names are resolved. The store must be looked into
-// after users were told.
+// after whose names they are was noted.
 func (a *Adapter) showNames(ctx context.Context, p *networkv1.EgressNetworkPolicy, names []string) error {
 	if len(names) == 0 {
 		return a.api.RemoveCondition(ctx, p, namesOwner, p.Status.Conditions, ConditionNamesResolved)

@@ -46,7 +46,7 @@ func (a *Adapter) netNamespace(ctx context.Context, name types.NamespacedName) e
 	case len(n.EgressIPs) == 0 && len(stored.GetEgressIps()) > 0 && !marked:
 		return a.restore(ctx, n, map[string]any{"egressIPs": stored.GetEgressIps()})
 	case len(n.EgressIPs) == 0 && len(stored.GetEgressIps()) == 0:
-		a.waiting.set(n.Name, nil)
+		a.waiting.set(types.NamespacedName{Name: n.Name}, nil)
 		a.hosts.become(n.Name, nil)
 		return a.api.RemoveCondition(ctx, n, owner, n.Status.Conditions, ConditionEgressIPs)
 	}
@@ -58,7 +58,7 @@ func (a *Adapter) netNamespace(ctx context.Context, name types.NamespacedName) e
 
 // noNetNamespace is for a NetNamespace that is not there.
 func (a *Adapter) noNetNamespace(ctx context.Context, name string, stored *egressv1.NetNamespaceEgress) error {
-	a.waiting.set(name, nil)
+	a.waiting.set(types.NamespacedName{Name: name}, nil)
 	a.hosts.become(name, nil)
 	if stored == nil {
 		return a.forget(ctx, namespace(name))
@@ -82,7 +82,7 @@ func (a *Adapter) wish(ctx context.Context, n *networkv1.NetNamespace, stored *e
 	wish := wishOf(n, stored)
 	var v rpcerr.Violations
 	if spec.CheckNetNamespace(wish, &v); !v.Empty() {
-		a.waiting.set(n.Name, nil)
+		a.waiting.set(types.NamespacedName{Name: n.Name}, nil)
 		return a.say(ctx, n, n.Status.Conditions, condition(ConditionEgressIPs, metav1.ConditionFalse, reasonRefused, complaints(&v)))
 	}
 	if !proto.Equal(wish, stored) {
@@ -90,7 +90,7 @@ func (a *Adapter) wish(ctx context.Context, n *networkv1.NetNamespace, stored *e
 			return err
 		}
 		// Who gives an address back while it is asked for must find us waiting.
-		a.waiting.set(n.Name, wish.GetEgressIps())
+		a.waiting.set(types.NamespacedName{Name: n.Name}, wish.GetEgressIps())
 		_, err := a.store.SetNetNamespace(ctx, wish)
 		var taken *store.TakenError
 		switch {
@@ -100,7 +100,7 @@ func (a *Adapter) wish(ctx context.Context, n *networkv1.NetNamespace, stored *e
 			return fmt.Errorf("store what namespace %s wants: %w", n.Name, err)
 		}
 	}
-	a.waiting.set(n.Name, nil)
+	a.waiting.set(types.NamespacedName{Name: n.Name}, nil)
 	if len(n.EgressIPs) == 0 {
 		a.hosts.become(n.Name, nil)
 		return a.api.RemoveCondition(ctx, n, owner, n.Status.Conditions, ConditionEgressIPs)

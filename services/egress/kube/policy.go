@@ -23,7 +23,7 @@ func (a *Adapter) policy(ctx context.Context, name types.NamespacedName) error {
 		return err
 	}
 	p := &networkv1.EgressNetworkPolicy{}
-	a.users.set(name, nil)
+	a.names.set(name, nil)
 	switch err := a.api.Client().Get(ctx, name, p); {
 	case apierrors.IsNotFound(err):
 		if !exists {
@@ -46,7 +46,7 @@ func (a *Adapter) policy(ctx context.Context, name types.NamespacedName) error {
 			condition(networkv1.ConditionAccepted, metav1.ConditionFalse, reasonRefused, complaints(&unknown, &wrong)))
 	}
 	names := namesIn(policy)
-	a.users.set(name, names) // Before, so that no change is missed.
+	a.names.set(name, names) // Before, so that no change is missed.
 	if policy.Revision = stored.GetRevision(); !exists || !proto.Equal(policy, stored) {
 		if _, err := a.store.PutPolicy(ctx, policy); err != nil {
 			return fmt.Errorf("store egress network policy %s: %w", name, err)

@@ -2,14 +2,11 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -80,15 +77,8 @@ func lost(r adopt.Report) error {
 
 // showReport prints a report.
 func showReport(out io.Writer, f format, r adopt.Report) error {
-	switch f {
-	case "json":
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(r)
-	case "yaml":
-		encoder := yaml.NewEncoder(out)
-		encoder.SetIndent(2)
-		return errors.Join(encoder.Encode(r), encoder.Close())
+	if printed, err := encode(out, f, r); printed || err != nil {
+		return err
 	}
 	if len(r.Findings) == 0 {
 		fmt.Fprintln(out, "everything would be kept as it is")

@@ -2,14 +2,11 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/damask-sdn/damask/cmd/damask/internal/adopt"
 	"github.com/damask-sdn/damask/cmd/damask/internal/adopt/compare"
@@ -97,15 +94,8 @@ func showDifferences(out io.Writer, f format, c adopt.Cluster, found []compare.D
 	list := struct {
 		Differences []compare.Difference `json:"differences" yaml:"differences"`
 	}{append([]compare.Difference{}, found...)}
-	switch f {
-	case "json":
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(list)
-	case "yaml":
-		encoder := yaml.NewEncoder(out)
-		encoder.SetIndent(2)
-		return errors.Join(encoder.Encode(list), encoder.Close())
+	if printed, err := encode(out, f, list); printed || err != nil {
+		return err
 	}
 	if len(found) == 0 {
 		fmt.Fprintf(out, "Damask has what the objects say: %s\n", strings.Join([]string{

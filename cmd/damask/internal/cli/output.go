@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -40,6 +41,22 @@ func addFormatFlag(command *cobra.Command) *format {
 		return formats(), cobra.ShellCompDirectiveNoFileComp
 	})
 	return &f
+}
+
+// encode prints what is no message, if the format is one of a program's. Of a table it prints
+// nothing, and answers false.
+func encode(out io.Writer, f format, value any) (printed bool, err error) {
+	switch f {
+	case "json":
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return true, encoder.Encode(value)
+	case "yaml":
+		encoder := yaml.NewEncoder(out)
+		encoder.SetIndent(2)
+		return true, errors.Join(encoder.Encode(value), encoder.Close())
+	}
+	return false, nil
 }
 
 // column is one column of a table.

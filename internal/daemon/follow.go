@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/hashicorp/go-hclog"
@@ -14,6 +15,10 @@ import (
 
 	"github.com/damask-sdn/damask/internal/configfile"
 )
+
+// settling is how long nothing happens beside a configuration file before it is read: longer
+// than an editor or a shell is between emptying and filling it.
+const settling = 100 * time.Millisecond
 
 // levelField is live in every program, without it.
 const levelField = "log.level"
@@ -50,12 +55,19 @@ func (f *follower[C]) run(ctx context.Context) error {
 	if err := watcher.Add(filepath.Dir(f.path)); err != nil {
 		return fmt.Errorf("follow the configuration file: %w", err)
 	}
+	// A file that is written in place is empty first, and what stands in none is its default:
+	// it is read when its directory has been quiet for a moment.
+	quiet := time.NewTimer(settling)
+	defer quiet.Stop()
+	f.look()
 	for {
-		f.look()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watcher.Events:
+			quiet.Reset(settling)
+		case <-quiet.C:
+			f.look()
 		case err := <-watcher.Errors:
 			return fmt.Errorf("follow the configuration file: %w", err)
 		}

@@ -38,7 +38,7 @@ func gotoTable(text string) (uint8, bool) {
 func loadsVNID(text string) bool {
 	for action := range strings.SplitSeq(text, ",") {
 		_, load, found := strings.Cut(action, "load:")
-		if found && !strings.HasPrefix(load, "0->") && !strings.HasSuffix(load, "REG2[]") && !strings.HasSuffix(load, "REG3[]") && !strings.HasSuffix(load, "REG5[]") {
+		if found && !strings.HasPrefix(load, "0->") && !strings.Contains(load, "->NXM_NX_CT_MARK[]") && !strings.HasSuffix(load, "REG2[]") && !strings.HasSuffix(load, "REG3[]") && !strings.HasSuffix(load, "REG5[]") {
 			return true
 		}
 	}
@@ -66,7 +66,8 @@ func mayCircle(f openflow.Flow, ends map[uint8]bool) string {
 	found := recirculation.FindStringSubmatch(text)
 	looksUp := f.Table == lookup || f.Table == 100 || f.Table == 101
 	once := strings.Contains(text, "ct_state=-trk,") || strings.Contains(text, ",reg5=0,") && strings.Contains(text, "->NXM_NX_REG5[],ct(")
-	leaves := strings.HasSuffix(text, ",goto_table:90") || strings.HasSuffix(text, ",goto_table:70") || strings.HasSuffix(text, ",output:2")
+	leaves := strings.HasSuffix(text, ",goto_table:90") || strings.HasSuffix(text, ",goto_table:70") || strings.HasSuffix(text, ",output:2") ||
+		f.Table == 70 && strings.HasSuffix(text, ",goto_table:80")
 	switch {
 	case f.Table == 111 && looksIntoParts.MatchString(text):
 		return ""

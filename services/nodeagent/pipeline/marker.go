@@ -4,7 +4,7 @@ import "github.com/damask-sdn/damask/services/nodeagent/openflow"
 
 // RuleVersion is the version of the flows that this package produces. Any change of
 // a flow raises it: operators see in table 253 which rules a node has.
-const RuleVersion = 10
+const RuleVersion = 11
 
 // markerPriority is the priority that Open vSwitch gives a flow for which none is
 // named; the marker has always had that one.

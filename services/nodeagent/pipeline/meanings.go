@@ -54,7 +54,7 @@ var walkMeanings = []meaning{
 
 	{tableReturn, "priority=100,ip,nw_src={pod} actions=load:{vnid}->NXM_NX_REG0[],goto_table:30",
 		"back from the kernel, from pod {pod}: VNID {vnid} again"},
-	{tableReturn, "priority=100,ip,nw_src={pod} actions=load:{vnid}->NXM_NX_REG0[],ct(commit,zone={zone}),goto_table:30",
+	{tableReturn, "priority=100,ip,nw_src={pod} actions=load:{vnid}->NXM_NX_REG0[],ct(commit,zone={zone},exec(load:{opener}->NXM_NX_CT_MARK[])),goto_table:30",
 		"back from the kernel, from pod {pod}: VNID {vnid} again, remember the connection to know its answer"},
 	{tableReturn, "priority=0 actions=drop", "back from the kernel, from a pod that is not there: dropped"},
 
@@ -121,6 +121,10 @@ var walkMeanings = []meaning{
 
 	{tableLocal, "priority=200,ct_state=+rpl+trk,ct_zone={zone},ip,nw_dst={pod} actions=load:{vnid}->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:{mac}->eth_dst,goto_table:80",
 		"a backend's answer to pod {pod} of VNID {vnid}: if it may enter, by way of tun0, where the kernel gives it the service's address"},
+	{tableLocal, "priority=200,ct_state=+inv+trk,ct_zone={zone},ct_mark={opener},tcp,nw_dst={pod},tcp_flags=-syn actions=load:{vnid}->NXM_NX_REG1[],load:0x2->NXM_NX_REG2[],set_field:{mac}->eth_dst,goto_table:80",
+		"a backend's answer to pod {pod} of VNID {vnid} outside of the connection's window: by way of tun0, where the kernel judges it too"},
+	{tableLocal, "priority=200,ct_state=-new-est-rel-rpl+trk,ct_zone={zone},ct_mark={opener},tcp,nw_dst={pod},tcp_flags=+syn+ack actions=ct(commit,force,zone={zone}),load:{vnid}->NXM_NX_REG1[],load:{port}->NXM_NX_REG2[],goto_table:80",
+		"pod {pod} of VNID {vnid} at port {port} has used again the port of a connection to a service, which is forgotten: may it enter?"},
 	{tableLocal, "priority=150,udp,nw_src={server},nw_dst={pod},tp_src={from} actions=controller(meter_id=1),load:{vnid}->NXM_NX_REG1[],load:{port}->NXM_NX_REG2[],goto_table:80",
 		"DNS server {server} answers pod {pod} of VNID {vnid} at port {port}: may it enter? a copy tells the agent which name it is about"},
 	{tableLocal, "priority=100,ip,nw_dst={pod} actions=load:{vnid}->NXM_NX_REG1[],load:{port}->NXM_NX_REG2[],goto_table:80",

@@ -67,7 +67,7 @@ func PodFragment(n Node, p Pod) Fragment {
 	}
 	flows = append(flows, lookups(p, deliver...)...)
 	if n.Userspace {
-		flows = append(flows, replyToKernel(n, address, vnid))
+		flows = append(flows, replyToKernel(n, address, vnid, deliver...)...)
 	}
 	switch {
 	case p.Inside:

@@ -84,7 +84,7 @@ var policyMeanings = []meaning{
 
 	{tableReturn, "priority=100,ip,nw_src={pod} actions=load:{vnid}->NXM_NX_REG0[],ct(table=22,zone={zone})",
 		"back from the kernel, from pod {pod}: VNID {vnid} again, which connection is it of?"},
-	{tableReturn, "priority=100,ip,nw_src={pod} actions=load:{vnid}->NXM_NX_REG0[],ct(commit,zone={services}),ct(table=22,zone={zone})",
+	{tableReturn, "priority=100,ip,nw_src={pod} actions=load:{vnid}->NXM_NX_REG0[],ct(commit,zone={services},exec(load:{opener}->NXM_NX_CT_MARK[])),ct(table=22,zone={zone})",
 		"back from the kernel, from pod {pod}: VNID {vnid} again, remember the connection to know its answer; which one is it of?"},
 
 	{TableEgressBaseline, "priority={rank},conj_id={rule},ip,reg4=0 actions=goto_table:27",

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -24,7 +25,8 @@ const ZoneServices uint16 = tableReturn
 func returned(n Node, pod netip.Prefix, vnid uint32) openflow.Flow {
 	actions := []openflow.Action{openflow.LoadReg(regSource, vnid)}
 	if n.Userspace {
-		actions = append(actions, openflow.CT(openflow.Conntrack{Commit: true, Zone: ZoneServices}))
+		actions = append(actions, openflow.CT(openflow.Conntrack{Commit: true, Zone: ZoneServices,
+			Exec: []openflow.Action{openflow.LoadCTMark(opener(pod.Addr()))}}))
 	}
 	if n.Mode.Policies() {
 		return flow(tableReturn, 100, openflow.IP().IPSrc(pod), append(actions, lookUp())...)
@@ -64,12 +66,40 @@ func track(n Node) []openflow.Flow {
 	return flows
 }
 
+// opener is the mark of connections of ZoneServices: the address of the pod that has
+// begun them. Of a packet that is outside of a connection's window userspace says nothing
+// but that mark, and not which direction it is of. To that pod it is an answer.
+func opener(pod netip.Addr) uint32 {
+	a := pod.As4()
+	return binary.BigEndian.Uint32(a[:])
+}
+
 // replyToKernel leads an answer to the kernel instead of the pod, because the kernel
 // alone knows the service's address. The check of table 80 is the same: the answer is
 // still from the backend, to the pod. What another zone calls an answer is none of these.
-func replyToKernel(n Node, pod netip.Prefix, vnid uint32) openflow.Flow {
-	answer := openflow.CTTracked | openflow.CTReply
-	return flow(tableLocal, 200, openflow.IP().CTState(answer, answer).CTZone(ZoneServices).IPDst(pod),
-		openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway),
-		openflow.SetEthDst(n.GatewayMAC()), openflow.Goto(tableAdmission))
+//
+// So is what is outside of TCP's window: from the backend's address it would be of no
+// connection that the pod knows, and the pod's reset would end the one that it is of. The
+// kernel tracks that too: it drops what does not fit, or finds that it does.
+//
+// A SYN+ACK that does not fit is another matter. The pod has used the port again, for a
+// connection to the backend itself, and what the zone remembers is over: it is forgotten.
+func replyToKernel(n Node, pod netip.Prefix, vnid uint32, deliver ...openflow.Action) []openflow.Flow {
+	const (
+		answer = openflow.CTTracked | openflow.CTReply
+		misfit = openflow.CTTracked | openflow.CTInvalid
+		// A packet with none of these is a misfit: beside the word itself the switch refuses a commit.
+		fits    = openflow.CTNew | openflow.CTEstablished | openflow.CTRelated | openflow.CTReply
+		another = openflow.TCPSyn | openflow.TCPAck
+	)
+	toKernel := []openflow.Action{openflow.LoadReg(regDest, vnid), openflow.LoadReg(regPort, PortGateway),
+		openflow.SetEthDst(n.GatewayMAC()), openflow.Goto(tableAdmission)}
+	forget := openflow.CT(openflow.Conntrack{Commit: true, Force: true, Zone: ZoneServices})
+	ofAnswers := openflow.TCP().CTZone(ZoneServices).CTMark(opener(pod.Addr()), ^uint32(0)).IPDst(pod)
+	return []openflow.Flow{
+		flow(tableLocal, 200, openflow.IP().CTState(answer, answer).CTZone(ZoneServices).IPDst(pod), toKernel...),
+		flow(tableLocal, 200, ofAnswers.CTState(misfit, misfit).TCPFlags(0, openflow.TCPSyn), toKernel...),
+		flow(tableLocal, 200, ofAnswers.CTState(openflow.CTTracked, openflow.CTTracked|fits).TCPFlags(another, another),
+			append([]openflow.Action{forget}, deliver...)...),
+	}
 }

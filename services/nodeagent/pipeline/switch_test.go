@@ -269,7 +269,7 @@ func end(answer string) string {
 		}
 	}
 	// What came back from the kernel may have been noted before it was dropped.
-	if result == "drop" && !regexp.MustCompile(`(?m)^Datapath actions: (drop|ct_clear|ct\(commit,zone=25\)|(ct\(commit,zone=25\),)?ct\(commit,zone=100\))$`).MatchString(answer) {
+	if result == "drop" && !regexp.MustCompile(`(?m)^Datapath actions: (drop|ct_clear|(ct\(commit,zone=25,mark=0x[0-9a-f]+/0xffffffff\),?)?(ct\(commit,zone=100\))?)$`).MatchString(answer) {
 		return "unclear"
 	}
 	if result == "1" {

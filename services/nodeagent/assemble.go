@@ -96,7 +96,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
 	var err error
-	if a.services, err = a.newServices(cfg, state, c.servicelb); err != nil {
+	if a.services, err = a.newServices(ctx, cfg, state, c.servicelb, before); err != nil {
 		return err
 	}
 	a.plumbing.services = a.services

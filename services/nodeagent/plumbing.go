@@ -67,6 +67,7 @@ type plumbing struct {
 	restored bool       // under passing: the pods that live here are in the state
 	resolved bool       // under passing: so are the services that the agent began with
 	cleared  bool       // under passing: nothing is left of egress IPs where there are none
+	told     bool       // under passing: services were told that no other agent is at work
 	ready    bool       // under passing: a pass has got to its end
 
 	mu       sync.Mutex

@@ -1,10 +1,13 @@
 package nodeagent
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/damask-sdn/damask/internal/serviceview"
+	"github.com/damask-sdn/damask/services/nodeagent/ancestor"
 	"github.com/damask-sdn/damask/services/nodeagent/healthport"
 	"github.com/damask-sdn/damask/services/nodeagent/idle"
 	"github.com/damask-sdn/damask/services/nodeagent/intent"
@@ -22,13 +25,14 @@ type services struct {
 	state      *intent.State
 	namespaces namespaceFinder
 	interest   *interest
+	proxied    proxied
 	gate       gate
 	needs      *needpods.Reporter
 	slices     *outside.Slices // nil: no firewall withholds endpoints
 }
 
 // newServices makes the part for Services; nil when they are somebody else's.
-func (a *agent) newServices(cfg Config, state *intent.State, servicelb *grpc.ClientConn) (*services, error) {
+func (a *agent) newServices(ctx context.Context, cfg Config, state *intent.State, servicelb *grpc.ClientConn, before ancestor.Node) (*services, error) {
 	if len(cfg.ServiceLB.Servers) == 0 {
 		a.log.Info("no services are programmed on this node: the configuration names no servicelb server")
 		return nil, nil //nolint:nilnil // there is no such part
@@ -41,11 +45,11 @@ func (a *agent) newServices(cfg Config, state *intent.State, servicelb *grpc.Cli
 		return nil, err
 	}
 	a.onClose(held.Close)
-	s := &services{state: state, gate: gate{held}, needs: needs}
+	s := &services{state: state, proxied: proxied{ancestor: before}, gate: gate{held}, needs: needs}
 	s.Syncer = svcsync.New(svcsync.Config{
 		Node:    serviceview.Node{Name: cfg.Node, Zone: cfg.Services.Zone},
 		Engines: engines(cfg.Services.Engine, state, a.prog.Queue),
-		View:    func() (proxy.Node, bool) { return s.view(cfg) },
+		View:    func() (proxy.Node, bool) { return s.view(ctx, cfg) },
 		Flows:   &serviceFlows{state: state, program: a.prog.Program, unsent: map[string]bool{}},
 		Audit:   cfg.AuditInterval,
 		Health:  healthPorts{health},
@@ -72,9 +76,10 @@ func engines(chosen string, state *intent.State, queue func(intent.Change)) svcs
 }
 
 // view is what an engine must know of the node; false until the address plan is
-// known, and what leads outside.
-func (s *services) view(cfg Config) (proxy.Node, bool) {
+// known, and what leads outside, and nobody else programs services.
+func (s *services) view(ctx context.Context, cfg Config) (proxy.Node, bool) {
 	network, known := s.state.Network()
+	known = known && !s.proxied.byOther(ctx)
 	if known && s.slices != nil {
 		known = s.slices.Settled()
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"github.com/damask-sdn/damask/services/nodeagent/ancestor"
 )
 
 // A node that OpenShift SDN had is taken over by an ordinary start: a comparison with
@@ -23,10 +26,33 @@ var errPredecessor = errors.New("the agent of OpenShift SDN is at work on this n
 // alone says whether this agent is the only one on the node. Once it was, whoever starts
 // the other one finds a bridge that is not its own, and that is not looked for any more.
 func (p *plumbing) alone(ctx context.Context) error {
-	if p.ready || !p.ancestor.Running(ctx) {
-		return nil
+	if !p.ready && p.ancestor.Running(ctx) {
+		return fmt.Errorf("%w, it answers at %s", errPredecessor, p.ancestor.Socket)
 	}
-	return fmt.Errorf("%w, it answers at %s", errPredecessor, p.ancestor.Socket)
+	if p.services != nil && !p.told {
+		p.told = true
+		p.services.Wake() // the service proxy of the other agent has ended with it
+	}
+	return nil
+}
+
+// proxied says whether another agent's service proxy may be at work: it is in the agent of
+// OpenShift SDN, and writes the rules that ours would. Once it was not it is not asked for
+// any more.
+type proxied struct {
+	ancestor ancestor.Node
+	ended    atomic.Bool
+}
+
+func (p *proxied) byOther(ctx context.Context) bool {
+	if p.ended.Load() {
+		return false
+	}
+	if p.ancestor.Running(ctx) {
+		return true
+	}
+	p.ended.Store(true)
+	return false
 }
 
 // succession is how long after a takeover flows are there for what is under way from

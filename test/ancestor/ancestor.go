@@ -4,10 +4,11 @@
 // It owns what the reference tells of a node in the modes multitenant and networkpolicy (its section 1, and
 // what of sections 2, 3 and 7 is on the wire), flow by flow and rule by rule. It promises
 // nothing about changes: what a node knows of tenants, other nodes and policies it is told
-// at its start. Services, egress IPs, firewalls and multicast it has none of, as a cluster
-// that uses none. Damask's packages it must not use, or it would agree with them by itself.
+// at its start. Services are of the plain kind, and a namespace has one egress IP; firewalls
+// and multicast it has none of, as a cluster that uses none. Damask's packages it must not use,
+// or it would agree with them by itself.
 //
-// On the userspace datapath, which OpenShift SDN never had, two things are added that no
+// On the userspace datapath, which OpenShift SDN never had, things are added that no
 // packet of the pod network can tell: see userspace.go.
 package ancestor
 
@@ -15,7 +16,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -54,6 +54,10 @@ type Config struct {
 	Remotes []Remote
 	// Isolated are the namespaces with NetworkPolicies.
 	Isolated []Isolated
+	// Services are those of the cluster.
+	Services []Service
+	// Egress are the namespaces with an egress IP.
+	Egress []Egress
 }
 
 // Remote is another node.
@@ -162,7 +166,17 @@ func (n *node) setUp(ctx context.Context) error {
 		fmt.Sprintf("ip route add %s dev tun0 proto kernel scope link", n.ClusterNetwork),
 		fmt.Sprintf("ip route add %s dev tun0", n.ServiceNetwork),
 	)
-	return errors.Join(err, n.bundle(ctx, n.baseFlows()), n.masquerade(ctx))
+	if err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{
+		func(ctx context.Context) error { return n.bundle(ctx, n.baseFlows()) }, n.masquerade, n.leave, n.proxy,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bundle sends flows as OpenShift SDN does, all or none.

@@ -18,7 +18,11 @@ func (n *node) baseFlows() []string {
 		"{NIP}", n.HostIP.String(), "{NMAC}", n.nodeMAC, "{TMAC}", n.tunMAC, "{VP}", fmt.Sprint(n.VXLANPort),
 	)
 	var flows []string
-	for line := range strings.Lines(words.Replace(static + plugins[n.Mode])) {
+	text := static + plugins[n.Mode]
+	if n.tracksServices() {
+		text += answersBase
+	}
+	for line := range strings.Lines(words.Replace(text)) {
 		if line = strings.TrimSpace(line); line != "" {
 			flows = append(flows, line)
 		}
@@ -95,6 +99,15 @@ func (r Remote) flows() []string {
 		fmt.Sprintf("table=50,priority=100,cookie=%#x,arp,nw_dst=%s,actions=%s", cookie, r.Subnet, send),
 		fmt.Sprintf("table=90,priority=100,cookie=%#x,ip,nw_dst=%s,actions=%s", cookie, r.Subnet, send),
 	}
+}
+
+// ofPod are the flows of a pod on this node.
+func (n *node) ofPod(address netip.Addr, port, vnid uint32) []string {
+	flows := podFlows(address, port, vnid)
+	if n.tracksServices() {
+		flows = append(flows, n.answers(address, vnid)...)
+	}
+	return flows
 }
 
 // podFlows are the five flows of a pod.

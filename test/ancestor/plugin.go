@@ -95,7 +95,7 @@ func (n *node) handle(ctx context.Context, r request) (answer, error) {
 	return answer{
 		Address: netip.PrefixFrom(n.last, n.Subnet.Bits()), Gateway: n.gateway(), ClusterNetwork: n.ClusterNetwork, ServiceNetwork: n.ServiceNetwork,
 		MTU: n.MTU, Userspace: n.Userspace,
-	}, n.bundle(ctx, podFlows(n.last, port, vnid))
+	}, n.bundle(ctx, n.ofPod(n.last, port, vnid))
 }
 
 // Plugin is OpenShift SDN's CNI plugin, called as a runtime calls it.

@@ -153,7 +153,7 @@ const replies = "9000"
 // itself: the queues in front of it overflow. So what is lost counts beyond that.
 func (c *cluster) takeOver(t *testing.T, name string, agent *background, ways []trip) {
 	t.Helper()
-	before := c.flowLines(name)
+	before, rules := c.flowLines(name), c.rulesOf(name)
 	started := make(chan error, 1)
 	go func() {
 		out, err := c.try("lab", "start", "--name", c.name, name, "nodeagent")
@@ -171,6 +171,9 @@ func (c *cluster) takeOver(t *testing.T, name string, agent *background, ways []
 	t.Logf("figure: lost %d datagrams while nothing happened, %d packets to queues that were full", quiet, queued)
 	if after := c.flowLines(name); !slices.Equal(before, after) {
 		t.Errorf("while two agents ran the flows were\n%s\nand are\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	}
+	if after := c.rulesOf(name); !slices.Equal(rules, after) {
+		t.Errorf("while two agents ran the rules were\n%s\nand are\n%s", strings.Join(rules, "\n"), strings.Join(after, "\n"))
 	}
 	lost, queued := c.lostOn(t, ways, calm, func() {
 		begin := time.Now()

@@ -153,6 +153,6 @@ func (r *Rules) ensure(ctx context.Context, config Config) (repairs []string, er
 			return repairs, fmt.Errorf("ensure jumps from %s of table %s: %w", parent.name, parent.table, err)
 		}
 	}
-	lines, err := r.retire()
+	lines, err := r.retire(ctx)
 	return append(repairs, lines...), err
 }

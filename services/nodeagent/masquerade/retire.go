@@ -8,19 +8,25 @@ import (
 	"strconv"
 )
 
-// formerChains are those that OpenShift SDN had besides ours, by table: where its
-// masquerading was, which our chain does itself, and what it looked at to see whether
-// somebody had flushed everything.
-var formerChains = []struct{ table, name string }{
-	{"nat", "OPENSHIFT-MASQUERADE-2"},
-	{"mangle", "OPENSHIFT-SDN-CANARY"},
-	{"nat", "OPENSHIFT-SDN-CANARY"},
-	{"filter", "OPENSHIFT-SDN-CANARY"},
+// formerChains are those that OpenShift SDN had besides ours, by table, with the built-in
+// chain from which it jumped there: where its masquerading was, which our chain does itself;
+// what it looked at to see whether somebody had flushed everything; and what led to idle
+// services, which is to ports of its process.
+var formerChains = []struct{ table, name, from string }{
+	{"nat", "OPENSHIFT-MASQUERADE-2", ""},
+	{"mangle", "OPENSHIFT-SDN-CANARY", ""},
+	{"nat", "OPENSHIFT-SDN-CANARY", ""},
+	{"filter", "OPENSHIFT-SDN-CANARY", ""},
+	{"nat", "KUBE-PORTALS-CONTAINER", "PREROUTING"},
+	{"nat", "KUBE-PORTALS-HOST", "OUTPUT"},
+	{"nat", "KUBE-NODEPORT-CONTAINER", "PREROUTING"},
+	{"nat", "KUBE-NODEPORT-HOST", "OUTPUT"},
+	{"filter", "KUBE-NODEPORT-NON-LOCAL", "INPUT"},
 }
 
 // retire takes out what only OpenShift SDN had. It comes after the chains that led there
 // are as they should be, and looks once: nobody makes these chains anew.
-func (r *Rules) retire() (repairs []string, err error) {
+func (r *Rules) retire(ctx context.Context) (repairs []string, err error) {
 	if r.retired {
 		return nil, nil
 	}
@@ -34,6 +40,9 @@ func (r *Rules) retire() (repairs []string, err error) {
 		if !slices.Contains(there[c.table], c.name) {
 			continue
 		}
+		if err := r.jumpNoMore(ctx, c.table, c.from, c.name); err != nil {
+			return repairs, fmt.Errorf("take out jumps from %s to %s of table %s: %w", c.from, c.name, c.table, err)
+		}
 		if err := r.command.ClearAndDeleteChain(c.table, c.name); err != nil {
 			return repairs, fmt.Errorf("take out chain %s of table %s: %w", c.name, c.table, err)
 		}
@@ -41,6 +50,23 @@ func (r *Rules) retire() (repairs []string, err error) {
 	}
 	r.retired = true
 	return repairs, nil
+}
+
+// jumpNoMore takes the rules out of a built-in chain that jump to another one. Without a name
+// of one nothing does.
+func (r *Rules) jumpNoMore(ctx context.Context, table, from, to string) error {
+	if from == "" {
+		return nil
+	}
+	has, err := r.list(table, from)
+	if err != nil {
+		return err
+	}
+	steps := plan(has, nil, func(has rule) bool { return target(has) == to })
+	if len(steps) == 0 {
+		return nil
+	}
+	return r.command.Restore(ctx, []change{{table, from, steps}})
 }
 
 // Translations answers which egress IPs the rules give packets, whoever has written them.

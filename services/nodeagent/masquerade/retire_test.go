@@ -24,6 +24,13 @@ func TestAStartOnTheAncestorsRulesLeavesOursAndTheAdministrators(t *testing.T) {
 			"-t filter -N OPENSHIFT-ADMIN-OUTPUT-RULES", "-t filter -A OPENSHIFT-ADMIN-OUTPUT-RULES -d 203.0.113.7 -j DROP",
 			"-t nat -I OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -m mark --mark 0x010003e9 -j SNAT --to-source 192.0.2.9",
 			"-t nat -I OPENSHIFT-MASQUERADE -s 10.128.0.0/14 -d 10.128.0.0/14 -m mark --mark 0x010003e9 -j MASQUERADE",
+			"-t nat -N KUBE-PORTALS-CONTAINER", "-t nat -I PREROUTING -m comment --comment handle_ClusterIPs;_NOTE:_this_must_be_before_the_NodePort_rules -j KUBE-PORTALS-CONTAINER",
+			"-t nat -A KUBE-PORTALS-CONTAINER -d 172.30.0.9 -p tcp --dport 80 -j REDIRECT --to-ports 41234",
+			"-t nat -N KUBE-PORTALS-HOST", "-t nat -I OUTPUT -m comment --comment handle_ClusterIPs;_NOTE:_this_must_be_before_the_NodePort_rules -j KUBE-PORTALS-HOST",
+			"-t nat -N KUBE-NODEPORT-CONTAINER", "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORT-CONTAINER",
+			"-t nat -N KUBE-NODEPORT-HOST", "-t nat -A OUTPUT -m addrtype --dst-type LOCAL -j KUBE-NODEPORT-HOST",
+			"-t filter -N KUBE-NODEPORT-NON-LOCAL", "-t filter -I INPUT -m comment --comment Ensure_that_non-local_NodePort_traffic_can_flow -j KUBE-NODEPORT-NON-LOCAL",
+			"-t nat -N KUBE-SERVICES", "-t nat -I PREROUTING -j KUBE-SERVICES",
 			"-t mangle -N OPENSHIFT-SDN-CANARY", "-t nat -N OPENSHIFT-SDN-CANARY", "-t filter -N OPENSHIFT-SDN-CANARY",
 		} {
 			b.do(t, words)
@@ -41,6 +48,7 @@ func TestAStartOnTheAncestorsRulesLeavesOursAndTheAdministrators(t *testing.T) {
 		for part, times := range map[string]int{
 			"OPENSHIFT-MASQUERADE-2": 0, "OPENSHIFT-SDN-CANARY": 0, "-j MASQUERADE": 1,
 			"-j OPENSHIFT-NOTRACK": 2, "-j OPENSHIFT-BLOCK-OUTPUT": 2, "-d 203.0.113.7": 1,
+			"KUBE-PORTALS": 0, "KUBE-NODEPORT": 0, "-j KUBE-SERVICES": 1,
 		} {
 			if strings.Count(got, part) != times {
 				t.Errorf("%q is there %d times, want %d:\n%s", part, strings.Count(got, part), times, got)

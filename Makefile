@@ -8,7 +8,9 @@ MODULES     := proto internal cmd services/ipam services/tenancy services/servic
 TOOLS       := $(CURDIR)/.cache/tools
 BINARIES    := damask damask-nats damask-ipam damask-tenancy damask-servicelb damask-egress damask-nodeagent damask-cni damask-egress-router damask-ovs damask-cni-install damask-certificates damask-node-certificate
 
-LDFLAGS     := -s -w
+# Programs and tests are built in one way: what both are made of is compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS := $(GOFLAGS) -trimpath -tags=grpcnotrace '-ldflags=-s -w'
 # A test of the real thing is never skipped here: a missing part is a failure.
 export DAMASK_REQUIRE_REAL := 1
 export PATH := $(TOOLS):/usr/sbin:/sbin:$(PATH)
@@ -26,7 +28,7 @@ packages: ## Install the Debian packages that are missing (services are not star
 
 build: ## Build every binary into bin/
 	@mkdir -p bin
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=auto -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/servicelb/cmd/... ./services/egress/cmd/... ./services/nodeagent/cmd/...
+	@go build -buildvcs=auto -o bin/ ./cmd/... ./services/ipam/cmd/... ./services/tenancy/cmd/... ./services/servicelb/cmd/... ./services/egress/cmd/... ./services/nodeagent/cmd/...
 	@ls $(addprefix bin/,$(BINARIES)) >/dev/null
 
 # Images: archives in the layout of the OCI specification, without a registry or a daemon.
@@ -70,7 +72,7 @@ test-kills: ## Replicas of every service killed (SIGKILL) while thousands of req
 FROM_OUTSIDE := cmd/damask/internal/cli$$|services/ipam/killtest
 
 test-race: packages ## The tests of each package again, with the race detector
-	go test -race -p 4 -timeout 30m -skip OnKubernetes $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)' | grep -vxFf <($(ON_KUBERNETES) | grep -vE '$(MIXED)'))
+	CGO_ENABLED=1 go test -race -p 4 -timeout 30m -skip OnKubernetes $$(go list $(UNITS) | grep -vE '$(FROM_OUTSIDE)' | grep -vxFf <($(ON_KUBERNETES) | grep -vE '$(MIXED)'))
 
 # Packages whose tests start a Kubernetes API server. Its programs take long to build,
 # so these tests are not part of `make test`. A service's own package and the CLI's have others
@@ -131,7 +133,7 @@ $(VM)/lab.test: FORCE
 	@tools/install-packages.sh kernel
 	@mkdir -p $(VM)
 	@cd test/policyoracle && GOWORK=off go build -o $(VM)/judge ./judge
-	@go build -o $(VM)/run ./test/kernel && CGO_ENABLED=0 go build -o $(VM)/probe ./test/probe && go test -c -o $@ ./test/lab
+	@go build -o $(VM)/run ./test/kernel && go build -o $(VM)/probe ./test/probe && go test -c -o $@ ./test/lab
 
 test-kernel: build $(VM)/lab.test ## Whole clusters on the kernel's datapath, in virtual machines (RUN=regexp picks some)
 	@cd test/lab && export DAMASK_DATAPATH=system $(PATIENTLY) DAMASK_PROBE=$(VM)/probe DAMASK_ORACLE=$(VM)/judge && : >$(VM)/system.log && code=0 && \
@@ -201,7 +203,7 @@ release-proto: $(TOOLS)/buf ## Make the present API the one that later changes m
 
 $(TOOLS)/buf $(TOOLS)/staticcheck &: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
-	cd tools && GOWORK=off CGO_ENABLED=0 go build -o $(TOOLS)/ tool
+	cd tools && GOWORK=off go build -o $(TOOLS)/ tool
 	@touch $(TOOLS)/*
 
 clean: ## Remove what was built

@@ -101,6 +101,7 @@ func (p *pods) restore(ctx context.Context) error {
 		}
 		p.policies.remember(a)
 	}
+	p.reporter.Begin()
 	p.reporter.Changed()
 	p.mu.Lock()
 	defer p.mu.Unlock()

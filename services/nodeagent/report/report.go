@@ -2,14 +2,15 @@
 //
 // It owns what the pod registry has been told. It promises that the registry
 // comes to hold exactly the node's pods, however long the service was away,
-// and that no pod ever waits for it. It must not be on any path of a packet
-// or of a CNI call.
+// that it is told nothing before this node's agent knows them, and that no pod
+// ever waits for it. It must not be on any path of a packet or of a CNI call.
 package report
 
 import (
 	"context"
 	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,13 +47,20 @@ type Reporter struct {
 	pods     func() []*tenancyv1.Pod
 	log      hclog.Logger
 	wake     chan struct{}
+	begun    chan struct{}
+	begin    sync.Once
 	again    atomic.Bool // what the registry was told may not be there any more
 }
 
 // New returns a reporter; pods answers what runs here at the moment.
 func New(node string, r registry, pods func() []*tenancyv1.Pod, log hclog.Logger) *Reporter {
-	return &Reporter{node: node, registry: r, pods: pods, log: log, wake: make(chan struct{}, 1)}
+	return &Reporter{node: node, registry: r, pods: pods, log: log, wake: make(chan struct{}, 1), begun: make(chan struct{})}
 }
+
+// Begin says that the node's pods are known from now on. On a node that another network's
+// agent has still, they are that one's, and known to policies by what the cluster says of
+// them: a report that there are none would end that. It never blocks.
+func (r *Reporter) Begin() { r.begin.Do(func() { close(r.begun) }) }
 
 // Changed says that pods came or went. It never blocks.
 func (r *Reporter) Changed() {
@@ -70,9 +78,14 @@ func (r *Reporter) Again() {
 	r.Changed()
 }
 
-// Run reports until ctx ends. It begins, and after every failure begins again,
+// Run reports from Begin until ctx ends. It begins, and after every failure begins again,
 // with all pods at once: only then is it known what the registry holds.
 func (r *Reporter) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-r.begun:
+	}
 	var told map[string]*tenancyv1.Pod // by sandbox; nil: not known
 	pause := retryFirst
 	for {

@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -58,6 +59,7 @@ func TestAllPodsAreReportedAgainWhenTheNodeHasRegistered(t *testing.T) {
 		cancel()
 		<-done
 	}()
+	r.Begin()
 	c.want(t, "all") // at start
 	<-pods
 	pods <- []*tenancyv1.Pod{{Namespace: "shop", Name: "web", Node: "n1", SandboxId: "s1"}}
@@ -65,4 +67,26 @@ func TestAllPodsAreReportedAgainWhenTheNodeHasRegistered(t *testing.T) {
 	c.want(t, "register") // the difference
 	r.Again()
 	c.want(t, "all") // though nothing differs from what was told
+}
+
+func TestNothingIsReportedBeforeTheNodesPodsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &calls{made: make(chan string, 1)}
+		r := New("n1", c, func() []*tenancyv1.Pod { return nil }, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		r.Changed()
+		r.Again()
+		synctest.Wait()
+		if len(c.made) > 0 {
+			t.Errorf("call %s", <-c.made)
+		}
+		r.Begin()
+		c.want(t, "all")
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -129,7 +129,7 @@ func judge(s bucket.Snapshot, d policy.Direction, at, peer side, q Question) (*t
 	}
 	name := registry.Name{Namespace: at.pod.GetNamespace(), Pod: at.pod.GetName()}
 	v.Pod = &tenancyv1.ConnectionEnd{Namespace: name.Namespace, Name: name.Pod, Ip: at.ip.String()}
-	if at.pod.GetConditions().GetCompleted() {
+	if at.pod.GetConditions().GetCompleted() || registry.IsForeign(at.pod) {
 		return v, nil
 	}
 	of, err := resolution.Of(s, at.pod)

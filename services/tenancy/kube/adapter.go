@@ -37,6 +37,7 @@ type Adapter struct {
 	stored  *stored
 	kept    *kept
 	pods    *pods
+	lodgers *lodgers
 	log     hclog.Logger
 }
 
@@ -47,7 +48,10 @@ func New(cfg kube.Config, initial tenancyv1.IsolationMode, log hclog.Logger) (*A
 	if err != nil {
 		return nil, err
 	}
-	return &Adapter{kube: to, initial: initial, stored: newStored(), kept: newKept(), pods: newPods(to), log: log.Named("kube")}, nil
+	stored := newStored()
+	return &Adapter{
+		kube: to, initial: initial, stored: stored, kept: newKept(), pods: newPods(to), lodgers: newLodgers(stored.pods.Changed), log: log.Named("kube"),
+	}, nil
 }
 
 // Observe takes over changes of the bucket.
@@ -59,7 +63,7 @@ func (a *Adapter) Observe(changes []bucket.Change, reset bool) {
 // Use ties the adapter to the store. It is called once, before Run.
 func (a *Adapter) Use(store Store) {
 	a.store = store
-	a.stored.use(store.Bucket)
+	a.stored.use(store.Bucket, a.nodeReported)
 	a.kube.Use(store.Bucket)
 }
 
@@ -78,6 +82,7 @@ func (a *Adapter) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.kept.follow(ctx, a.kube) })
 	group.Go(func() error { return a.pods.follow(ctx) })
+	group.Go(func() error { return a.lodgers.follow(ctx, a.kube) })
 	group.Go(func() error {
 		return a.kube.Run(ctx, kube.Work{Adopt: a.adopt, Controllers: []kube.Controller{
 			a.namespaces(), a.mode(), a.labels(),

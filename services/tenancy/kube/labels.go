@@ -17,20 +17,26 @@ import (
 	"github.com/damask-sdn/damask/services/tenancy/registry"
 )
 
-// labels brings what changes of Pods to the pods that agents registered.
+// labels brings what changes of Pods to the pods that agents registered, and to the registry
+// the Pods of nodes that have none.
 func (a *Adapter) labels() kube.Controller {
 	return kube.Controller{
 		Name: "pods", Kinds: []client.Object{&corev1.Pod{}}, Stored: a.stored.pods, Reconcile: a.reconcilePod, Workers: namespaceWorkers,
 	}
 }
 
-// reconcilePod looks at one pod. What is not registered is nobody's, and what has no Pod
-// any more ends with its node's report.
+// reconcilePod looks at one pod. What an agent registered, and has no Pod any more, ends with
+// its node's report.
 func (a *Adapter) reconcilePod(ctx context.Context, of types.NamespacedName) error {
 	name := registry.Name{Namespace: of.Namespace, Pod: of.Name}
 	stored, found, err := registry.Table().Get(a.store.Bucket, name.Namespace, name.Pod)
-	if err != nil || !found {
+	switch {
+	case err != nil:
 		return err
+	case !found:
+		return a.reconcileForeign(ctx, of, nil)
+	case registry.IsForeign(stored):
+		return a.reconcileForeign(ctx, of, stored)
 	}
 	pod := &corev1.Pod{}
 	if err := a.kube.Client().Get(ctx, of, pod); apierrors.IsNotFound(err) {
@@ -59,7 +65,7 @@ func (a *Adapter) relabel(ctx context.Context, name registry.Name, stored *tenan
 }
 
 func (a *Adapter) complete(ctx context.Context, name registry.Name, stored *tenancyv1.Pod, pod *corev1.Pod) error {
-	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	ended := hasEnded(pod)
 	if ended == stored.GetConditions().GetCompleted() {
 		return nil
 	}

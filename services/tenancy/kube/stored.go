@@ -16,6 +16,7 @@ const (
 	kindNamespace = "netnamespace"
 	kindPod       = "pod"
 	kindIsolation = "isolation"
+	kindReported  = "reported"
 )
 
 // clusterNetwork is the name of the one ClusterNetwork.
@@ -29,6 +30,7 @@ type stored struct {
 	mode       *kube.Feed
 	policies   map[string]*kube.Feed // by kind
 	waiting    kube.Waiting          // Namespaces to which something was refused.
+	reported   func(node string)     // told when the mark of a node comes or goes
 }
 
 func newStored() *stored {
@@ -44,7 +46,9 @@ func newStored() *stored {
 	return s
 }
 
-func (s *stored) use(b *bucket.Bucket) { s.bucket = b }
+func (s *stored) use(b *bucket.Bucket, reported func(node string)) {
+	s.bucket, s.reported = b, reported
+}
 
 // all answers the objects of the keys below a prefix.
 func (s *stored) all(prefix string) (names []types.NamespacedName) {
@@ -94,6 +98,8 @@ func (s *stored) observe(changes []bucket.Change) {
 		case kind == kindIsolation:
 			s.mode.Changed(clusterNetwork)
 			s.namespaces.Changed(s.waiting.All()...)
+		case kind == kindReported && s.reported != nil:
+			s.reported(name.Name)
 		case kind == kindPod:
 			s.pods.Changed(name)
 			if namespace := (types.NamespacedName{Name: name.Namespace}); c.Deleted && s.waiting.Has(namespace) {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"slices"
 
 	tenancyv1 "github.com/damask-sdn/damask/proto/damask/tenancy/v1"
 )
@@ -27,14 +28,17 @@ func (e *HostNetworkError) Error() string {
 }
 
 // Recall puts into a report the labels and ports that are stored of the same Pod: its
-// sandbox is registered, or one before was. It says whether there are any.
+// sandbox is registered, or one before was, or the cluster has told of it, from which on a
+// pod of that name on this node that has the address is the one, if its UID is not known.
+// It says whether there are any.
 func (r *Registry) Recall(report *tenancyv1.Pod) bool {
 	stored, found, err := Table().Get(r.bucket, report.GetNamespace(), report.GetName())
 	if err != nil || !found {
 		return false
 	}
 	sandbox := stored.GetSandboxId() == report.GetSandboxId() && stored.GetNode() == report.GetNode()
-	if !sandbox && (report.GetUid() == "" || stored.GetUid() != report.GetUid()) {
+	told := IsForeign(stored) && report.GetUid() == "" && stored.GetNode() == report.GetNode() && slices.Equal(stored.GetIps(), report.GetIps())
+	if !sandbox && !told && (report.GetUid() == "" || stored.GetUid() != report.GetUid()) {
 		return false
 	}
 	report.Labels, report.Ports = stored.GetLabels(), stored.GetPorts()

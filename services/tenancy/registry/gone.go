@@ -34,16 +34,17 @@ type Suspicion struct {
 	before uint64 // pods stored later than this are not meant
 }
 
-// Nodes answers the nodes that have pods, in order.
+// Nodes answers the nodes of which agents have reported, in order.
 func (r *Registry) Nodes() []string { return r.index.Nodes() }
 
-// Suspect begins to drop a node's pods. It answers false when there are none.
+// Suspect begins to drop what agents have reported of a node. It answers false when that is
+// nothing.
 func (r *Registry) Suspect(ctx context.Context, node string) (Suspicion, bool, error) {
 	if err := catchup.Fully(ctx, r.bucket); err != nil {
 		return Suspicion{}, false, fmt.Errorf("mark node %s as gone: %w", node, err)
 	}
 	names, fresh := r.index.OfNode(node), rand.Text()
-	if len(names) == 0 {
+	if !r.index.has(node) {
 		return Suspicion{}, false, nil
 	}
 	_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
@@ -76,6 +77,9 @@ func (r *Registry) Suspect(ctx context.Context, node string) (Suspicion, bool, e
 func (r *Registry) Drop(ctx context.Context, s Suspicion) (int, error) {
 	total := 0
 	parts := slices.Collect(slices.Chunk(r.index.OfNode(s.node), chunk))
+	if len(parts) == 0 {
+		parts = [][]Name{nil}
+	}
 	for i, part := range parts {
 		dropped, stands := 0, false
 		_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
@@ -107,13 +111,16 @@ func (s Suspicion) stage(tx *bucket.Tx, names []Name, last bool) (dropped int, s
 			return 0, true, err
 		}
 		// Revision 0: it is being stored in this very commit.
-		if found && pod.GetNode() == s.node && pod.GetRevision() != 0 && pod.GetRevision() < s.before {
+		if found && !IsForeign(pod) && pod.GetNode() == s.node && pod.GetRevision() != 0 && pod.GetRevision() < s.before {
 			dropped++
 			Table().Delete(tx, name.Namespace, name.Pod)
 		}
 	}
 	if last {
 		tx.Delete(goneKey(s.node))
+		if e, found := tx.Get(reportedKey(s.node)); found && e.Revision != 0 && e.Revision < s.before {
+			tx.Delete(reportedKey(s.node))
+		}
 	} else {
 		tx.Put(goneKey(s.node), markText(mark, steps+1))
 	}

@@ -20,6 +20,12 @@ import (
 // a view of its own.
 func replicas(t *testing.T, n int) []*Registry {
 	t.Helper()
+	return replicasTelling(t, n, func([]bucket.Change) {})
+}
+
+// replicasTelling is replicas, each of which tells of the changes that it sees.
+func replicasTelling(t *testing.T, n int, tell func([]bucket.Change)) []*Registry {
+	t.Helper()
 	server := natsdtest.New(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -31,7 +37,10 @@ func replicas(t *testing.T, n int) []*Registry {
 	for range n {
 		js, nc := server.JetStream()
 		index := NewIndex()
-		b, err := bucket.Open(ctx, js, nc, bucket.Config{Name: "pods", Subject: "pods.v1", Observe: index.Observe}, hclog.NewNullLogger())
+		b, err := bucket.Open(ctx, js, nc, bucket.Config{Name: "pods", Subject: "pods.v1", Observe: func(changes []bucket.Change, reset bool) {
+			index.Observe(changes, reset)
+			tell(changes)
+		}}, hclog.NewNullLogger())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,13 +28,16 @@ func (n Name) compare(other Name) int {
 	return cmp.Or(strings.Compare(n.Namespace, other.Namespace), strings.Compare(n.Pod, other.Pod))
 }
 
-// Index follows which pods there are and on which node, so that neither a
-// node's report nor a page of a list reads the whole registry. It learns of
-// every change before the bucket's view shows it.
+// Index follows which pods there are, on which node, and of which nodes agents have
+// reported, so that neither a node's report nor a page of a list reads the whole registry. It
+// learns of every change before the bucket's view shows it.
 type Index struct {
 	mu     sync.Mutex
 	nodeOf map[Name]string
-	ofNode map[string]map[Name]bool
+	ofNode map[string]map[Name]bool // true: foreign
+	// reported are the nodes that are marked, and those that have pods that are not foreign.
+	marked map[string]bool // nodes of which an agent has reported
+	own    map[string]int  // how many pods of a node are not foreign
 	// sorted is all names in order; it is made anew when stale says so, since
 	// lists are rare and changes are not.
 	sorted []Name
@@ -50,6 +53,7 @@ func NewIndex() *Index {
 
 func (x *Index) reset() {
 	x.nodeOf, x.ofNode = map[Name]string{}, map[string]map[Name]bool{}
+	x.marked, x.own = map[string]bool{}, map[string]int{}
 	x.sorted, x.stale = nil, true
 }
 
@@ -61,6 +65,12 @@ func (x *Index) Observe(changes []bucket.Change, reset bool) {
 		x.reset()
 	}
 	for _, c := range changes {
+		if node, ok := nodeOfMark(c.Key); ok {
+			if x.marked[node] = true; c.Deleted {
+				delete(x.marked, node)
+			}
+			continue
+		}
 		name, ok := nameOfKey(c.Key)
 		if !ok {
 			continue
@@ -73,16 +83,19 @@ func (x *Index) Observe(changes []bucket.Change, reset bool) {
 		// A value that cannot be read has no node, and shows in every list as
 		// an error there.
 		_ = proto.Unmarshal(c.Value, pod)
-		x.insert(name, pod.GetNode())
+		x.insert(name, pod.GetNode(), IsForeign(pod))
 	}
 }
 
-func (x *Index) insert(name Name, node string) {
+func (x *Index) insert(name Name, node string, foreign bool) {
 	x.nodeOf[name], x.stale = node, true
 	if x.ofNode[node] == nil {
 		x.ofNode[node] = map[Name]bool{}
 	}
-	x.ofNode[node][name] = true
+	x.ofNode[node][name] = foreign
+	if !foreign {
+		x.own[node]++
+	}
 }
 
 func (x *Index) remove(name Name) {
@@ -92,6 +105,11 @@ func (x *Index) remove(name Name) {
 	}
 	delete(x.nodeOf, name)
 	x.stale = true
+	if !x.ofNode[node][name] {
+		if x.own[node]--; x.own[node] == 0 {
+			delete(x.own, node)
+		}
+	}
 	if delete(x.ofNode[node], name); len(x.ofNode[node]) == 0 {
 		delete(x.ofNode, node)
 	}
@@ -104,11 +122,35 @@ func (x *Index) Count() int {
 	return len(x.nodeOf)
 }
 
-// Nodes answers the nodes that have pods, in order.
+// Nodes answers the nodes of which agents have reported, in order.
 func (x *Index) Nodes() []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return slices.Sorted(maps.Keys(x.ofNode))
+	all := maps.Clone(x.marked)
+	for node := range x.own {
+		all[node] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// has says whether a node is one of them.
+func (x *Index) has(node string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.marked[node] || x.own[node] > 0
+}
+
+// ForeignOf answers the foreign pods of a node, in order.
+func (x *Index) ForeignOf(node string) (names []Name) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for name, foreign := range x.ofNode[node] {
+		if foreign {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, Name.compare)
+	return names
 }
 
 // OfNode answers the pods of a node, in order.
@@ -173,6 +215,16 @@ func (x *Index) all() []Name {
 		slices.SortFunc(x.sorted, Name.compare)
 	}
 	return x.sorted
+}
+
+// nodeOfMark answers the node of the key of its mark.
+func nodeOfMark(key string) (string, bool) {
+	rest, ok := strings.CutPrefix(key, reportedKind+".")
+	if !ok {
+		return "", false
+	}
+	node, err := token.Decode(rest)
+	return node, err == nil
 }
 
 // nameOfKey answers the pod of its key.

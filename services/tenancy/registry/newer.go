@@ -34,6 +34,8 @@ func judge(stored, report *tenancyv1.Pod, now time.Time) (verdict, *tenancyv1.Po
 	}
 	switch {
 	case stored == nil:
+	case IsForeign(stored):
+		// Whoever has the pod's port knows more of it than the cluster.
 	case stored.GetSandboxId() == report.GetSandboxId() && stored.GetNode() == report.GetNode():
 		// The same sandbox was attached once: a report without the time does
 		// not change what is known of it. Nor does any report change what somebody

@@ -1,9 +1,10 @@
 // Package registry knows which pods are on the network, and where.
 //
-// It owns the keys pod.<namespace>.<name> and gone.<node>. It promises that of two sandboxes of
-// one pod the newer stays, whichever report comes last, and that a report
-// which says what is known already writes nothing. It must not be needed for a
-// pod to get its network: agents report when they can.
+// It owns the keys pod.<namespace>.<name>, gone.<node> and reported.<node>. It promises that of
+// two sandboxes of one pod the newer stays, whichever report comes last; that a report
+// which says what is known already writes nothing; and that of a node of which an agent has
+// ever reported nobody else's word is taken (see PutForeign). It must not be needed for a pod
+// to get its network: agents report when they can.
 package registry
 
 import (
@@ -50,7 +51,7 @@ func InNamespace(tx *bucket.Tx, namespace string) (int, *tenancyv1.Pod) {
 }
 
 // Register stores a pod, and answers what is stored under its name then: the
-// report, or a newer sandbox on another node.
+// report, or a newer sandbox on another node. It fails with ReportFirstError.
 func (r *Registry) Register(ctx context.Context, report *tenancyv1.Pod) (*tenancyv1.Pod, error) {
 	if err := catchup.Fully(ctx, r.bucket); err != nil {
 		return nil, fmt.Errorf("register pod %s/%s: %w", report.GetNamespace(), report.GetName(), err)
@@ -58,6 +59,9 @@ func (r *Registry) Register(ctx context.Context, report *tenancyv1.Pod) (*tenanc
 	now := r.now()
 	var decided *tenancyv1.Pod
 	sequence, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
+		if err := r.begins(tx, report.GetNode()); err != nil {
+			return err
+		}
 		stored, found, err := Table().Get(tx, report.GetNamespace(), report.GetName())
 		if err != nil {
 			return err
@@ -86,12 +90,15 @@ type Sandbox struct {
 	Namespace, Name, Node, ID string
 }
 
-// Unregister removes a pod if it is this sandbox.
+// Unregister removes a pod if it is this sandbox. It fails with ReportFirstError.
 func (r *Registry) Unregister(ctx context.Context, s Sandbox) error {
 	if err := catchup.Fully(ctx, r.bucket); err != nil {
 		return fmt.Errorf("unregister pod %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
+		if err := r.begins(tx, s.Node); err != nil {
+			return err
+		}
 		stored, found, err := Table().Get(tx, s.Namespace, s.Name)
 		if err != nil {
 			return err
@@ -126,11 +133,13 @@ func (r *Registry) Sync(ctx context.Context, node string, pods []*tenancyv1.Pod)
 		return total, fmt.Errorf("sync pods of node %s: %w", node, err)
 	}
 	now := r.now()
-	for part, gone := range r.parts(node, pods) {
+	for p := range r.parts(node, pods) {
 		var counts Counts
 		_, err := r.bucket.Update(ctx, func(tx *bucket.Tx) error {
 			var err error
-			counts, err = stage(tx, node, now, part, gone)
+			if counts, err = stage(tx, node, now, p); err == nil && p.last {
+				note(tx, node) // Before, the cluster's word holds for what comes in a later part.
+			}
 			return err
 		})
 		if err != nil {
@@ -144,10 +153,10 @@ func (r *Registry) Sync(ctx context.Context, node string, pods []*tenancyv1.Pod)
 // stage writes what differs of some reported pods, and removes some that are
 // not reported, if they are still this node's. Whoever means to drop the node's
 // pods learns that it is there: see Suspicion.
-func stage(tx *bucket.Tx, node string, now time.Time, reports []*tenancyv1.Pod, gone []Name) (Counts, error) {
+func stage(tx *bucket.Tx, node string, now time.Time, p part) (Counts, error) {
 	var counts Counts
 	wipe(tx, node)
-	for _, report := range reports {
+	for _, report := range p.reports {
 		stored, found, err := Table().Get(tx, report.GetNamespace(), report.GetName())
 		if err != nil {
 			return counts, err
@@ -164,7 +173,7 @@ func stage(tx *bucket.Tx, node string, now time.Time, reports []*tenancyv1.Pod, 
 			Table().Put(tx, next, next.GetNamespace(), next.GetName())
 		}
 	}
-	for _, name := range gone {
+	for _, name := range p.gone {
 		stored, found, err := Table().Get(tx, name.Namespace, name.Pod)
 		if err != nil {
 			return counts, err

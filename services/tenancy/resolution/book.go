@@ -175,6 +175,8 @@ func (b *book) stageGone(id policy.GroupID, to stage) {
 // stagePod stages a pod's policies, where it is now, and not where it was.
 func (b *book) stagePod(key group.PodKey, to stage) {
 	at, lives := b.places[key]
+	// Of a pod without a sandbox no agent asks: who has attached it, enforces its policies.
+	lives = lives && at.sandbox != ""
 	if was, stored := b.nodes[key]; stored && (!lives || was != at.node) {
 		to(podKey(was, key.Namespace, key.Name), nil)
 		delete(b.nodes, key)

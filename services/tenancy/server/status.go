@@ -31,6 +31,7 @@ const (
 	reasonStoreAway        = "STORE_UNAVAILABLE"
 	reasonClusterUnknown   = "CLUSTER_UNKNOWN"
 	reasonHostNetwork      = "HOST_NETWORK"
+	reasonReportAll        = "REPORT_ALL"
 )
 
 // failures turns what went wrong below into what the caller is told.
@@ -78,6 +79,7 @@ func (f failures) refusal(err error) error {
 		noPods    *explain.NoPodError
 		notReady  *explain.NotReadyError
 		noNetwork *registry.HostNetworkError
+		allFirst  *registry.ReportFirstError
 	)
 	switch {
 	case errors.As(err, &notFound):
@@ -113,6 +115,8 @@ func (f failures) refusal(err error) error {
 		return refuse(codes.FailedPrecondition, reasonNotResolved, map[string]string{"name": notReady.Pod.Namespace + "/" + notReady.Pod.Pod})
 	case errors.As(err, &noNetwork):
 		return refuse(codes.FailedPrecondition, reasonHostNetwork, map[string]string{"name": noNetwork.Name.Namespace + "/" + noNetwork.Name.Pod})
+	case errors.As(err, &allFirst):
+		return refuse(codes.FailedPrecondition, reasonReportAll, map[string]string{"node": allFirst.Node})
 	case errors.As(err, &tooLarge):
 		return refuse(codes.FailedPrecondition, reasonTooLarge, nil)
 	case errors.As(err, &hasPods):

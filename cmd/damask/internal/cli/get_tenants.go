@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -76,7 +77,7 @@ func podColumns() []column[*tenancyv1.Pod] {
 			return strconv.FormatUint(uint64(p.GetNetid()), 10)
 		}},
 		{title: "LABELS", wide: true, cell: func(p pod) string { return labels(p.GetLabels()) }},
-		{title: "SANDBOX", wide: true, cell: pod.GetSandboxId},
+		{title: "SANDBOX", wide: true, cell: func(p pod) string { return cmp.Or(p.GetSandboxId(), "-") }}, // no agent has reported it
 		{title: "ATTACHED", wide: true, cell: func(p pod) string {
 			if p.GetAttachTime() == nil {
 				return "-"

@@ -61,7 +61,9 @@ type NetworkPolicyServiceClient interface {
 	WaitResolved(ctx context.Context, in *WaitResolvedRequest, opts ...grpc.CallOption) (*WaitResolvedResponse, error)
 	// ExplainConnection says which rules of which policies allow or deny a
 	// connection, from the same resolved objects as the nodes' flows. It says
-	// nothing of what else may forbid it: VNIDs, egress firewalls.
+	// nothing of what else may forbid it: VNIDs, egress firewalls; nor of the policies
+	// of a pod that no agent has reported (Pod.sandbox_id is empty), which another network
+	// enforces.
 	// NOT_FOUND for a pod that is not registered; INVALID_ARGUMENT with every
 	// violation, also when neither side is a pod; FAILED_PRECONDITION NOT_RESOLVED
 	// for a pod that is so new that its policies are not known yet.
@@ -170,7 +172,9 @@ type NetworkPolicyServiceServer interface {
 	WaitResolved(context.Context, *WaitResolvedRequest) (*WaitResolvedResponse, error)
 	// ExplainConnection says which rules of which policies allow or deny a
 	// connection, from the same resolved objects as the nodes' flows. It says
-	// nothing of what else may forbid it: VNIDs, egress firewalls.
+	// nothing of what else may forbid it: VNIDs, egress firewalls; nor of the policies
+	// of a pod that no agent has reported (Pod.sandbox_id is empty), which another network
+	// enforces.
 	// NOT_FOUND for a pod that is not registered; INVALID_ARGUMENT with every
 	// violation, also when neither side is a pod; FAILED_PRECONDITION NOT_RESOLVED
 	// for a pod that is so new that its policies are not known yet.

@@ -227,7 +227,8 @@ type Pod struct {
 	// until UpdatePodLabels changes them.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The runtime's id of its sandbox: two pods of one name, one after the
-	// other, differ by it. Required.
+	// other, differ by it. Required on input. Empty: no agent has reported the pod,
+	// only the cluster tells of it; see PodRegistryService.
 	SandboxId string `protobuf:"bytes,6,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
 	// Output only, in answers (not on the change bus): its namespace's VNID.
 	// Unset while the namespace has none: a pod may be reported first.

@@ -40,6 +40,13 @@ const (
 // is told of an ipam service: such a node does not come back to say that they
 // are gone. A node that does come back calls SyncNodePods after each
 // registration with ipam, and so has its living pods here again.
+//
+// Where the service follows a Kubernetes cluster, pods of nodes of which no agent
+// has ever reported are here too, so that policies select them while a cluster is
+// taken over from another network: as the API server says that they are, if their
+// address is one of their node's HostSubnet, until they end. They have no
+// sandbox_id, attach_time or zone. What an agent reports replaces that, and from
+// its first report on, whatever it is, its word alone counts for its node's pods.
 type PodRegistryServiceClient interface {
 	// RegisterPod stores a pod. Idempotent by (namespace, name, sandbox_id). A
 	// pod of the same name and another sandbox is replaced, from whichever node,
@@ -53,9 +60,12 @@ type PodRegistryServiceClient interface {
 	// replica has not heard of is waited for, 5 seconds at most and no longer than the
 	// caller waits; then it is UNAVAILABLE CLUSTER_UNKNOWN, and to be reported again.
 	// FAILED_PRECONDITION HOST_NETWORK for a Pod that is in its node's network.
+	// FAILED_PRECONDITION REPORT_ALL when there are pods of its node of which only the
+	// cluster has told: SyncNodePods first.
 	RegisterPod(ctx context.Context, in *RegisterPodRequest, opts ...grpc.CallOption) (*RegisterPodResponse, error)
 	// UnregisterPod removes a pod if it is still this sandbox on this node.
 	// Idempotent: anything else is left alone, and succeeds.
+	// FAILED_PRECONDITION REPORT_ALL as in RegisterPod.
 	UnregisterPod(ctx context.Context, in *UnregisterPodRequest, opts ...grpc.CallOption) (*UnregisterPodResponse, error)
 	// SyncNodePods makes the registry hold, for this node, exactly the given
 	// pods, save those of which another node has a newer sandbox (as in
@@ -167,6 +177,13 @@ func (c *podRegistryServiceClient) ListPods(ctx context.Context, in *ListPodsReq
 // is told of an ipam service: such a node does not come back to say that they
 // are gone. A node that does come back calls SyncNodePods after each
 // registration with ipam, and so has its living pods here again.
+//
+// Where the service follows a Kubernetes cluster, pods of nodes of which no agent
+// has ever reported are here too, so that policies select them while a cluster is
+// taken over from another network: as the API server says that they are, if their
+// address is one of their node's HostSubnet, until they end. They have no
+// sandbox_id, attach_time or zone. What an agent reports replaces that, and from
+// its first report on, whatever it is, its word alone counts for its node's pods.
 type PodRegistryServiceServer interface {
 	// RegisterPod stores a pod. Idempotent by (namespace, name, sandbox_id). A
 	// pod of the same name and another sandbox is replaced, from whichever node,
@@ -180,9 +197,12 @@ type PodRegistryServiceServer interface {
 	// replica has not heard of is waited for, 5 seconds at most and no longer than the
 	// caller waits; then it is UNAVAILABLE CLUSTER_UNKNOWN, and to be reported again.
 	// FAILED_PRECONDITION HOST_NETWORK for a Pod that is in its node's network.
+	// FAILED_PRECONDITION REPORT_ALL when there are pods of its node of which only the
+	// cluster has told: SyncNodePods first.
 	RegisterPod(context.Context, *RegisterPodRequest) (*RegisterPodResponse, error)
 	// UnregisterPod removes a pod if it is still this sandbox on this node.
 	// Idempotent: anything else is left alone, and succeeds.
+	// FAILED_PRECONDITION REPORT_ALL as in RegisterPod.
 	UnregisterPod(context.Context, *UnregisterPodRequest) (*UnregisterPodResponse, error)
 	// SyncNodePods makes the registry hold, for this node, exactly the given
 	// pods, save those of which another node has a newer sandbox (as in

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,9 +42,16 @@ type onKubernetes struct {
 // upOnKubernetes starts an API server and a lab with that many nodes, node1 and up.
 func upOnKubernetes(t *testing.T, nodes int, replicas string) *onKubernetes {
 	t.Helper()
+	return upOnKubernetesOf(t, theNetwork, nodes, replicas)
+}
+
+// upOnKubernetesOf is upOnKubernetes with another address plan and mode, and nodes that begin
+// without an agent.
+func upOnKubernetesOf(t *testing.T, network string, nodes int, replicas string, without ...string) *onKubernetes {
+	t.Helper()
 	k := &onKubernetes{api: kubetest.Start(t), nodes: map[string]*standIn{}, pods: map[string]*resident{}}
 	k.api.InstallCRDs(t, "../../deploy/crds")
-	k.api.Apply(t, theNetwork)
+	k.api.Apply(t, network)
 	topology := "replicas: " + replicas + "\nkubernetes:\n  services:\n"
 	for _, service := range []string{"ipam", "tenancy", "servicelb", "egress"} {
 		user := k.api.AsServiceAccount(t, rights+"rbac/"+service+".yaml")
@@ -55,7 +63,7 @@ func upOnKubernetes(t *testing.T, nodes int, replicas string) *onKubernetes {
 		name, ip := fmt.Sprintf("node%d", i+1), fmt.Sprintf("192.168.108.%d", 11+i)
 		k.nodes[name] = newStandIn(t, k.api, name, ip)
 		agent := k.api.WithToken(t, "damask-system", "damask-nodeagent", name)
-		topology += fmt.Sprintf("- {name: %s, ip: %s, kubeconfig: %s}\n", name, ip, agent.Kubeconfig())
+		topology += fmt.Sprintf("- {name: %s, ip: %s, kubeconfig: %s, withoutAgent: %t}\n", name, ip, agent.Kubeconfig(), slices.Contains(without, name))
 	}
 	begin := time.Now()
 	k.cluster = up(t, topology)

@@ -63,6 +63,7 @@ type agent struct {
 	interest  *interest
 	// attachments is the CNI server.
 	attachments *attach.Server
+	zone        *zone
 	objects     *kube.Adapter // nil: no cluster of Kubernetes is followed
 	cni         *cnisocket.Server
 	operators   *rpcserve.Server

@@ -81,8 +81,12 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.prog, a.decisions = intent.NewProgrammer(state, a.flows, log.Named("intent")), policylog.New(state, log)
 	before := ancestor.Node{Socket: cfg.Takeover.Socket, RuntimeCache: cfg.Takeover.RuntimeCache}
 	ports := &hostPorts{rules: m.ports, state: state, bit: uint8(cfg.MasqueradeBit)}
+	var err error
+	if a.zone, err = newZone(cfg, log.Named("zone")); err != nil {
+		return err
+	}
 	p := &pods{
-		node: cfg.Node, zone: cfg.Services.Zone, state: state, programmer: a.prog, leases: m.leases, hostPorts: ports, log: log.Named("pods"),
+		node: cfg.Node, zone: a.zone, state: state, programmer: a.prog, leases: m.leases, hostPorts: ports, log: log.Named("pods"),
 		count: map[string]int{}, waiting: map[string]bool{}, admitted: map[[2]string]bool{},
 	}
 	a.reporter = report.New(cfg.Node, tenancyv1.NewPodRegistryServiceClient(c.tenancy), p.registered, log.Named("report"))
@@ -95,11 +99,11 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 		ancestor: before, log: log.Named("plumbing"), wake: make(chan struct{}, 1), missing: state.Missing(),
 	}
 	p.wake, a.register.wake = a.plumbing.Wake, a.plumbing.Wake
-	var err error
-	if a.services, err = a.newServices(ctx, cfg, state, c.servicelb, before); err != nil {
+	if a.services, err = a.newServices(ctx, cfg, state, c.servicelb, before, a.zone); err != nil {
 		return err
 	}
 	a.plumbing.services = a.services
+	a.zone.changed = append(a.zone.changed, func(string) { a.reporter.Changed() })
 	if a.egress, err = a.newEgress(ctx, cfg, state, c, m); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (a *agent) joinKubernetes(cfg Config, log hclog.Logger) (err error) {
 	if !cfg.Kubernetes.Enabled {
 		return nil
 	}
-	if a.objects, err = kube.New(cfg.Kubernetes.api(), cfg.Node, a.plumbing.readiness, a.limit, log); err != nil {
+	if a.objects, err = kube.New(cfg.Kubernetes.api(), kube.Node{Name: cfg.Node, Ready: a.plumbing.readiness, Zone: a.zone.heard}, a.limit, log); err != nil {
 		return err
 	}
 	a.plumbing.changed, a.plumbing.pods.attached = a.objects.ReadinessChanged, a.objects.PodChanged

@@ -43,7 +43,7 @@ type restorer interface {
 // namespace, the flows of a pod, and the pod registry.
 type pods struct {
 	node       string
-	zone       string // that the node is in; empty if unknown
+	zone       *zone
 	state      *intent.State
 	programmer *intent.Programmer
 	namespaces *follow.Follower[*tenancyv1.NetNamespace]
@@ -292,7 +292,7 @@ func (p *pods) registered() []*tenancyv1.Pod {
 		list = append(list, &tenancyv1.Pod{
 			Namespace: a.GetPodNamespace(), Name: a.GetPodName(), Node: p.node,
 			Ips: []string{pod.IP.String()}, Labels: a.GetLabels(), SandboxId: a.GetContainerId(),
-			Ports: registeredPorts(a.GetPorts()), Zone: p.zone, Uid: a.GetPodUid(),
+			Ports: registeredPorts(a.GetPorts()), Zone: p.zone.get(), Uid: a.GetPodUid(),
 		})
 	}
 	return list

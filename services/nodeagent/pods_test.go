@@ -34,7 +34,7 @@ func TestPodsAreRegisteredWithTheirPortsAndTheNodesZone(t *testing.T) {
 	}
 	l, _ := store.Lookup(key)
 	address := netip.MustParsePrefix(l.Attachment.GetIps()[0]).Addr().String()
-	got := (&pods{node: "n1", zone: "west", leases: store}).registered()
+	got := (&pods{node: "n1", zone: &zone{name: "west"}, leases: store}).registered()
 	want := &tenancyv1.Pod{
 		Namespace: "shop", Name: "complete", Node: "n1", Zone: "west", SandboxId: "complete", Ips: []string{address}, Labels: map[string]string{"app": "web"},
 		Ports: []*tenancyv1.ContainerPort{

@@ -32,7 +32,7 @@ type services struct {
 }
 
 // newServices makes the part for Services; nil when they are somebody else's.
-func (a *agent) newServices(ctx context.Context, cfg Config, state *intent.State, servicelb *grpc.ClientConn, before ancestor.Node) (*services, error) {
+func (a *agent) newServices(ctx context.Context, cfg Config, state *intent.State, servicelb *grpc.ClientConn, before ancestor.Node, where *zone) (*services, error) {
 	if len(cfg.ServiceLB.Servers) == 0 {
 		a.log.Info("no services are programmed on this node: the configuration names no servicelb server")
 		return nil, nil //nolint:nilnil // there is no such part
@@ -47,7 +47,7 @@ func (a *agent) newServices(ctx context.Context, cfg Config, state *intent.State
 	a.onClose(held.Close)
 	s := &services{state: state, proxied: proxied{ancestor: before}, gate: gate{held}, needs: needs}
 	s.Syncer = svcsync.New(svcsync.Config{
-		Node:    serviceview.Node{Name: cfg.Node, Zone: cfg.Services.Zone},
+		Node:    serviceview.Node{Name: cfg.Node, Zone: where.get()},
 		Engines: engines(cfg.Services.Engine, state, a.prog.Queue),
 		View:    func() (proxy.Node, bool) { return s.view(ctx, cfg) },
 		Flows:   &serviceFlows{state: state, program: a.prog.Program, unsent: map[string]bool{}},
@@ -56,6 +56,7 @@ func (a *agent) newServices(ctx context.Context, cfg Config, state *intent.State
 		Idle:    gate{held},
 		Log:     a.log.Named("services"),
 	})
+	where.changed = append(where.changed, s.Zone)
 	return s, nil
 }
 

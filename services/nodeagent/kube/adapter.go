@@ -29,11 +29,22 @@ type Readiness struct {
 	Been bool
 }
 
+// Node is the agent's node, as far as its Node in the cluster goes. The functions are called
+// from any goroutine.
+type Node struct {
+	// Name is the Node's.
+	Name string
+	// Ready says how far the node is.
+	Ready func() Readiness
+	// Zone is told of the zone that the Node's label says, again and again; empty: none. It
+	// must not wait. nil: nobody asks.
+	Zone func(zone string)
+}
+
 // Adapter is the agent's part in Kubernetes.
 type Adapter struct {
 	api    *kube.Adapter
-	node   string
-	ready  func() Readiness
+	node   Node
 	limit  Limiter
 	itself *kube.Feed // of what is different about the node itself
 
@@ -42,21 +53,21 @@ type Adapter struct {
 	log      hclog.Logger
 }
 
-// New returns the adapter of a node's agent. ready and limit are called from any goroutine.
-func New(cfg kube.Config, node string, ready func() Readiness, limit Limiter, log hclog.Logger) (*Adapter, error) {
-	api, err := kube.NewOnNode(cfg, service, node, log)
+// New returns the adapter of a node's agent. limit is called from any goroutine.
+func New(cfg kube.Config, node Node, limit Limiter, log hclog.Logger) (*Adapter, error) {
+	api, err := kube.NewOnNode(cfg, service, node.Name, log)
 	if err != nil {
 		return nil, err
 	}
-	a := &Adapter{api: api, node: node, ready: ready, limit: limit, log: log.Named("kube")}
-	a.itself = kube.NewFeed(func() []types.NamespacedName { return []types.NamespacedName{{Name: node}} })
+	a := &Adapter{api: api, node: node, limit: limit, log: log.Named("kube")}
+	a.itself = kube.NewFeed(func() []types.NamespacedName { return []types.NamespacedName{{Name: node.Name}} })
 	// All Pods are looked at when the API server has told of them.
 	a.attached = kube.NewFeed(func() []types.NamespacedName { return nil })
 	return a, nil
 }
 
 // ReadinessChanged says that ready may answer something else. It never waits.
-func (a *Adapter) ReadinessChanged() { a.itself.Changed(types.NamespacedName{Name: a.node}) }
+func (a *Adapter) ReadinessChanged() { a.itself.Changed(types.NamespacedName{Name: a.node.Name}) }
 
 // Run follows the cluster until ctx ends. That it cannot changes nothing on the node.
 func (a *Adapter) Run(ctx context.Context) error {

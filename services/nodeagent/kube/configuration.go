@@ -20,7 +20,7 @@ const (
 func (a *Adapter) ConfigurationSaid(path string, wrong error, pending []string) {
 	node := &corev1.Node{}
 	// What tells of a Node by its name, as its kubelet does, is found with it.
-	node.Name, node.UID = a.node, types.UID(a.node)
+	node.Name, node.UID = a.node.Name, types.UID(a.node.Name)
 	switch {
 	case wrong != nil:
 		a.api.Event(node, corev1.EventTypeWarning, reasonConfigurationWrong, fmt.Sprintf("what was read before stays in force: %v", wrong))

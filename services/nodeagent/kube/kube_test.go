@@ -59,6 +59,7 @@ type agent struct {
 
 	mu     sync.Mutex
 	ready  kube.Readiness
+	zones  []string          // that the Node was said to be in, one after the other
 	limits map[string]string // what pods were bounded to last
 	asked  chan struct{}     // when the adapter asks how far it is
 }
@@ -70,7 +71,7 @@ func (c *cluster) start(node string, ready kube.Readiness) *agent {
 	user := c.WithToken(c.T, "damask-system", "damask-nodeagent", node)
 	log := hclog.New(&hclog.LoggerOptions{Output: c.Output(), Level: hclog.Info})
 	var err error
-	if a.adapter, err = kube.New(apikube.Config{Enabled: true, Kubeconfig: user.Kubeconfig()}, node, a.readiness, a.limit, log); err != nil {
+	if a.adapter, err = kube.New(apikube.Config{Enabled: true, Kubeconfig: user.Kubeconfig()}, kube.Node{Name: node, Ready: a.readiness, Zone: a.zone}, a.limit, log); err != nil {
 		c.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -94,6 +95,14 @@ func (a *agent) readiness() kube.Readiness {
 	default:
 	}
 	return a.ready
+}
+
+func (a *agent) zone(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.zones) == 0 || a.zones[len(a.zones)-1] != name {
+		a.zones = append(a.zones, name)
+	}
 }
 
 func (a *agent) limit(_ context.Context, pod types.NamespacedName, uid types.UID, b *cniv1.Bandwidth) error {
@@ -241,6 +250,38 @@ func TestOnKubernetesANodeSaysWhatItsConfigurationFileLacks(t *testing.T) {
 	shows("what was read before stays in force: /etc/damask/nodeagent.yaml:3: datapath: wrong")
 	a.adapter.ConfigurationSaid("/etc/damask/nodeagent.yaml", nil, nil)
 	shows("Normal DamaskConfigurationInForce")
+}
+
+// TestOnKubernetesANodeTellsItsZone changes the label of an agent's own Node, and of another.
+func TestOnKubernetesANodeTellsItsZone(t *testing.T) {
+	c := newCluster(t, "n1", "n2")
+	a := c.start("n1", kube.Readiness{Been: true})
+	heard := func(want string) {
+		t.Helper()
+		for until := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			a.mu.Lock()
+			got := strings.Join(a.zones, ",")
+			a.mu.Unlock()
+			if got == want {
+				return
+			}
+			if time.Now().After(until) {
+				t.Fatalf("heard of zones %q, want %q", got, want)
+			}
+		}
+	}
+	label := func(node, zone string) {
+		t.Helper()
+		c.Kubectl(t, "label", "node", node, "--overwrite", "topology.kubernetes.io/zone"+zone)
+	}
+	heard("")
+	label("n2", "=north")
+	label("n1", "=west")
+	heard(",west")
+	label("n1", "=east")
+	heard(",west,east")
+	label("n1", "-")
+	heard(",west,east,")
 }
 
 func TestOnKubernetesAnAgentWritesItsOwnNodeOnly(t *testing.T) {

@@ -28,14 +28,17 @@ const (
 // the node.
 const maxMessage = 1024
 
-// reconcileNode makes the Node say how far it is. A Node that is not there yet will be:
+// reconcileNode makes the Node say how far it is, and tells of what the Node says. A Node that is not there yet will be:
 // its kubelet registers it.
 func (a *Adapter) reconcileNode(ctx context.Context, name types.NamespacedName) error {
 	node := &corev1.Node{}
 	if err := a.api.Client().Get(ctx, name, node); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	ready := a.ready()
+	if a.node.Zone != nil {
+		a.node.Zone(node.Labels[corev1.LabelTopologyZone])
+	}
+	ready := a.node.Ready()
 	_, tell := next(networkUnavailable(node), ready)
 	untaint := len(ready.Missing) == 0 && withoutTaints(node) != nil
 	if !tell && !untaint {

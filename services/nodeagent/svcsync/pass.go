@@ -70,10 +70,16 @@ func (s *Syncer) touch(name serviceview.Name, since time.Time) *pending {
 // absorb takes over what has changed.
 func (s *Syncer) absorb() {
 	services, changed := s.marks.take()
-	if len(services)+len(changed) == 0 {
+	dirty := map[serviceview.Name]bool{}
+	if zone := s.zone.Swap(nil); zone != nil && *zone != s.ledger.node.Zone {
+		s.ledger.node.Zone = *zone
+		for name := range s.ledger.headers {
+			dirty[name] = true
+		}
+	}
+	if len(services)+len(changed)+len(dirty) == 0 {
 		return
 	}
-	dirty := map[serviceview.Name]bool{}
 	for path, m := range services {
 		name, o := nameOf(path), object{KindService, path}
 		if service, exists := s.services.Get(path); exists {

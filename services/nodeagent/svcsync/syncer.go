@@ -44,7 +44,7 @@ var ErrSwitchAway = errors.New("the switch is not ready")
 
 // Config is what a Syncer works with. All but Health and Idle are required.
 type Config struct {
-	// Node is from where services are seen.
+	// Node is from where services are seen. Its zone may change: see Zone.
 	Node serviceview.Node
 	// Engines are the one to use, and those whose rules may be left over.
 	Engines Engines
@@ -75,9 +75,10 @@ type Syncer struct {
 	requests chan chan<- audited
 	audits   chan time.Duration // another Config.Audit
 	doubted  atomic.Bool
-	begun    chan struct{} // closed when Flows has what the agent begins with
-	started  chan struct{} // closed when everything is known
-	stopped  chan struct{} // closed when Run ends
+	zone     atomic.Pointer[string] // another one than Config.Node's; nil: taken over
+	begun    chan struct{}          // closed when Flows has what the agent begins with
+	started  chan struct{}          // closed when everything is known
+	stopped  chan struct{}          // closed when Run ends
 
 	loop // what the loop alone touches
 }
@@ -126,6 +127,13 @@ func (s *Syncer) SliceChanged(name string, revision uint64) { s.marks.slice(name
 
 // Wake says that View may answer something else now. It never blocks.
 func (s *Syncer) Wake() { s.marks.nudge() }
+
+// Zone says that services are seen from another zone now than Config.Node's; empty: none is
+// known. All services are worked out anew, and programmed where they differ. It never blocks.
+func (s *Syncer) Zone(zone string) {
+	s.zone.Store(&zone)
+	s.marks.nudge()
+}
 
 // Doubt says that somebody may have changed the engine's rules, or put others before
 // them. Everything is compared. It never blocks.

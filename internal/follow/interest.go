@@ -64,7 +64,12 @@ func (in *interest[T]) knownOf(shard int) uint64 { return max(in.coverage, in.ne
 
 // Want follows a name; of a nested source, all objects with that first name.
 // Wanting twice is as wanting once. What the cache knows of it is known at once.
-func (f *Follower[T]) Want(name string) {
+func (f *Follower[T]) Want(name string) { f.WantSince(name, 0) }
+
+// WantSince is Want for who heard of the name by a change of that store sequence. A replica
+// that has not seen this change itself must not be believed that there is no such object:
+// what told of the object may have passed before anybody here listened.
+func (f *Follower[T]) WantSince(name string, sequence uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.interests[name] != nil || (f.options.All && name != "") {
@@ -74,7 +79,7 @@ func (f *Follower[T]) Want(name string) {
 		name: name, subject: f.subject(name),
 		objects: make(map[string]record[T]), newest: make(map[int]uint64),
 	}
-	in.doubt(0)
+	in.doubt(sequence)
 	in.cached = f.remember[name]
 	delete(f.remember, name)
 	f.interests[name] = in
@@ -171,6 +176,16 @@ func (f *Follower[T]) Known(ctx context.Context, name string) error {
 		}
 		return in.known(), nil
 	})
+}
+
+// Newest is the store sequence of the newest change or snapshot that was seen.
+func (f *Follower[T]) Newest() (sequence uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, in := range f.interests {
+		sequence = max(sequence, in.highest)
+	}
+	return sequence
 }
 
 // Snapshot answers the whole copy, by name.

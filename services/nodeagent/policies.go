@@ -122,12 +122,13 @@ func (p *policies) podsChanged() {
 }
 
 // follow follows what the pods of this node list, and what that names, and nothing
-// else. The caller holds the lock.
+// else. What names something came with it or after it, so the replica that is asked has to
+// know that much. The caller holds the lock.
 func (p *policies) follow() {
 	wanted := p.state.WantedPolicies()
 	for name := range wanted {
 		if _, has := p.policies[name]; !has {
-			p.followed.policies.Want(name)
+			p.followed.policies.WantSince(name, p.followed.pods.Newest())
 		}
 	}
 	for name := range p.policies {
@@ -141,7 +142,7 @@ func (p *policies) follow() {
 	groups := p.state.WantedGroups()
 	for id := range groups {
 		if _, has := p.groups[id]; !has {
-			p.followed.groups.Want(id)
+			p.followed.groups.WantSince(id, p.followed.policies.Newest())
 		}
 	}
 	for id := range p.groups {

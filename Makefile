@@ -158,7 +158,7 @@ fuzz: packages ## Fuzz every parser and every wire, FUZZTIME each (10s)
 bench: packages build ## Print the table of measurements; each is a ratio to a baseline of the same run
 	go run ./test/bench
 
-bench-kubernetes: packages build kube-binaries ## The same of what the control services cost on Kubernetes, beside a real API server (RUN=Objects or RUN=Memory: a half)
+bench-kubernetes: packages build kube-binaries ## The same of what Damask costs on Kubernetes, beside a real API server: services, four nodes, a large cluster's objects (RUN=Objects, Nodes or Memory: a part)
 	go run ./test/bench kubernetes $(RUN)
 
 check: check-format check-vet check-lint check-proto check-generated check-tidy check-alone ## What must hold besides the tests

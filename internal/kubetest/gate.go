@@ -1,6 +1,7 @@
 package kubetest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +22,7 @@ type Gate struct {
 	refused  atomic.Int64
 
 	mu       sync.Mutex
+	byName   map[string]*atomic.Int64 // see ReceivedAs
 	shut     bool
 	listener net.Listener // nil: whoever connects is refused
 	conns    map[net.Conn]bool
@@ -30,7 +32,7 @@ type Gate struct {
 // NewGate opens a gate, which is there until the test ends.
 func (c *Cluster) NewGate(t testing.TB) *Gate {
 	t.Helper()
-	g := &Gate{server: c.port.address(), port: reserve(t), conns: map[net.Conn]bool{}}
+	g := &Gate{server: c.port.address(), port: reserve(t), byName: map[string]*atomic.Int64{}, conns: map[net.Conn]bool{}}
 	t.Cleanup(func() {
 		g.Leave()
 		g.all.Wait()
@@ -39,8 +41,18 @@ func (c *Cluster) NewGate(t testing.TB) *Gate {
 	return g
 }
 
+// Address is where the gate is, HOST:PORT.
+func (g *Gate) Address() string { return g.port.address() }
+
 // Kubeconfig is the path of a file with all that a user needs to connect through the gate.
 func (g *Gate) Kubeconfig(t testing.TB, u *User) string {
+	t.Helper()
+	return g.KubeconfigAs(t, u, "")
+}
+
+// KubeconfigAs is Kubeconfig for clients that ask for the API server by a name, one of those
+// in its certificate: what they receive is counted apart. See ReceivedAs.
+func (g *Gate) KubeconfigAs(t testing.TB, u *User, serverName string) string {
 	t.Helper()
 	config, err := clientcmd.LoadFromFile(u.kubeconfig)
 	if err != nil {
@@ -48,6 +60,7 @@ func (g *Gate) Kubeconfig(t testing.TB, u *User) string {
 	}
 	for _, cluster := range config.Clusters {
 		cluster.Server = "https://" + g.port.address()
+		cluster.TLSServerName = serverName
 	}
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*config, path); err != nil {
@@ -127,12 +140,13 @@ func (g *Gate) pass(client net.Conn) {
 		return
 	}
 	defer g.leave(client, server)
+	name, greeting := serverName(client)
 	var both sync.WaitGroup
 	both.Go(func() {
-		_, _ = io.Copy(server, client)
+		_, _ = io.Copy(server, io.MultiReader(bytes.NewReader(greeting), client))
 		_ = server.Close()
 	})
-	_, _ = io.Copy(client, io.TeeReader(server, counter{&g.received}))
+	_, _ = io.Copy(client, io.TeeReader(server, io.MultiWriter(counter{&g.received}, counter{g.named(name)})))
 	_ = client.Close()
 	both.Wait()
 }

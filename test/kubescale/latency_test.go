@@ -12,11 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/damask-sdn/damask/internal/bus"
-	"github.com/damask-sdn/damask/internal/kubetest"
 )
 
 // count is how many objects of a kind are made, one after the other.
@@ -34,46 +33,6 @@ var (
 	hostSubnets   = schema.GroupVersionResource{Group: "network.openshift.io", Version: "v1", Resource: "hostsubnets"}
 )
 
-// event is something that was told of an object, and when.
-type event struct {
-	name string
-	at   time.Time
-}
-
-// watched tells of the objects of a kind that come, as a watch at the API server does.
-func (s *system) watched(api dynamic.Interface, kind schema.GroupVersionResource) <-chan event {
-	s.Helper()
-	w, err := api.Resource(kind).Watch(context.Background(), metav1.ListOptions{})
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(w.Stop)
-	events := make(chan event, 10*count)
-	go func() {
-		for e := range w.ResultChan() {
-			if o, ok := e.Object.(*unstructured.Unstructured); ok && e.Type == "ADDED" {
-				events <- event{o.GetName(), time.Now()}
-			}
-		}
-	}()
-	return events
-}
-
-// through is a client that reaches the API server through a gate.
-func (s *system) through(gate *kubetest.Gate) dynamic.Interface {
-	s.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", gate.Kubeconfig(s.B, s.cluster.User))
-	if err != nil {
-		s.Fatal(err)
-	}
-	config.QPS = -1
-	api, err := dynamic.NewForConfig(config)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return api
-}
-
 // stored tells of the keys of a kind that a service stores: the last name of each.
 func (s *system) stored(service, kind string) <-chan event {
 	s.Helper()
@@ -90,28 +49,13 @@ func (s *system) stored(service, kind string) <-chan event {
 	return events
 }
 
-// heard waits until something is told of a name, and answers when.
-func (s *system) heard(events <-chan event, name string) time.Time {
-	s.Helper()
-	for end := time.After(limit); ; {
-		select {
-		case e := <-events:
-			if e.name == name {
-				return e.at
-			}
-		case <-end:
-			s.Fatalf("nobody told of %s", name)
-		}
-	}
-}
-
 // measured makes objects one after the other, and reports how long it takes until a service
 // has done its part, beside a bare watch of the same objects; and what it asked and was sent
 // for each.
 func (s *system) measured(service, what string, api dynamic.Interface, kind schema.GroupVersionResource, done <-chan event, make func(name string) *unstructured.Unstructured) {
 	s.Helper()
 	gate := s.cluster.NewGate(s.B)
-	seen := s.watched(s.through(gate), kind)
+	seen := s.watched(s.through(gate), watch.Added, kind)
 	create := func(name string) (ours, bare time.Duration) {
 		object := make(name)
 		began := time.Now()
@@ -192,7 +136,7 @@ func object(apiVersion, kind, namespace, name string, fields map[string]any) *un
 
 func (s *system) latencies(api dynamic.Interface) {
 	s.Helper()
-	s.measured("tenancy", "namespace", api, namespaces, s.watched(api, netNamespaces), func(name string) *unstructured.Unstructured {
+	s.measured("tenancy", "namespace", api, namespaces, s.watched(api, watch.Added, netNamespaces), func(name string) *unstructured.Unstructured {
 		return object("v1", "Namespace", "", name, nil)
 	})
 	s.measured("servicelb", "service", api, services, s.stored("servicelb", "service"), func(name string) *unstructured.Unstructured {

@@ -52,7 +52,7 @@ func nodeName(i int) string { return fmt.Sprintf("node-%d", i%manyNodes) }
 func address(i int) string { return fmt.Sprintf("10.%d.%d.%d", 128+i>>16, i>>8&255, i&255) }
 
 // put makes an object with its status.
-func (s *system) put(api dynamic.Interface, kind schema.GroupVersionResource, o *unstructured.Unstructured) error {
+func (s *apiserver) put(api dynamic.Interface, kind schema.GroupVersionResource, o *unstructured.Unstructured) error {
 	client := api.Resource(kind).Namespace(o.GetNamespace())
 	made, err := client.Create(context.Background(), o, metav1.CreateOptions{})
 	if err != nil {

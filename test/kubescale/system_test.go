@@ -29,8 +29,7 @@ var names = []string{"ipam", "tenancy", "servicelb", "egress"}
 // system is a cluster with the control services, each of which is a process that reaches the
 // API server through a gate of its own.
 type system struct {
-	*testing.B
-	cluster *kubetest.Cluster
+	apiserver
 	ca      *identitytest.CA
 	store   *natsd.Server
 	service map[string]*service
@@ -45,7 +44,7 @@ type service struct {
 
 func newSystem(b *testing.B) *system {
 	b.Helper()
-	s := &system{B: b, cluster: kubetest.Start(b), ca: identitytest.New(b), service: map[string]*service{}, address: map[string]string{}, buses: map[string]*nats.Conn{}}
+	s := &system{apiserver: apiserver{b, kubetest.Start(b)}, ca: identitytest.New(b), service: map[string]*service{}, address: map[string]string{}, buses: map[string]*nats.Conn{}}
 	s.cluster.InstallCRDs(b, "../../deploy/crds")
 	var err error
 	s.store, err = natsd.Start(natsd.ServerConfig{StoreDir: b.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncPeriodic},

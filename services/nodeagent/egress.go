@@ -244,7 +244,7 @@ func (e *egress) hostingChanged() {
 		judged[a.GetNamespace()] = true
 		if a.GetMatchPods() {
 			wanted[a.GetNamespace()] = true
-			e.followed.pods.Want(a.GetNamespace())
+			e.followed.pods.WantSince(a.GetNamespace(), e.followed.hosting.Newest()) // by what names it
 		}
 	}
 	before := e.hosting

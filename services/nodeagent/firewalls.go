@@ -262,7 +262,7 @@ func (f *firewalls) wantNames() {
 	for _, name := range wanted {
 		if !f.names[name] {
 			f.names[name] = true
-			f.followed.names.Want(name)
+			f.followed.names.WantSince(name, f.followed.policies.Newest()) // by what names it
 		}
 	}
 	for name := range f.names {

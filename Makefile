@@ -96,7 +96,7 @@ test-kubelets: packages images kube-binaries ## Damask installed on three real k
 	go test -count=1 -p 1 -timeout 30m $(if $(RUN),-run '$(RUN)') -v ./test/kubelets/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 # Suites of a minute and more each, that `make test` leaves to `make test-long`.
-LONG_SUITES := RandomHistories|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies|TakenOver
+LONG_SUITES := RandomHistories|ServicesChangeUnderLoad|GoOnWithoutTheControlServices|TenThousand|ThousandPods|TableOfServiceBehaviours|HostOfAnEgressIP|WhatServesEgressIPs|HostPorts|Multicast|PoliciesLetPass|EgressFirewalls|EgressRoutersThatAreProxies|RandomPolicies|PoliciesOfEveryKind|ConnectionsThatPolicies|WhatAPolicyForbids|WhatChangedWithout|DecisionsOfPolicies|TakenOver
 
 test-long: build ## The whole-cluster suites that take longest
 	@DAMASK_SEEDS=$${DAMASK_SEEDS:-2,3} $(MAKE) --no-print-directory test-lab RUN='$(LONG_SUITES)'

@@ -21,7 +21,7 @@ func kubernetes() []row {
 			of(objects, object.kind+": sent by the API server for each", "a bare watch", object.name+"-bytes", object.name+"-watch-bytes", "bytes"))
 	}
 	all = append(all, onNodes()...)
-	for _, service := range []string{"ipam", "tenancy", "servicelb", "egress"} {
+	for _, service := range []string{"ipam", "tenancy", "servicelb", "egress", "nodeagent", "certificates"} {
 		all = append(all, of(memory, service+": memory", "a bare cache of what it follows", service+"-MB", service+"-bare-MB", "MB"))
 	}
 	return all

@@ -26,10 +26,12 @@ const cacheEnv = "KUBESCALE_CACHE_OF"
 
 // followed are the kinds that each service watches.
 var followed = map[string][]schema.GroupVersionResource{
-	"ipam":      {nodes, hostSubnets},
-	"tenancy":   {namespaces, pods, policies, netNamespaces},
-	"servicelb": {services, slicesKind},
-	"egress":    {hostSubnets, netNamespaces},
+	"ipam":         {nodes, hostSubnets},
+	"tenancy":      {namespaces, pods, policies, netNamespaces},
+	"servicelb":    {services, slicesKind},
+	"egress":       {hostSubnets, netNamespaces},
+	"nodeagent":    {hostSubnets, services, slicesKind},
+	"certificates": {requestsKind},
 }
 
 func TestMain(m *testing.M) {
@@ -94,20 +96,20 @@ func BenchmarkMemoryOnKubernetes(b *testing.B) {
 	b.ResetTimer()
 	s.plan()
 	s.populate(api)
-	s.memories()
+	s.memories(s.startAgent(), s.startCertificates(api))
 }
 
 // plan gives the cluster its networks, as many nodes as there are have subnets of them.
 func (s *system) plan() {
 	s.Helper()
-	s.cluster.Apply(s.B, `{apiVersion: network.openshift.io/v1, kind: ClusterNetwork, metadata: {name: default}, network: 10.0.0.0/9, hostsubnetlength: 8,
-		serviceNetwork: 172.30.0.0/16, clusterNetworks: [{CIDR: 10.0.0.0/9, hostSubnetLength: 8}]}`)
+	s.cluster.Apply(s.B, `{apiVersion: network.openshift.io/v1, kind: ClusterNetwork, metadata: {name: default}, network: 10.128.0.0/9, hostsubnetlength: 8,
+		serviceNetwork: 172.30.0.0/16, clusterNetworks: [{CIDR: 10.128.0.0/9, hostSubnetLength: 8}]}`)
 	s.cluster.Kubectl(s.B, "wait", "clusternetwork/default", "--for=condition=Accepted", "--timeout=120s")
 }
 
-// memories waits until the services have taken all objects over, and reports what each has of
-// the machine's memory, beside a bare cache of the same objects.
-func (s *system) memories() {
+// memories waits until the services have taken all objects over and an agent has programmed
+// them, and reports what each has of the machine's memory, beside a bare cache of the same objects.
+func (s *system) memories(agent *agent, certificates *proctest.Process) {
 	s.Helper()
 	for _, want := range []struct {
 		service, kind string
@@ -117,8 +119,13 @@ func (s *system) memories() {
 	} {
 		s.until(fmt.Sprintf("%s has %d of %s", want.service, want.least, want.kind), func() bool { return s.keys(want.service, want.kind) >= want.least })
 	}
+	s.awaitAgent(agent)
+	pids := map[string]int{"nodeagent": agent.Pid(), "certificates": certificates.Pid()}
 	for _, name := range names {
-		s.ReportMetric(memory(s.B, s.service[name].Pid()), name+"-MB")
+		pids[name] = s.service[name].Pid()
+	}
+	for name, pid := range pids {
+		s.ReportMetric(memory(s.B, pid), name+"-MB")
 		s.ReportMetric(memory(s.B, s.bare(name)), name+"-bare-MB")
 	}
 }

@@ -122,11 +122,11 @@ NEAR          := bash cat conntrack ethtool ip ip6tables iptables iptables-legac
                  /usr/lib/x86_64-linux-gnu/xtables /usr/share/openvswitch/vswitch.ovsschema \
                  $(addprefix $(CURDIR)/bin/,$(BINARIES)) $(VM)/probe $(VM)/judge $(VM)/lab.test
 # A machine without the kernel's module runs the tests on it in a virtual machine.
-IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_ORACLE,DAMASK_SEED,DAMASK_SETS,DAMASK_CONNECTIONS,DAMASK_PACE,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
+IN_VM          = $(VM)/run -cache $(CURDIR)/.cache/kernel -near $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(NEAR))) -limit $(or $(LIMIT),15m) -env DAMASK_DATAPATH,DAMASK_PROBE,DAMASK_ORACLE,DAMASK_SEED,DAMASK_SETS,DAMASK_CONNECTIONS,DAMASK_PACE,DAMASK_CALM,DAMASK_PATIENCE,DAMASK_REQUIRE_REAL
 LAB_TEST       = $(VM)/lab.test -test.v -test.timeout $(or $(LIMIT),15m) -test.run "$$suites"
 EACH_SUITES    = for suites in $(foreach suites,$(or $(RUN),$(1)),'$(suites)')
 # An emulated processor has less to give.
-PATIENTLY     := DAMASK_PACE=5ms DAMASK_PATIENCE=3s DAMASK_CONNECTIONS=60
+PATIENTLY     := DAMASK_PACE=5ms DAMASK_CALM=50ms DAMASK_PATIENCE=3s DAMASK_CONNECTIONS=60
 BRIEFLY       := grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
 $(VM)/lab.test: FORCE

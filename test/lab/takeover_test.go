@@ -7,9 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,9 +146,9 @@ func (c *cluster) awaitMixed(t *testing.T) {
 const replies = "9000"
 
 // takeOver starts Damask's agent, which waits, and has the other one end, while traffic goes
-// all ways. In userspace the switch forwards by the same thread that takes in its
-// configuration, and a machine on which that does not get the processor loses packets by
-// itself: the queues in front of it overflow. So what is lost counts beyond that.
+// all ways, and none of it may be lost. In userspace the switch forwards by the same thread
+// that takes in its configuration, so packets wait for it longer than OpenShift SDN ever had
+// to: the queues in front of it get the room for that.
 func (c *cluster) takeOver(t *testing.T, name string, agent *background, ways []trip) {
 	t.Helper()
 	before, rules := c.flowLines(name), c.rulesOf(name)
@@ -166,7 +164,8 @@ func (c *cluster) takeOver(t *testing.T, name string, agent *background, ways []
 		out, _ := c.try("--lab", c.name, "get", "nodes", "-o", "wide")
 		return strings.Contains(out, "the agent of OpenShift SDN is at work")
 	})
-	calm, while := cmp.Or(os.Getenv("DAMASK_PACE"), "20ms"), 4*time.Second
+	c.deepenQueues(t)
+	calm, while := calm(), 4*time.Second
 	quiet, queued := c.lostOn(t, ways, calm, func() { time.Sleep(while) })
 	t.Logf("figure: lost %d datagrams while nothing happened, %d packets to queues that were full", quiet, queued)
 	if after := c.flowLines(name); !slices.Equal(before, after) {
@@ -185,12 +184,16 @@ func (c *cluster) takeOver(t *testing.T, name string, agent *background, ways []
 		time.Sleep(while / 2) // what is cached is thrown away after that
 	})
 	t.Logf("figure: lost %d datagrams while the node was taken over, %d packets to queues that were full", lost, queued)
-	if lost > queued {
-		t.Errorf("%d datagrams were lost while the node was taken over, and no more than %d to queues that were full:\n%s", lost, queued,
+	if lost != 0 {
+		t.Errorf("%d datagrams were lost while the node was taken over, at most %d of them to queues that were full:\n%s", lost, queued,
 			c.exec(onNode(name), "ovs-ofctl", "-O", "OpenFlow13", "dump-flows", "br0"))
 	}
 	c.lab = nil
 }
+
+// calm is the pause between two packets of traffic of which none may be lost. Where the
+// processor is emulated, DAMASK_CALM asks for longer ones.
+func calm() string { return cmp.Or(os.Getenv("DAMASK_CALM"), "20ms") }
 
 // lostOn answers how many datagrams were lost while something happened, and how many packets,
 // of whatever kind, queues in front of a switch had no room for.
@@ -204,39 +207,6 @@ func (c *cluster) lostOn(t *testing.T, ways []trip, pace string, happens func())
 		}
 	}
 	return lostOf(seen), c.queuesOverflown(t) - before
-}
-
-// droppedBySocket is what `ss` tells of a socket, droppedByTap what `ip` does of a device.
-var (
-	droppedBySocket = regexp.MustCompile(`skmem:\(.*,d(\d+)\)`)
-	droppedByTap    = regexp.MustCompile(`"tx":\{[^}]*"dropped":(\d+)`)
-	lostUpcalls     = regexp.MustCompile(`lookups: .* lost:(\d+)`)
-)
-
-// queuesOverflown counts the packets for which queues had no room: those in front of each
-// userspace switch, or of the kernel's to the one that is asked for new flows.
-func (c *cluster) queuesOverflown(t *testing.T) (packets int64) {
-	t.Helper()
-	count := func(node string, shape *regexp.Regexp, command ...string) {
-		for _, found := range shape.FindAllStringSubmatch(c.exec(onNode(node), command...), -1) {
-			n, err := strconv.ParseInt(found[1], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			packets += n
-		}
-	}
-	for _, n := range c.known().GetNodes() {
-		if !userspace() {
-			count(n.GetName(), lostUpcalls, "ovs-dpctl", "show")
-			continue
-		}
-		count(n.GetName(), droppedBySocket, "ss", "-0", "-m", "-H")
-		for _, tap := range []string{"tun0", "br-phy"} {
-			count(n.GetName(), droppedByTap, "ip", "-s", "-j", "link", "show", "dev", tap)
-		}
-	}
-	return packets
 }
 
 // wantNothingOfTheAncestor looks for what only OpenShift SDN has.

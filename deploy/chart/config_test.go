@@ -16,7 +16,7 @@ import (
 func anything(depth int) *rapid.Generator[any] {
 	leaves := []*rapid.Generator[any]{
 		rapid.Map(rapid.String(), func(s string) any { return s }),
-		rapid.Map(rapid.StringOfN(rapid.SampledFrom([]rune("a \n\t#:'\"{}|-")), 0, 12, -1), func(s string) any { return s }),
+		rapid.Map(rapid.StringOfN(rapid.SampledFrom([]rune("a \n\t#:'\"{}|-\u0085\u2028\u2029")), 0, 12, -1), func(s string) any { return s }),
 		rapid.Map(rapid.Bool(), func(b bool) any { return b }),
 		rapid.Map(rapid.IntRange(-1<<40, 1<<40), func(i int) any { return float64(i) }),
 	}

@@ -42,6 +42,11 @@ name in what it hashes too, but never finds it. */ -}}
 {{- $merged := fromYaml $file }}
 {{- include "damask.merge" (list $merged .) }}
 {{- $file = toYaml $merged }}
+{{- /* These end a line in YAML, but toYaml leaves them as they are, and so nothing indents what
+follows: JSON is YAML too. */ -}}
+{{- if regexMatch "[\u0085\u2028\u2029]" $file }}
+{{- $file = toJson $merged | replace "\u0085" "\\u0085" }}
+{{- end }}
 {{- end }}
 {{- $file | trimSuffix "\n" }}
 {{- end }}

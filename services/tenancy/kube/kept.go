@@ -45,17 +45,24 @@ func (k *kept) Has(number uint32) bool {
 // only matters when it was deleted again while the cache could not hear of either.
 const toldWithin = 5 * time.Second
 
+// telling is how long the cache may take from having an object to telling of it.
+const telling = 50 * time.Millisecond
+
 // making notes that a NetNamespace is being made, before it is, for the cache may tell of it
-// before the API server answers. Until it does there is none to be seen, and none to make:
-// it answers false when that was noted not long ago.
-func (k *kept) making(name string) bool {
+// before the API server answers. Until it does there is none to be seen, and none to make.
+// When that was noted not long ago, or the cache has told of it since the caller looked, or
+// has not told yet that it is gone, it answers when to look again; else 0.
+func (k *kept) making(name string) (again time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if _, told := k.number[name]; told {
+		return telling
+	}
 	if at, noted := k.made[name]; noted && time.Since(at) < toldWithin {
-		return false
+		return toldWithin
 	}
 	k.made[name] = time.Now()
-	return true
+	return 0
 }
 
 // notMade takes back what making noted.

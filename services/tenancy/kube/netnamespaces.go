@@ -46,8 +46,8 @@ func (a *Adapter) bringOut(ctx context.Context, t *tenant) error {
 // restore makes the object. What the store has that people want by annotations comes back
 // with it.
 func (a *Adapter) restore(ctx context.Context, t *tenant) error {
-	if !a.kept.making(t.name) {
-		return kube.Later(toldWithin) // The store told of what we did; the cache will, too.
+	if again := a.kept.making(t.name); again > 0 {
+		return kube.Later(again) // The store told of what we did; the cache will, too.
 	}
 	made := &networkv1.NetNamespace{
 		ObjectMeta: metav1.ObjectMeta{Name: t.name, Annotations: map[string]string{networkv1.AnnotationNamespaceUID: string(t.namespace.UID)}},

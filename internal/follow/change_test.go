@@ -171,7 +171,8 @@ func TestSnapshotOfALaggingReplicaIsNotEnough(t *testing.T) {
 }
 
 func TestOldSnapshotsForLongMeanThatTheStoreWasReplaced(t *testing.T) {
-	f := bare()
+	f, told := bare(), 0
+	f.options.OnReplaced = func() { told++ }
 	if err := f.applyList(f.claim(), []namespace{{Name: "shop", Netid: 42, Revision: 800}, {Name: "old", Revision: 900}}, 1000); err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +188,25 @@ func TestOldSnapshotsForLongMeanThatTheStoreWasReplaced(t *testing.T) {
 	got := f.Snapshot()
 	if len(got) != 1 || got["shop"].GetNetid() != 43 {
 		t.Errorf("got %v, want the new store's only object", got)
+	}
+	if told != 1 {
+		t.Errorf("%d times told that the store was replaced", told)
+	}
+}
+
+// TestAnObjectWithAnOlderRevisionIsOfAnotherStore, also one that has more changes already than
+// the one that was lost.
+func TestAnObjectWithAnOlderRevisionIsOfAnotherStore(t *testing.T) {
+	f, told := bare(), 0
+	f.options.OnReplaced = func() { told++ }
+	for i, step := range []struct{ revision, sequence uint64 }{{5, 10}, {5, 11}, {12, 12}, {3, 20}} {
+		f.interests[""].doubt(0)
+		if err := f.applyList(f.claim(), []namespace{{Name: "shop", Netid: uint32(i), Revision: step.revision}}, step.sequence); err != nil {
+			t.Fatal(err)
+		}
+		if want := i / 3; told != want {
+			t.Errorf("after revision %d at %d: %d times told that the store was replaced, want %d", step.revision, step.sequence, told, want)
+		}
 	}
 }
 

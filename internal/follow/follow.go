@@ -66,6 +66,9 @@ type Options[T proto.Message] struct {
 	// OnChange is told of each change of the copy, the objects from the cache
 	// first. It is never called concurrently. While it blocks, events queue up.
 	OnChange func(Event[T])
+	// OnReplaced is told when the service's store is seen to be another one than before:
+	// what was written there has to be written again. It must not wait; nil: nobody asks.
+	OnReplaced func()
 	// Log is for what an operator should know. Required.
 	Log hclog.Logger
 }

@@ -121,6 +121,7 @@ func (f *Follower[T]) applyList(claims []claim[T], objects []T, sequence uint64)
 		}
 	}
 	present := make(map[string]bool, len(objects))
+	another := replaced
 	for _, object := range objects {
 		name := f.source.Name(object)
 		in := scope[f.interestName(name)]
@@ -130,6 +131,7 @@ func (f *Follower[T]) applyList(claims []claim[T], objects []T, sequence uint64)
 		present[name] = true
 		revision := f.source.Revision(object)
 		rec, found := in.objects[name]
+		another = another || rec.revision <= sequence && revision < rec.revision // in one store it only grows
 		// Where the snapshot is as new as the record, it is right in any case.
 		if !found || revision > rec.revision || (rec.revision <= sequence && (rec.gone || revision != rec.revision)) {
 			f.set(in, name, record[T]{object: object, revision: revision})
@@ -141,6 +143,9 @@ func (f *Follower[T]) applyList(claims []claim[T], objects []T, sequence uint64)
 		}
 	}
 	f.announce()
+	if another && f.options.OnReplaced != nil {
+		f.options.OnReplaced()
+	}
 	return nil
 }
 

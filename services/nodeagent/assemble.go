@@ -114,7 +114,7 @@ func (a *agent) assemble(ctx context.Context, cfg Config, source *identity.Sourc
 	a.plumbing.policies, p.policies = a.policies, a.policies
 	state.KeepConnections(!cfg.NetworkPolicy.CutConnections)
 	to := &sink{
-		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again,
+		node: cfg.Node, state: state, programmer: a.prog, wake: a.plumbing.Wake, services: a.services, hostPorts: ports, released: a.register.Again, forgotten: a.reporter.Again,
 		appeared: func(hs *ipamv1.HostSubnet) { a.plumbing.meet(ctx, hs) }, log: log.Named("followed"),
 	}
 	if err := a.assembleFirewalls(ctx, cfg, state, c, to, p); err != nil {

@@ -42,6 +42,7 @@ type sink struct {
 	slices     *outside.Slices // nil: the same, or services are somebody else's
 	hostPorts  *hostPorts
 	released   func() // this node's HostSubnet is gone
+	forgotten  func() // tenancy's store is another: nobody has told it of this node's pods
 	appeared   func(*ipamv1.HostSubnet)
 	log        hclog.Logger
 }
@@ -195,7 +196,7 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 			},
 			Name:     func(*tenancyv1.Isolation) string { return intent.IsolationName },
 			Revision: (*tenancyv1.Isolation).GetRevision,
-		}, follow.Options[*tenancyv1.Isolation]{All: true, Cache: cache("isolation"), OnChange: s.isolation, Log: log}),
+		}, follow.Options[*tenancyv1.Isolation]{All: true, Cache: cache("isolation"), OnChange: s.isolation, OnReplaced: s.forgotten, Log: log}),
 
 		namespaces: follow.New(nc, follow.Source[*tenancyv1.NetNamespace]{
 			Service: "tenancy", Kind: "netnamespace",

@@ -70,13 +70,16 @@ func (s *sink) take(object intent.Object, change intent.Change, err error) {
 	}
 }
 
-// nodesChanged tells those who ask whether an address is a node's or a pod's.
+// nodesChanged tells those who ask whether an address is a node's or a pod's, and of which node.
 func (s *sink) nodesChanged() {
 	if s.guard != nil {
 		s.guard.Wake()
 	}
 	if s.slices != nil {
 		s.slices.NodesChanged()
+	}
+	if s.services != nil {
+		s.services.NodesChanged()
 	}
 }
 

@@ -2,6 +2,8 @@ package nodeagent
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -50,6 +52,7 @@ func (a *agent) newServices(ctx context.Context, cfg Config, state *intent.State
 		Node:    serviceview.Node{Name: cfg.Node, Zone: where.get()},
 		Engines: engines(cfg.Services.Engine, state, a.prog.Queue),
 		View:    func() (proxy.Node, bool) { return s.view(ctx, cfg) },
+		Hosts:   func(node string) (netip.Addr, bool) { return hostOf(cfg, state, node) },
 		Flows:   &serviceFlows{state: state, program: a.prog.Program, unsent: map[string]bool{}},
 		Audit:   cfg.AuditInterval,
 		Health:  healthPorts{health},
@@ -74,6 +77,17 @@ func engines(chosen string, state *intent.State, queue func(intent.Change)) svcs
 	e := svcsync.Engines{Name: chosen, Chosen: telling(makers[chosen], state, queue), Others: makers}
 	delete(e.Others, chosen)
 	return e
+}
+
+// hostOf answers the address of another node, if its node ports are there: where they
+// are is in each node's configuration, and taken to be the same in all.
+func hostOf(cfg Config, state *intent.State, node string) (netip.Addr, bool) {
+	host, known := state.HostOf(node)
+	limits := cfg.Services.NodePortNetworks
+	if len(limits) > 0 && !slices.ContainsFunc(limits, func(p netip.Prefix) bool { return p.Contains(host) }) {
+		return netip.Addr{}, false
+	}
+	return host, known
 }
 
 // view is what an engine must know of the node; false until the address plan is

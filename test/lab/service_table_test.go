@@ -237,6 +237,8 @@ func (c *cluster) expected(s sort, q question) map[string]string {
 		switch {
 		case backend == "host2" && q.entry == "node2" && !q.own:
 			want[backend] = q.client // delivered on the spot
+		case strings.HasPrefix(backend, "pod") && q.own && s.policy == "Local" && node != q.entry && !internal:
+			want[backend] = c.nodeIP(q.entry) // by the node port of the node that has it
 		case strings.HasPrefix(backend, "pod") && masquerade:
 			want[backend] = c.gateway(q.entry)
 		case !strings.HasPrefix(backend, "pod") && (masquerade || inside):

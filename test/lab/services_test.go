@@ -215,6 +215,7 @@ func (c *cluster) wantLocal(t *testing.T) {
 		outside := c.outsideIP("outside")
 		c.wantAnswers(t, onOutside("outside"), protocol, c.nodeIP("node2")+":30083", "web2 "+outside)
 		// The policy is for clients outside: those inside reach it from everywhere.
+		c.wantAnswers(t, onNode("node1"), protocol, c.nodeIP("node1")+":30083", "web2 "+c.nodeIP("node1"))
 		c.wantAnswers(t, inPod("red/client"), protocol, "172.30.0.13:80", "web2 "+c.podIP("red/client"))
 		c.wantAnswers(t, inPod("red/client"), protocol, "198.51.100.8:80", "web2 "+c.podIP("red/client"))
 	})

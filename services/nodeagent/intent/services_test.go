@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	ipamv1 "github.com/damask-sdn/damask/proto/damask/ipam/v1"
 	"github.com/damask-sdn/damask/services/nodeagent/openflow"
 	"github.com/damask-sdn/damask/services/nodeagent/pipeline"
 )
@@ -224,5 +225,23 @@ func TestNamespacesOfServicesAreTold(t *testing.T) {
 	namespaces("blue") // for the day when the mode changes back
 	if change := s.SetService(service("blue", "c", "172.30.0.3", 81)); !change.empty() || shown(s, "blue", "c") != "" {
 		t.Errorf("in subnet mode a service changes %v and has %s", change, shown(s, "blue", "c"))
+	}
+}
+
+func TestTheAddressesOfOtherNodesAreKnown(t *testing.T) {
+	s := NewState("self", true)
+	for _, hs := range []*ipamv1.HostSubnet{
+		hostSubnet("self", "192.0.2.1", "10.128.0.0/23", 1), hostSubnet("node2", "192.0.2.2", "10.129.0.0/23", 2), hostSubnet("node3", "192.0.2.3", "10.130.0.0/23", 3),
+	} {
+		if _, err := s.SetHostSubnet(hs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.DeleteHostSubnet("node3")
+	for node, want := range map[string]string{"node2": "192.0.2.2", "self": "", "node3": "", "": ""} {
+		host, known := s.HostOf(node)
+		if known != (want != "") || known && host.String() != want {
+			t.Errorf("%q: %v, %t, want %q", node, host, known, want)
+		}
 	}
 }

@@ -214,6 +214,14 @@ func (s *State) Remotes() []netip.Addr {
 	return all
 }
 
+// HostOf answers the address of another node; false if it is not known.
+func (s *State) HostOf(node string) (netip.Addr, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	remote, known := s.remotes[node]
+	return remote.HostIP, known
+}
+
 // Revision answers the wanted revision of an object; false if this node does
 // not follow it.
 func (s *State) Revision(o Object) (uint64, bool) {

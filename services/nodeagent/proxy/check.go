@@ -40,7 +40,7 @@ func (s Service) Check() error {
 			add("address %v cannot be a service's", a)
 		}
 	}
-	for _, b := range slices.Concat(s.ClusterBackends, s.ExternalBackends) {
+	for _, b := range slices.Concat(s.ClusterBackends, s.OwnBackends, s.ExternalBackends) {
 		if !usable(b.Addr) || b.Port == 0 {
 			add("backend %v port %d cannot be reached", b.Addr, b.Port)
 		}

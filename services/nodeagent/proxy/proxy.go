@@ -89,8 +89,13 @@ type Service struct {
 	// what comes to an external address is masqueraded.
 	ExternalLocal bool
 	// ClusterBackends get what is sent to ClusterIPs. With ExternalLocal they also get
-	// what pods of the cluster and this node itself send to external addresses.
+	// what pods of the cluster send to external addresses, and see OwnBackends.
 	ClusterBackends []Backend
+	// OwnBackends get, with ExternalLocal and in place of ClusterBackends, what this node
+	// itself sends to external addresses: rather than pods of other nodes the node ports
+	// of these nodes, behind which pods see this node's address. One that is listed
+	// several times gets so many shares. Empty: it is for ClusterBackends.
+	OwnBackends []Backend
 	// ExternalBackends get what is sent to NodePort, ExternalIPs and LoadBalancerIPs.
 	ExternalBackends []Backend
 	// Elsewhere says that there are backends that the policy Local keeps from this node.

@@ -138,7 +138,7 @@ func (w *world) compared() string {
 // expectFresh compares the kernel with one to which only the end of the history was
 // loaded, by a ledger and an engine that know nothing else.
 func (w *world) expectFresh(t *rapid.T) {
-	l := newLedger(here, false)
+	l := newLedger(here, nil, false)
 	for _, s := range w.services.Snapshot() {
 		l.settle([]serviceName{l.setService(s)})
 	}
@@ -261,7 +261,7 @@ func drawSlice(t *rapid.T, service, name string) *servicelbv1.EndpointSlice {
 // What the ledger holds after any history is a state that an engine takes.
 func TestAnyLedgerHoldsAStateThatAnEngineTakes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := newLedger(here, true)
+		l := newLedger(here, nil, true)
 		had := proxy.State{}
 		for revision := range rapid.IntRange(1, 30).Draw(t, "steps") {
 			n := rapid.IntRange(0, 3).Draw(t, "service")

@@ -34,6 +34,7 @@ type plan struct {
 // slices give the same answer, but for who had an external IP first (see claims).
 type ledger struct {
 	node    serviceview.Node
+	hosts   hosts
 	holds   bool // somebody holds connections to idle services
 	book    *serviceview.Book
 	headers map[serviceview.Name]header
@@ -46,9 +47,9 @@ type ledger struct {
 	backends int // in state
 }
 
-func newLedger(node serviceview.Node, holds bool) *ledger {
+func newLedger(node serviceview.Node, of hosts, holds bool) *ledger {
 	return &ledger{
-		node: node, holds: holds, book: serviceview.NewBook(),
+		node: node, hosts: of, holds: holds, book: serviceview.NewBook(),
 		headers: map[serviceview.Name]header{}, wishes: map[serviceview.Name]wish{}, plans: map[serviceview.Name]plan{},
 		claims: newClaims(), state: proxy.State{}, touched: map[proxy.Key]bool{},
 	}
@@ -101,7 +102,7 @@ func (l *ledger) wish(name serviceview.Name) (others []proxy.Key) {
 	}
 	var now wish
 	if exists {
-		now = translate(view, l.headers[name].idled)
+		now = translate(view, l.headers[name].idled, l.hosts)
 		l.wishes[name] = now
 	} else {
 		delete(l.wishes, name)
@@ -164,9 +165,14 @@ func (l *ledger) put(e proxy.Service) {
 	if there && reflect.DeepEqual(old, e) {
 		return
 	}
-	l.backends += len(e.ClusterBackends) + len(e.ExternalBackends) - len(old.ClusterBackends) - len(old.ExternalBackends)
+	l.backends += countOf(e) - countOf(old)
 	l.state[e.Key] = e
 	l.touched[e.Key] = true
+}
+
+// countOf is how many backends an entry has, in all its lists.
+func countOf(e proxy.Service) int {
+	return len(e.ClusterBackends) + len(e.OwnBackends) + len(e.ExternalBackends)
 }
 
 // drop takes an entry from the engine.
@@ -175,7 +181,7 @@ func (l *ledger) drop(key proxy.Key) {
 	if !there {
 		return
 	}
-	l.backends -= len(old.ClusterBackends) + len(old.ExternalBackends)
+	l.backends -= countOf(old)
 	delete(l.state, key)
 	l.touched[key] = true
 }

@@ -71,6 +71,11 @@ func (s *Syncer) touch(name serviceview.Name, since time.Time) *pending {
 func (s *Syncer) absorb() {
 	services, changed := s.marks.take()
 	dirty := map[serviceview.Name]bool{}
+	if s.moved.Swap(false) {
+		for _, name := range s.ledger.local() {
+			dirty[name] = true
+		}
+	}
 	if zone := s.zone.Swap(nil); zone != nil && *zone != s.ledger.node.Zone {
 		s.ledger.node.Zone = *zone
 		for name := range s.ledger.headers {

@@ -3,6 +3,7 @@ package svcsync
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,7 @@ type flows interface {
 // ErrSwitchAway: the switch has not been compared with what it should be yet.
 var ErrSwitchAway = errors.New("the switch is not ready")
 
-// Config is what a Syncer works with. All but Health and Idle are required.
+// Config is what a Syncer works with. All but Hosts, Health and Idle are required.
 type Config struct {
 	// Node is from where services are seen. Its zone may change: see Zone.
 	Node serviceview.Node
@@ -50,6 +51,10 @@ type Config struct {
 	Engines Engines
 	// View answers what the engine must know of the node; false until it is known.
 	View func() (proxy.Node, bool)
+	// Hosts answers the address of another node; false if it is not known, or that node's
+	// node ports cannot be asked. NodesChanged says that it may answer something else
+	// now. Nil: the same as false.
+	Hosts func(node string) (netip.Addr, bool)
 	// Flows is the switch.
 	Flows flows
 	// Audit is how often everything is compared; less often when that takes long.
@@ -76,6 +81,7 @@ type Syncer struct {
 	audits   chan time.Duration // another Config.Audit
 	doubted  atomic.Bool
 	zone     atomic.Pointer[string] // another one than Config.Node's; nil: taken over
+	moved    atomic.Bool            // nodes have changed
 	begun    chan struct{}          // closed when Flows has what the agent begins with
 	started  chan struct{}          // closed when everything is known
 	stopped  chan struct{}          // closed when Run ends
@@ -104,7 +110,7 @@ func New(cfg Config) *Syncer {
 		requests: make(chan chan<- audited), audits: make(chan time.Duration, 1), begun: make(chan struct{}), started: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.loop = loop{
-		ledger: newLedger(cfg.Node, cfg.Idle != nil), engine: newEngine(cfg.Engines, s.metrics, cfg.Log),
+		ledger: newLedger(cfg.Node, cfg.Hosts, cfg.Idle != nil), engine: newEngine(cfg.Engines, s.metrics, cfg.Log),
 		pending: map[serviceview.Name]*pending{}, opened: map[serviceview.Name]Opening{},
 		held: map[serviceview.Name][]Frontend{}, health: map[uint16]Health{}, healthPort: map[serviceview.Name]uint16{},
 		reproached: map[string]string{},
@@ -124,6 +130,12 @@ func (s *Syncer) ServiceChanged(name string, revision uint64) { s.marks.service(
 
 // SliceChanged says the same of an EndpointSlice.
 func (s *Syncer) SliceChanged(name string, revision uint64) { s.marks.slice(name, revision) }
+
+// NodesChanged says that Hosts may answer something else now. It never blocks.
+func (s *Syncer) NodesChanged() {
+	s.moved.Store(true)
+	s.marks.nudge()
+}
 
 // Wake says that View may answer something else now. It never blocks.
 func (s *Syncer) Wake() { s.marks.nudge() }

@@ -317,7 +317,7 @@ func TestAfterALongComparisonTheEngineRests(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
 	began := time.Now()
-	if _, err := e.program(ctx, newLedger(here, false), false); err != nil {
+	if _, err := e.program(ctx, newLedger(here, nil, false), false); err != nil {
 		t.Fatal(err)
 	}
 	if rest := e.rested.Sub(began); rest < compareShare*long {

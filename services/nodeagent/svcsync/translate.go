@@ -35,14 +35,14 @@ type wish struct {
 }
 
 // translate turns a view of a service into what the engine is to have. idled says that
-// the service has the annotation of an idle one. It is pure.
-func translate(v serviceview.View, idled bool) wish {
+// the service has the annotation of an idle one. It is pure, if of is.
+func translate(v serviceview.View, idled bool, of hosts) wish {
 	w := wish{idle: idled && len(v.Ports) > 0, localReady: v.LocalReady}
 	for _, p := range v.Ports {
 		w.idle = w.idle && !p.Any
 	}
 	for _, p := range v.Ports {
-		for _, entry := range w.port(v, p) {
+		for _, entry := range w.port(v, p, of) {
 			entry.Held = w.idle
 			if err := entry.Check(); err != nil {
 				w.problems = append(w.problems, err.Error())
@@ -61,7 +61,7 @@ func translate(v serviceview.View, idled bool) wish {
 // port is the engine's view of one port. It is two entries when both policies are Local
 // and the port is reached from outside: an entry has one list for clients in the
 // cluster, but they get this node's backends by the cluster IP, and all by the others.
-func (w *wish) port(v serviceview.View, p serviceview.Port) []proxy.Service {
+func (w *wish) port(v serviceview.View, p serviceview.Port, of hosts) []proxy.Service {
 	inside := proxy.Service{
 		Key:        proxy.Key{Namespace: v.Namespace, Name: v.Name, PortName: p.Name, Protocol: protocolOf(p.Protocol)},
 		ClusterIPs: v.ClusterIPs, Port: p.Port, Affinity: v.Affinity,
@@ -74,6 +74,9 @@ func (w *wish) port(v serviceview.View, p serviceview.Port) []proxy.Service {
 	outside := inside
 	outside.ExternalLocal, outside.ExternalBackends = v.ExternalLocal, w.backends(p.External)
 	outside.NodePort, outside.ExternalIPs, outside.LoadBalancerIPs, outside.SourceRanges = p.NodePort, v.ExternalIPs, v.LoadBalancerIPs, v.SourceRanges
+	if v.ExternalLocal {
+		outside.OwnBackends = w.itself(p, of)
+	}
 	if !v.InternalLocal || !v.ExternalLocal {
 		return []proxy.Service{outside}
 	}

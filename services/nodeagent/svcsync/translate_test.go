@@ -94,7 +94,7 @@ func TestWhatAViewIsForTheEngine(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := translate(c.view, false)
+			got := translate(c.view, false, nil)
 			if !slices.EqualFunc(got.entries, c.want, func(a, b proxy.Service) bool { return reflect.DeepEqual(a, b) }) {
 				t.Errorf("got\n%+v\nwant\n%+v", got.entries, c.want)
 			}
@@ -124,7 +124,7 @@ func TestAServiceIsIdleWhenNoPortHasABackendAnywhere(t *testing.T) {
 		{"not idled", ports(false), false, false},
 		{"idled and headless", ports(), true, false},
 	} {
-		w := translate(c.view, c.idled)
+		w := translate(c.view, c.idled, nil)
 		if w.idle != c.want {
 			t.Errorf("%s: idle is %v", c.name, w.idle)
 		}
@@ -143,7 +143,7 @@ func TestAPortHasNoMoreBackendsThanTheEngineCanNumber(t *testing.T) {
 		p.Internal = append(p.Internal, serviceview.Backend{Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 130, byte(i >> 8), byte(i)}), 80)})
 	}
 	v.Ports = []serviceview.Port{p}
-	w := translate(v, false)
+	w := translate(v, false, nil)
 	if len(w.entries) != 1 || len(w.entries[0].ClusterBackends) != maxBackends || len(w.problems) != 1 || !strings.HasPrefix(w.problems[0], "2 endpoints are left out") {
 		t.Errorf("got %d entries, problems %q", len(w.entries), w.problems)
 	}
@@ -153,14 +153,14 @@ func TestAPortHasNoMoreBackendsThanTheEngineCanNumber(t *testing.T) {
 // and each outside address of a port is in one entry.
 func TestWhatIsTranslatedIsFitForAnEngine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := newLedger(here, false)
+		l := newLedger(here, nil, false)
 		name := l.setService(drawService(t, 0))
 		l.book.SetSlice(drawSlice(t, "s0", "s0-0"))
 		view, _, err := l.book.View(name, here)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := translate(view, rapid.Bool().Draw(t, "idled"))
+		w := translate(view, rapid.Bool().Draw(t, "idled"), nil)
 		if len(w.problems) > 0 {
 			t.Fatalf("problems %q", w.problems)
 		}

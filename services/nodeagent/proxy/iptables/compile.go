@@ -41,10 +41,11 @@ type compiler struct{ node proxy.Node }
 // target is one service port while it is compiled.
 type target struct {
 	compiler
-	s                  proxy.Service
-	cluster, external  []netip.AddrPort
-	toCluster, toWorld string // chains with the backends
-	fragment           fragment
+	s                         proxy.Service
+	cluster, itself, external []netip.AddrPort
+	// Chains with the backends; toItself is for what the node itself sends.
+	toCluster, toItself, toWorld string
+	fragment                     fragment
 }
 
 // compile turns a service port into rules. What the rules of a shared chain say
@@ -54,7 +55,12 @@ type target struct {
 func (c compiler) compile(s proxy.Service) fragment {
 	t := target{compiler: c, s: s, cluster: own(s.ClusterBackends), external: own(s.ExternalBackends)}
 	t.toCluster = serviceChain(prefixService, s.Key)
-	t.toWorld = t.toCluster
+	t.toItself, t.toWorld = t.toCluster, t.toCluster
+	if s.ExternalLocal {
+		if t.itself = sorted(s.OwnBackends); len(t.itself) > 0 {
+			t.toItself = serviceChain(prefixOwn, s.Key)
+		}
+	}
 	if s.ExternalLocal || !slices.Equal(t.cluster, t.external) {
 		t.toWorld = serviceChain(prefixLocal, s.Key)
 	}
@@ -63,6 +69,9 @@ func (c compiler) compile(s proxy.Service) fragment {
 	if t.isExternal() {
 		if t.toWorld != t.toCluster {
 			t.balance(t.toWorld, t.external)
+		}
+		if t.toItself != t.toCluster {
+			t.balance(t.toItself, t.itself)
 		}
 		t.externalChain()
 	}
@@ -81,7 +90,10 @@ func (c compiler) compile(s proxy.Service) fragment {
 }
 
 // own lists the IPv4 backends, sorted and each once: equal lists make equal rules.
-func own(backends []proxy.Backend) []netip.AddrPort {
+func own(backends []proxy.Backend) []netip.AddrPort { return slices.Compact(sorted(backends)) }
+
+// sorted lists them as often as they are there.
+func sorted(backends []proxy.Backend) []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, b := range backends {
 		if b.Addr.Is4() {
@@ -89,7 +101,7 @@ func own(backends []proxy.Backend) []netip.AddrPort {
 		}
 	}
 	slices.SortFunc(all, netip.AddrPort.Compare)
-	return slices.Compact(all)
+	return all
 }
 
 // mine lists the IPv4 addresses that were not seen before, sorted.
@@ -124,7 +136,7 @@ func (t *target) entry(table, chain string, address netip.Addr, rule string) {
 func (t *target) backendChains() {
 	all := slices.Clone(t.cluster)
 	if t.isExternal() {
-		all = append(all, t.external...)
+		all = slices.Concat(all, t.itself, t.external)
 	}
 	slices.SortFunc(all, netip.AddrPort.Compare)
 	for _, b := range slices.Compact(all) {
@@ -145,7 +157,7 @@ func (t *target) balance(name string, backends []netip.AddrPort) {
 	var rules []string
 	comment := note("%s", title(t.s.Key))
 	if t.s.Affinity > 0 {
-		for _, b := range backends {
+		for _, b := range slices.Compact(slices.Clone(backends)) {
 			backend := backendChain(t.s.Key, b)
 			rules = append(rules, rule(backend, comment, recall(backend, t.s.Affinity)))
 		}
@@ -179,7 +191,7 @@ func (t *target) externalChain() {
 		const fromHere = "-m addrtype --src-type LOCAL"
 		rules = append(rules,
 			rule(chainMarkMasq, note("masquerade LOCAL traffic for %s", what), fromHere),
-			rule(t.toCluster, note("route LOCAL traffic for %s", what), fromHere))
+			rule(t.toItself, note("route LOCAL traffic for %s", what), fromHere))
 	}
 	t.chain(name, append(rules, rule(t.toWorld))...)
 }

@@ -29,7 +29,7 @@ func stepFlows(steps []proxy.Step) udpFlows {
 	for _, s := range steps {
 		if s.Old != nil {
 			gone := *s.Old
-			gone.ClusterBackends, gone.ExternalBackends = nil, nil
+			gone.ClusterBackends, gone.OwnBackends, gone.ExternalBackends = nil, nil, nil
 			f.add(gone)
 		}
 	}
@@ -47,7 +47,7 @@ func (f udpFlows) add(s proxy.Service) {
 		return
 	}
 	backends := map[netip.AddrPort]bool{}
-	for _, b := range slices.Concat(own(s.ClusterBackends), own(s.ExternalBackends)) {
+	for _, b := range slices.Concat(own(s.ClusterBackends), own(s.OwnBackends), own(s.ExternalBackends)) {
 		backends[b] = true
 	}
 	for _, a := range mine(slices.Concat(s.ClusterIPs, s.ExternalIPs, s.LoadBalancerIPs), map[netip.Addr]bool{}) {

@@ -25,6 +25,7 @@ const (
 const (
 	prefixService  = "KUBE-SVC-" // backends of cluster IPs
 	prefixLocal    = "KUBE-SVL-" // backends of external addresses, where they differ
+	prefixOwn      = "KUBE-OWN-" // backends of the node's own connections to external addresses, where they differ
 	prefixExternal = "KUBE-EXT-" // what comes to external addresses
 	prefixRanges   = "KUBE-FW-"  // load balancer addresses with source ranges
 	prefixBackend  = "KUBE-SEP-" // one backend of one service port

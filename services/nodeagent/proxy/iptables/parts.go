@@ -50,7 +50,7 @@ func (e *Engine) newParts() *parts { return &parts{limit: e.partChains} }
 // dropOrder has chains of services in an order in which they can go one by one: each
 // before those that it jumps to.
 func dropOrder() []string {
-	return []string{prefixRanges, prefixExternal, prefixLocal, prefixService, prefixBackend}
+	return []string{prefixRanges, prefixExternal, prefixLocal, prefixOwn, prefixService, prefixBackend}
 }
 
 // dropServices takes out those chains of services, of all that are there, that keep

@@ -51,6 +51,9 @@ func drawService(t *rapid.T) proxy.Service {
 	if rapid.Bool().Draw(t, "other backends outside") {
 		s.ExternalBackends = backends.Draw(t, "external backends")
 	}
+	if rapid.Bool().Draw(t, "own backends") {
+		s.OwnBackends = backends.Draw(t, "its own")
+	}
 	if rapid.Bool().Draw(t, "node port") {
 		s.NodePort = uint16(30000 + n)
 	}

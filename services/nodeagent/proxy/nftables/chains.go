@@ -164,6 +164,7 @@ func externalWay(node proxy.Node) chain {
 func ownWay() chain {
 	return chain{name: chainExternalOwn, rules: []rule{
 		{"the node's own connections", expressions{jump(chainMark)}},
+		{"to what is its own, where there is something", expressions{jump(ownScope.balance())}},
 		{"to a backend anywhere", expressions{goTo(clusterScope.balance())}},
 	}}
 }

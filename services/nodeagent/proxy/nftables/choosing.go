@@ -21,6 +21,15 @@ func balance(s scope, choices []choice) chain {
 	return made
 }
 
+// balances are the balance chains of all scopes.
+func balances(choices []choice) []chain {
+	var all []chain
+	for _, s := range scopes() {
+		all = append(all, balance(s, choices))
+	}
+	return all
+}
+
 // choosing is the chain that chooses one of a number of backends. All frontends that
 // have as many backends, and as long an affinity, share it.
 func choosing(c choice) chain {

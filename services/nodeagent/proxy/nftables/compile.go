@@ -19,21 +19,25 @@ type item struct{ set, key, value string }
 // anyAddress stands for every address of the node in a frontend.
 var anyAddress = netip.IPv4Unspecified()
 
-// scope is one of a service's two lists of backends.
+// scope is one of a service's lists of backends.
 type scope struct {
 	name string
 	// base is the scope's first index in the backends map.
 	base uint32
 }
 
-// maxBackends is how many backends a service port can have: an index of the cluster
-// scope is below externalScope's base.
+// maxBackends is how many backends a service port can have: an index of a scope is below
+// the next one's base.
 const maxBackends = 1 << 15
 
 var (
 	clusterScope  = scope{name: "cluster"}
 	externalScope = scope{name: "external", base: maxBackends}
+	ownScope      = scope{name: "own", base: 2 * maxBackends}
 )
+
+// scopes are all scopes.
+func scopes() []scope { return []scope{clusterScope, externalScope, ownScope} }
 
 // affine is the name of the scope's set of backends that an affinity may name.
 func (s scope) affine() string { return "affine_" + s.name }
@@ -106,7 +110,7 @@ type compiled struct {
 func compile(s proxy.Service) compiled {
 	all := compiled{items{}, map[choice]bool{}}
 	// Verdicts are about the backends that this engine can program.
-	s.ClusterBackends, s.ExternalBackends = ofFamily(s.ClusterBackends), ofFamily(s.ExternalBackends)
+	s.ClusterBackends, s.OwnBackends, s.ExternalBackends = ofFamily(s.ClusterBackends), ofFamily(s.OwnBackends), ofFamily(s.ExternalBackends)
 	done := map[netip.Addr]bool{}
 	once := func(list []netip.Addr, fn func(netip.Addr)) {
 		for _, a := range list {
@@ -164,6 +168,7 @@ func (c compiled) external(s proxy.Service, f string, by way) {
 	c.items.add(by.set(), f, "")
 	if s.ExternalLocal {
 		c.balance(s, f, clusterScope, s.ClusterBackends)
+		c.balance(s, f, ownScope, s.OwnBackends)
 	}
 	c.balance(s, f, externalScope, s.ExternalBackends)
 }
@@ -179,7 +184,10 @@ func (c compiled) refuse(f string, insideVerdict, outsideVerdict proxy.Verdict) 
 // balance adds the backends of a frontend. They are in order, so that the same list in
 // another order is no change.
 func (c compiled) balance(s proxy.Service, f string, in scope, backends []proxy.Backend) {
-	list := distinct(backends)
+	list := sorted(backends)
+	if in != ownScope { // There one that is listed several times gets so many shares.
+		list = slices.Compact(list)
+	}
 	if len(list) == 0 {
 		return
 	}
@@ -208,8 +216,8 @@ func ofFamily(backends []proxy.Backend) []proxy.Backend {
 	return list
 }
 
-// distinct are backends, each once, in order.
-func distinct(backends []proxy.Backend) []netip.AddrPort {
+// sorted are backends in order.
+func sorted(backends []proxy.Backend) []netip.AddrPort {
 	list := make([]netip.AddrPort, 0, len(backends))
 	for _, b := range backends {
 		list = append(list, netip.AddrPortFrom(b.Addr, b.Port))
@@ -217,12 +225,12 @@ func distinct(backends []proxy.Backend) []netip.AddrPort {
 	slices.SortFunc(list, func(a, b netip.AddrPort) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Port(), b.Port()))
 	})
-	return slices.Compact(list)
+	return list
 }
 
 // checkSize refuses what a choice cannot hold.
 func checkSize(s proxy.Service) error {
-	if n := max(len(s.ClusterBackends), len(s.ExternalBackends)); n > maxBackends {
+	if n := max(len(s.ClusterBackends), len(s.OwnBackends), len(s.ExternalBackends)); n > maxBackends {
 		return fmt.Errorf("service %v: %d backends are more than %d", s.Key, n, maxBackends)
 	}
 	return nil

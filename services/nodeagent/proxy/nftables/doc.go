@@ -24,8 +24,9 @@
 //	sources              frontend . network . length  who may use a load balancer's address
 //	hairpin              backend address, twice       who must not see itself as its client
 //
-// The two scopes are the service's two lists of backends. "cluster" is ClusterBackends,
-// with indices from 0; "external" is ExternalBackends, with indices from 32,768.
+// The scopes are the service's lists of backends. "cluster" is ClusterBackends, with
+// indices from 0; "external" is ExternalBackends, from 32,768; "own" is OwnBackends, from
+// 65,536.
 //
 // # A packet's way
 //
@@ -35,7 +36,7 @@
 //
 //	cluster          mark what is not from the cluster networks, then balance-cluster
 //	external         mark, then balance-external
-//	external-local   pods: balance-cluster; this node: mark, balance-cluster; others: balance-external
+//	external-local   pods: balance-cluster; this node: mark, balance-own, and what that does not take balance-cluster; others: balance-external
 //	limited, limited-local   drop who is not in sources, then external or external-local
 //
 // A balance chain finds the frontend in one of the sets pick-SCOPE-N, and leads to the

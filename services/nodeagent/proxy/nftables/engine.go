@@ -73,7 +73,7 @@ func (e *Engine) reconcile(ctx context.Context, want items, uses uses) (proxy.Ch
 		return proxy.Changes{}, err
 	}
 	choices := uses.ordered()
-	chains := append(standing(e.node), balance(clusterScope, choices), balance(externalScope, choices))
+	chains := append(standing(e.node), balances(choices)...)
 	shapes := standingShapes()
 	for _, c := range choices {
 		chains = append(chains, choosing(c))
@@ -177,7 +177,7 @@ func (e *Engine) plan(steps []proxy.Step) (t transaction, by uses, err error) {
 		}
 	}
 	if len(t.sets)+len(t.goneSets) > 0 {
-		t.chains = append(t.chains, balance(clusterScope, after), balance(externalScope, after))
+		t.chains = append(t.chains, balances(after)...)
 	}
 	return t, by, nil
 }

@@ -65,6 +65,7 @@ func TestNftPrintsTheTable(t *testing.T) {
 		func(s *proxy.Service) {
 			s.ExternalLocal, s.SourceRanges = true, []netip.Prefix{netip.MustParsePrefix("203.0.113.9/32")}
 		},
+		func(s *proxy.Service) { s.ExternalLocal, s.OwnBackends = true, s.ClusterBackends[:1] },
 		func(s *proxy.Service) { s.ExternalLocal, s.ExternalBackends = true, nil },
 		func(s *proxy.Service) { s.ClusterBackends, s.ExternalBackends = nil, nil },
 		func(s *proxy.Service) { s.ClusterBackends, s.ExternalBackends, s.Held = nil, nil, true },
@@ -272,6 +273,9 @@ func drawService(rt *rapid.T) proxy.Service {
 		Port:            uint16(80 + rapid.IntRange(0, 1).Draw(rt, "port")),
 		ClusterBackends: list("cluster backends"), ExternalBackends: list("external backends"),
 		ExternalLocal: flip("external local"), InternalLocal: flip("internal local"),
+	}
+	if flip("own backends") {
+		s.OwnBackends = list("its own")
 	}
 	if flip("node port") {
 		s.NodePort = uint16(30000 + n)

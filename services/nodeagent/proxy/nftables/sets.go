@@ -44,6 +44,7 @@ func standingShapes() []shape {
 	all := []shape{
 		{name: clusterScope.affine(), key: list{addr, port, number, number}},
 		{name: externalScope.affine(), key: list{addr, port, number, number}},
+		{name: ownScope.affine(), key: list{addr, port, number, number}},
 		{name: setAffinity, key: list{number, number, addr}, data: list{addr, port}, kernels: true},
 		{name: setBackends, key: list{addr, proto, port, number}, data: list{addr, port}},
 		{name: setHairpin, key: list{addr, addr}},

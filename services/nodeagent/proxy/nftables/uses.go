@@ -68,7 +68,7 @@ func (u uses) orderedWith(by uses) []choice {
 	}
 	maps.DeleteFunc(after, func(_ choice, n int) bool { return n == 0 })
 	for count := 1; count <= standingChoices; count++ {
-		for _, s := range []scope{clusterScope, externalScope} {
+		for _, s := range scopes() {
 			after[choice{scope: s, count: count}]++
 		}
 	}

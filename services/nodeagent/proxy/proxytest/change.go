@@ -21,11 +21,14 @@ const connections = 1000
 const chiSquareBound = 18.42
 
 func shares(t *testing.T, r *rig) {
-	r.sync(t, service(proxy.TCP, toWeb, toAPI, toWeb2))
+	s := service(proxy.TCP, toWeb, toAPI, toWeb2)
+	s.ExternalLocal, s.OwnBackends = true, backends(toWeb, toWeb, toAPI, toWeb2)
+	r.sync(t, s)
 	for _, c := range []struct {
 		from client
 		to   string
-	}{{r.fromPod(), onCluster}, {r.fromOutside(), onNodePort}} {
+		web  int // Shares of that server; each of the two others has one.
+	}{{r.fromPod(), onCluster, 1}, {r.fromOutside(), onNodePort, 1}, {r.fromNode(), onNodePort, 2}} {
 		counts := map[string]int{}
 		var failure error
 		c.from.ns.Do(t, func() {
@@ -42,8 +45,9 @@ func shares(t *testing.T, r *rig) {
 			t.Fatalf("from %s to %s: %v", c.from.name, c.to, failure)
 		}
 		const servers = 3
-		chi, expected := 0.0, float64(connections)/servers
-		for _, name := range []string{"web", "api", "web-2"} {
+		chi := 0.0
+		for name, share := range map[string]int{"web": c.web, "api": 1, "web-2": 1} {
+			expected := float64(connections*share) / float64(c.web+servers-1)
 			chi += (float64(counts[name]) - expected) * (float64(counts[name]) - expected) / expected
 		}
 		t.Logf("from %s to %s: %v, chi-square %.2f", c.from.name, c.to, counts, chi)
@@ -184,7 +188,7 @@ func stream(t *testing.T, r *rig) {
 func quiet(t *testing.T, r *rig) {
 	rich := service(proxy.TCP, toWeb, toAPI, toWeb2)
 	rich.Affinity, rich.ExternalLocal, rich.HealthCheckNodePort = time.Hour, true, 32000
-	rich.ExternalBackends = backends(toWeb)
+	rich.ExternalBackends, rich.OwnBackends = backends(toWeb), backends(toWeb, outsideAddr+":30080")
 	rich.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 	empty := service(proxy.UDP)
 	stream := service(proxy.SCTP, toWeb, toAPI)
@@ -279,6 +283,7 @@ func randomService(random *rand.Rand) proxy.Service {
 	s.ExternalLocal, s.InternalLocal = random.IntN(2) == 0, random.IntN(4) == 0
 	if s.ExternalLocal {
 		s.ExternalBackends = backends(pick(toWeb, toAPI)...)
+		s.OwnBackends = backends(pick(toWeb, outsideAddr+":30080")...)
 	}
 	if random.IntN(2) == 0 {
 		s.Affinity = time.Duration(1+random.IntN(2)) * time.Hour

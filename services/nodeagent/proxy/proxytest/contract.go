@@ -18,6 +18,7 @@ func Run(t *testing.T, maker Maker) {
 	}{
 		{"each address is reached from everywhere and the backend sees the right client", addresses},
 		{"local policy keeps the client's address", localPolicy},
+		{"the node itself gets what is its own", ownBackends},
 		{"a node port answers on the node's own addresses only", nodePorts},
 		{"other settings of the node are kept", otherSettings},
 		{"a pod reaches itself through its service", hairpin},
@@ -107,6 +108,36 @@ func localPolicy(t *testing.T, r *rig) {
 	for range 8 {
 		r.fromPod().wantAnswer(t, onCluster, "api", clientAddr)
 		r.fromOutside().wantAnswer(t, onNodePort, "web", nodeOnTun0)
+	}
+}
+
+// ownBackends: a node's own connections go to another node, with the address that they
+// leave by. Nobody else's do.
+func ownBackends(t *testing.T, r *rig) {
+	r.serve(t, r.outside, "far", 30080)
+	for _, affinity := range []time.Duration{0, time.Hour} {
+		s := service(proxy.TCP, toWeb, toAPI)
+		s.ExternalLocal, s.ExternalBackends, s.Affinity = true, backends(toAPI), affinity
+		s.OwnBackends = backends(outsideAddr + ":30080")
+		r.sync(t, s)
+		for _, to := range []string{onNodePort, onExternal, onBalancer} {
+			r.fromNode().wantAnswer(t, to, "far", nodeOutside)
+			r.fromPod().wantAnswer(t, to, bothServers, clientAddr)
+			r.fromOutside().wantAnswer(t, to, "api", outsideAddr)
+		}
+		r.fromNode().wantAnswer(t, onCluster, bothServers, nodeOnTun0)
+		s.OwnBackends = backends(toWeb2)
+		r.apply(t, s)
+		r.fromNode().wantAnswer(t, onNodePort, "web-2", nodeOnTun0)
+		s.OwnBackends = backends(toWeb, toWeb, toWeb, toAPI)
+		r.apply(t, s)
+		r.fromNode().wantAnswer(t, onNodePort, bothServers, nodeOnTun0)
+		s.OwnBackends = nil
+		r.apply(t, s)
+		r.fromNode().wantAnswer(t, onNodePort, bothServers, nodeOnTun0)
+		s.ExternalLocal, s.OwnBackends = false, backends(outsideAddr+":30080") // Not with that policy.
+		r.apply(t, s)
+		r.fromNode().wantAnswer(t, onNodePort, "api", nodeOnTun0)
 	}
 }
 

@@ -166,9 +166,6 @@ func comesThrough(t testing.TB, when string, from, to net.Conn, size int) {
 }
 
 func TestAnAnswerOutsideOfTheWindowCutsNoConnection(t *testing.T) {
-	if !userspace() {
-		t.Skip("only on the userspace datapath: the kernel's module says of such an answer nothing but that it is invalid")
-	}
 	for name, mode := range map[string]tenancyv1.IsolationMode{"subnet": tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET, "networkpolicy": networkPolicy} {
 		t.Run(name, func(t *testing.T) {
 			nodes := newClusterIn(t, "nftables", mode)

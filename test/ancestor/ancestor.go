@@ -1,7 +1,7 @@
 // Package ancestor is a node of OpenShift SDN, as far as tests of a takeover need one: its
 // bridge with its flows, its iptables and its CNI plugin.
 //
-// It owns what the reference tells of a node in the modes multitenant and networkpolicy (its section 1, and
+// It owns what the reference tells of a node (its section 1, and
 // what of sections 2, 3 and 7 is on the wire), flow by flow and rule by rule. It promises
 // nothing about changes: what a node knows of tenants, other nodes and policies it is told
 // at its start. Services are of the plain kind, and a namespace has one egress IP; firewalls
@@ -26,6 +26,7 @@ import (
 
 // The modes, by their plugins' numbers in the note of table 253.
 const (
+	Subnet        = "00"
 	Multitenant   = "01"
 	NetworkPolicy = "02"
 )

@@ -125,6 +125,10 @@ func podFlows(address netip.Addr, port, vnid uint32) []string {
 
 // plugins are what each plugin adds.
 var plugins = map[string]string{
+	Subnet: `
+table=27,priority=500,actions=goto_table:30
+table=80,priority=200,actions=output:NXM_NX_REG2[]
+`,
 	Multitenant: `
 table=27,priority=500,actions=goto_table:30
 table=80,priority=200,reg0=0,actions=output:NXM_NX_REG2[]

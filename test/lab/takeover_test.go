@@ -50,18 +50,28 @@ type former struct {
 var formerTenants = former{ancestor.Multitenant, map[string]int{"red": 1001, "blue": 8583346, "default": 0}, inherited, nil}
 
 // TestANodeOfTheAncestorIsTakenOverUnderTraffic has a node programmed flow by flow as
-// OpenShift SDN does it beside two of Damask's: they exchange packets as tenants say.
-// Then Damask's agent starts there, waits for the other one to end, and takes the node
-// with its pods, while packets flow.
+// OpenShift SDN does it beside two of Damask's: they exchange packets as tenants say, or all
+// with all where there are none. Then Damask's agent starts there, waits for the other one
+// to end, and takes the node with its pods, while packets flow.
 func TestANodeOfTheAncestorIsTakenOverUnderTraffic(t *testing.T) {
-	c := up(t, halfTakenOver)
-	agent := c.becomeAncestor("node1", formerTenants)
+	t.Run("multitenant", func(t *testing.T) { takeOverTenants(t, halfTakenOver, formerTenants) })
+	t.Run("subnet", func(t *testing.T) {
+		f := formerTenants
+		f.mode, f.vnids = ancestor.Subnet, map[string]int{"red": 0, "blue": 0, "default": 0}
+		takeOverTenants(t, strings.Replace(halfTakenOver, "mode: multitenant", "mode: subnet", 1), f)
+	})
+}
+
+func takeOverTenants(t *testing.T, topology string, f former) {
+	t.Helper()
+	c := up(t, topology)
+	agent := c.becomeAncestor("node1", f)
 	all := slices.Concat(inherited, others)
 	for _, p := range all {
 		c.start(inPod(p.pod), "serve", port, p.pod)
 	}
 	c.awaitMixed(t)
-	t.Run("mixed", func(t *testing.T) { c.in(t).wantPairsOf(t, all, formerTenants.vnids) })
+	t.Run("mixed", func(t *testing.T) { c.in(t).wantPairsOf(t, all, f.vnids) })
 	for _, at := range []place{inPod("red/b"), inPod("red/c"), onOutside("outside")} {
 		c.start(at, "reply", replies)
 	}
@@ -69,7 +79,7 @@ func TestANodeOfTheAncestorIsTakenOverUnderTraffic(t *testing.T) {
 		{inPod("red/a"), c.podIP("red/b") + ":" + replies}, {inPod("red/a"), c.podIP("red/c") + ":" + replies},
 		{inPod("red/d"), c.podIP("red/b") + ":" + replies}, {inPod("blue/a"), c.outsideIP("outside") + ":" + replies},
 	})
-	t.Run("taken over", func(t *testing.T) { c.in(t).wantPairsOf(t, all, formerTenants.vnids) })
+	t.Run("taken over", func(t *testing.T) { c.in(t).wantPairsOf(t, all, f.vnids) })
 	c.wantFlowsFromScratch(t, "node1")
 	c.wantNothingOfTheAncestor(t, "node1", inherited)
 	c.wantInheritedPodsLiveOn(t)

@@ -225,7 +225,7 @@ func (f *feed) release() {
 // caughtUp ends a rebuild, if there is one: the new view is complete.
 func (f *feed) caughtUp(sequence uint64) {
 	if f.rebuild {
-		f.view.replace(f.root, sequence)
+		f.view.replace(f.root, sequence, f.created)
 		f.rebuild, f.root = false, nil
 		f.stats.rebuilds.Add(1)
 	}

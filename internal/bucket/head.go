@@ -75,7 +75,7 @@ func (v *view) notes() map[string]*busv1.Head {
 	sequence := v.current.Load().sequence
 	notes := make(map[string]*busv1.Head, len(v.heads))
 	for kind, shards := range v.heads {
-		notes[kind] = &busv1.Head{Sequence: sequence, Shards: append([]uint64(nil), shards[:]...)}
+		notes[kind] = &busv1.Head{Sequence: sequence, Shards: append([]uint64(nil), shards[:]...), Created: v.created.UnixNano()}
 	}
 	return notes
 }

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/damask-sdn/damask/internal/bus"
 )
@@ -72,6 +73,7 @@ type view struct {
 
 	mu      sync.Mutex // guards what follows, and writing current
 	heads   map[string]*[bus.Shards]uint64
+	created time.Time // of the stream that is shown; zero: none yet
 	waiters []waiter
 
 	observe Observer // called with mu held; may be nil
@@ -103,11 +105,13 @@ func (v *view) apply(items []item, sequence uint64) {
 	v.store(root, sequence)
 }
 
-// replace takes over a view that was rebuilt from the store's beginning.
-func (v *view) replace(root *node, sequence uint64) {
+// replace takes over a view that was rebuilt from the beginning of the stream that was created
+// at that time.
+func (v *view) replace(root *node, sequence uint64, created time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	clear(v.heads)
+	v.created = created
 	var present []item
 	root.walk("", "", func(it *item) bool {
 		v.count(*it)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -208,6 +209,55 @@ func TestAnObjectWithAnOlderRevisionIsOfAnotherStore(t *testing.T) {
 			t.Errorf("after revision %d at %d: %d times told that the store was replaced, want %d", step.revision, step.sequence, told, want)
 		}
 	}
+}
+
+// TestAnotherStoreIsFollowedWhenItHasHadTimeToFill has the service's store lost: the new one has
+// more changes than the one before, and not yet what that had.
+func TestAnotherStoreIsFollowedWhenItHasHadTimeToFill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, told := bare(), 0
+		f.pace, f.options.OnReplaced = defaultPace(), func() { told++ }
+		in := f.interests[""]
+		note := func(created int64) {
+			data, err := proto.Marshal(&busv1.Head{Shards: make([]uint64, 64), Created: created})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.takeNote(&nats.Msg{Data: data})
+		}
+		if err := f.applyList(f.claim(), []namespace{{Name: "shop", Netid: 42, Revision: 8}}, 10); err != nil {
+			t.Fatal(err)
+		}
+		for i, created := range []int64{0, 100, 100, 0, 200, 100, 200} {
+			if note(created); told != i/4 {
+				t.Errorf("note %d, of a store of %d: %d times told that it is another", i, created, told)
+			}
+		}
+		time.Sleep(f.pace.staleAfter - time.Second)
+		if synctest.Wait(); !in.certain() || in.objects["shop"].revision != 8 {
+			t.Errorf("before the store had time to fill: certain %t, %+v", in.certain(), in.objects["shop"])
+		}
+		time.Sleep(time.Second)
+		if synctest.Wait(); in.certain() {
+			t.Error("nobody asks what the new store has")
+		}
+		if err := f.applyList(f.claim(), []namespace{{Name: "shop", Netid: 42, Revision: 3}}, 5); err != nil {
+			t.Error(err)
+		}
+		f.takeChange(in, message("damask.tenancy.v1.netnamespace.shop", "6", "3", "", protoOf(t, namespaceOf("shop", 43))))
+		if shop, _ := f.Get("shop"); shop.GetNetid() != 43 || told != 1 {
+			t.Errorf("%+v after a change of the new store; %d times told", shop, told)
+		}
+	})
+}
+
+func protoOf(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func TestTombstonesDoNotPileUp(t *testing.T) {

@@ -67,7 +67,8 @@ type Options[T proto.Message] struct {
 	// first. It is never called concurrently. While it blocks, events queue up.
 	OnChange func(Event[T])
 	// OnReplaced is told when the service's store is seen to be another one than before:
-	// what was written there has to be written again. It must not wait; nil: nobody asks.
+	// what was written there has to be written again. The copy follows a while later, when
+	// the service has had time to take over what there is. It must not wait; nil: nobody asks.
 	OnReplaced func()
 	// Log is for what an operator should know. Required.
 	Log hclog.Logger
@@ -111,6 +112,7 @@ type Follower[T proto.Message] struct {
 	saved     bool          // the cache file holds the present copy
 	cached    bool          // the copy began with what the cache file held
 
+	created    int64     // of the store, by head notes, as they say it; 0: not known
 	latestNote []uint64  // shards of the newest head note that is to be judged
 	nextByNote time.Time // before it, notes do not make a follower by name list
 	staleSince time.Time // since when all snapshots are older than the copy; zero: they are not
@@ -123,7 +125,7 @@ type pace struct {
 	retryMax   time.Duration
 	noteGrace  time.Duration // changes may come so much later than the note of them
 	noteEvery  time.Duration // by name, notes lead to a List at most once in this, up to twice
-	staleAfter time.Duration // snapshots older than the copy for so long: the store was replaced
+	staleAfter time.Duration // snapshots older than the copy for so long: the store was replaced; and the copy follows another store after that
 	save       time.Duration // from one writing of the cache file to the next
 	dormant    time.Duration // unwanted objects stay in the cache file so long
 }

@@ -20,8 +20,32 @@ func (f *Follower[T]) takeNote(msg *nats.Msg) {
 	}
 	f.mu.Lock()
 	f.latestNote = note.GetShards()
+	another := f.created != 0 && note.GetCreated() > f.created
+	f.created = max(f.created, note.GetCreated())
 	f.mu.Unlock()
 	f.wakeJudge.give()
+	if another {
+		f.replaced()
+	}
+}
+
+// replaced notes that the service's store is another one, whatever its sequences are. Some of
+// what was in the one before may not be in this one yet, and replicas may be that have not
+// seen it: what is known stays for a while.
+func (f *Follower[T]) replaced() {
+	f.log.Warn("the service's store is another one, taking it over soon", "after", f.pace.staleAfter.String())
+	if f.options.OnReplaced != nil {
+		f.options.OnReplaced()
+	}
+	time.AfterFunc(f.pace.staleAfter, func() {
+		f.mu.Lock()
+		for _, in := range f.interests {
+			in.restart()
+			in.doubt(0)
+		}
+		f.mu.Unlock()
+		f.wakeLister.give()
+	})
 }
 
 // judgeNotes compares the head notes with what is known, until ctx ends. A note

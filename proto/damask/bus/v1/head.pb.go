@@ -37,7 +37,11 @@ type Head struct {
 	// is FNV-1a 64 of its kind and first name (KIND.TOKEN) modulo 64. A follower
 	// of few names compares only their shards, so that most changes elsewhere
 	// cost it nothing.
-	Shards        []uint64 `protobuf:"varint,2,rep,packed,name=shards,proto3" json:"shards,omitempty"`
+	Shards []uint64 `protobuf:"varint,2,rep,packed,name=shards,proto3" json:"shards,omitempty"`
+	// When the bucket was created, in nanoseconds since 1970. A later time than
+	// before is another store: the one before was lost, and sequences say nothing
+	// of what is newer. 0: the service does not tell.
+	Created       int64 `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,14 +90,22 @@ func (x *Head) GetShards() []uint64 {
 	return nil
 }
 
+func (x *Head) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
 var File_damask_bus_v1_head_proto protoreflect.FileDescriptor
 
 const file_damask_bus_v1_head_proto_rawDesc = "" +
 	"\n" +
-	"\x18damask/bus/v1/head.proto\x12\rdamask.bus.v1\":\n" +
+	"\x18damask/bus/v1/head.proto\x12\rdamask.bus.v1\"T\n" +
 	"\x04Head\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
-	"\x06shards\x18\x02 \x03(\x04R\x06shardsB8Z6github.com/damask-sdn/damask/proto/damask/bus/v1;busv1b\x06proto3"
+	"\x06shards\x18\x02 \x03(\x04R\x06shards\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\x03R\acreatedB8Z6github.com/damask-sdn/damask/proto/damask/bus/v1;busv1b\x06proto3"
 
 var (
 	file_damask_bus_v1_head_proto_rawDescOnce sync.Once

@@ -210,7 +210,7 @@ func newFollowed(c cluster, stateDir string, s *sink, log hclog.Logger) *followe
 				})
 			},
 			Name: (*tenancyv1.NetNamespace).GetName, Revision: (*tenancyv1.NetNamespace).GetRevision,
-		}, follow.Options[*tenancyv1.NetNamespace]{Cache: cache("netnamespace"), OnChange: s.namespace, Log: log}),
+		}, follow.Options[*tenancyv1.NetNamespace]{Cache: cache("netnamespace"), OnChange: s.namespace, OnReplaced: s.forgotten, Log: log}),
 	}
 	if s.services != nil {
 		f.services = followServices(nc, servicelbv1.NewServiceServiceClient(c.servicelb), cache("service"), s.services.Syncer, s.service, log)

@@ -28,6 +28,7 @@ const noticed = 3 * time.Minute
 // back as it was, and from the agents which pods there are.
 func TestOnKubernetesAStoreThatIsLostIsMissedByNoPacket(t *testing.T) {
 	k := upOnKubernetesOf(t, strings.Replace(theNetwork, "multitenant", "networkpolicy", 1), 2, "{nats: 1}")
+	begun := time.Now()
 	k.kubectl("create", "namespace", "a")
 	vnid, subnets := k.netid("a"), k.kubectl("get", "hostsubnets", "-o", "jsonpath={.items[*].subnet}")
 	k.api.Apply(t, strings.Replace(letIn, "ROLE", "one", 1))
@@ -38,6 +39,9 @@ func TestOnKubernetesAStoreThatIsLostIsMissedByNoPacket(t *testing.T) {
 	k.start(inPod("a/two"), "reply", "9000")
 	load := k.start(inPod("a/one"), "flow", k.podIP("a/two")+":9000", pace())
 
+	// Services say every five seconds which store they have: an agent that has not heard it
+	// cannot see that it is another one.
+	k.eventually(t, "agents know the store", func() bool { return time.Since(begun) > 6*time.Second })
 	all := []string{"egress", "servicelb", "tenancy", "ipam", "nats"}
 	for _, service := range all {
 		k.run("lab", "kill", "--name", k.name, service)

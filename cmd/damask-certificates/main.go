@@ -73,6 +73,9 @@ func run(o *options) error {
 		return err
 	}
 	cfg.UserAgent = "damask-certificates"
+	// A thousand nodes that join at once ask for two requests each: as much as the services'
+	// own bound, where client-go's would have the last one wait for minutes.
+	cfg.QPS, cfg.Burst = 50, 100
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return err

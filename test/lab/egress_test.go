@@ -122,11 +122,15 @@ func (c *cluster) hostOf(ip string) string {
 	return ""
 }
 
-// wantHosted waits until some node hosts each address.
+// wantHosted waits until some node hosts each address, and has it in force: one that has just
+// started waits until egress says that it counts as alive.
 func (c *cluster) wantHosted(t *testing.T, ips ...string) {
 	t.Helper()
 	for _, ip := range ips {
-		c.eventually(t, ip+" is hosted", func() bool { return c.hostOf(ip) != "" })
+		c.eventually(t, ip+" is hosted, and in force", func() bool {
+			host := c.hostOf(ip)
+			return host != "" && strings.Contains(c.exec(onNode(host), "iptables-save", "-t", "nat"), " --to-source "+ip+"\n")
+		})
 	}
 }
 

@@ -27,7 +27,7 @@ func TestWhatServesEgressIPsIsKilledAndNothingNoticesIt(t *testing.T) {
 	c := up(t, egressOnThree)
 	c.start(onOutside(""), "reply", leavePort)
 	for try := range 5 {
-		c.wantHosted(t, "192.168.108.200")
+		c.wantLeaving(t, "red", "192.168.108.200")
 		if c.killWhatServes(t) || t.Failed() {
 			return
 		}
@@ -105,7 +105,9 @@ func TestAPodThatIsBornNeverLeavesAsItsNode(t *testing.T) {
 		text += fmt.Sprintf("- {name: ns%d, egressIPs: [%s]}\n", i, allowed[i])
 	}
 	c := up(t, text)
-	c.wantHosted(t, allowed...)
+	for i, ip := range allowed {
+		c.wantLeaving(t, fmt.Sprintf("ns%d", i), ip)
+	}
 	end := c.witness()
 	nodes := []string{"node1", "node3"}
 	shouting := map[string]*background{}
@@ -142,7 +144,7 @@ func TestAPodThatIsBornNeverLeavesAsItsNode(t *testing.T) {
 // long new connections do not get out, and says what became of those that were open.
 func TestDrainingANodeMovesItsEgressIPs(t *testing.T) {
 	c := up(t, egressOnThree)
-	c.wantHosted(t, "192.168.108.200")
+	c.wantLeaving(t, "red", "192.168.108.200")
 	c.start(onOutside(""), "serve", leavePort, "outside")
 	c.start(onOutside(""), "reply", "7010")
 	end := c.witness()

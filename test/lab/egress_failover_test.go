@@ -68,7 +68,7 @@ func TestAnUnpluggedHostOfAnEgressIPIsReplaced(t *testing.T) {
 // not get out, and looks at every packet that came out.
 func failOver(t *testing.T, f failure) {
 	c := up(t, failoverTopology())
-	c.wantHosted(t, "192.168.108.200")
+	c.wantLeaving(t, "red", "192.168.108.200")
 	c.start(onOutside(""), "serve", leavePort, "outside")
 	at := outsideIP + ":" + leavePort
 	worker := []*background{c.start(inPod("red/worker"), "series", "tcp", at, "10ms"), c.start(inPod("red/worker"), "series", "udp", at, "10ms")}

@@ -134,9 +134,19 @@ func (c *cluster) wantHosted(t *testing.T, ips ...string) {
 	}
 }
 
+// wantLeaving waits until a namespace's pods leave by its egress IPs on all nodes: the command
+// that says again which it has returns when that is in force.
+func (c *cluster) wantLeaving(t *testing.T, namespace string, ips ...string) {
+	t.Helper()
+	c.wantHosted(t, ips...)
+	c.ctl("patch", "netnamespace", namespace, "-p", fmt.Sprintf("egressIPs: [%s]", strings.Join(ips, ", ")))
+}
+
 func TestTheOutsideSeesExactlyTheEgressIP(t *testing.T) {
 	c := up(t, leavingByEgressIPs)
-	c.wantHosted(t, "192.168.108.200", "192.168.108.210", "192.168.108.211", "192.168.108.212")
+	c.wantLeaving(t, "red", "192.168.108.200")
+	c.wantLeaving(t, "green", "192.168.108.210", "192.168.108.211")
+	c.wantHosted(t, "192.168.108.212")
 	c.start(onOutside(""), "serve", leavePort, "outside")
 	for _, leaver := range []struct {
 		pod  string

@@ -131,21 +131,22 @@ func (s *session) announceEgress(ctx context.Context, command *cobra.Command, wa
 	if err != nil {
 		return err
 	}
-	objects, err := s.egressObjects(settling, c.before, after)
+	objects, err := s.egressObjects(settling, c, after)
 	if err != nil {
 		return err
 	}
 	return s.announce(settling, command, true, say(after.assignments), objects)
 }
 
-// egressObjects are what nodes have to have in force after a change: what differs
-// from before.
-func (s *session) egressObjects(ctx context.Context, before, after egressState) ([]object, error) {
-	was, is := revisions(before.assignments), revisions(after.assignments)
+// egressObjects are what nodes have to have in force after a change: what differs from
+// before, and all that there is of the namespace that is concerned. Who says again what
+// somebody said before may be the one who waits for it.
+func (s *session) egressObjects(ctx context.Context, c egressChange, after egressState) ([]object, error) {
+	was, is := revisions(c.before.assignments), revisions(after.assignments)
 	var changed []string
 	var objects []object
 	for namespace, revision := range is {
-		if revision != was[namespace] {
+		if revision != was[namespace] || namespace == c.namespace {
 			changed = append(changed, namespace)
 			objects = append(objects, object{egressKind, namespace, revision})
 		}
@@ -165,13 +166,27 @@ func (s *session) egressObjects(ctx context.Context, before, after egressState) 
 			objects = append(objects, object{egressPodsKind, namespace + "/" + list.GetSelection(), list.GetRevision()})
 		}
 	}
+	hosts := hostsOf(after.assignments, c.namespace)
 	for node, revision := range after.hostings {
-		if revision != before.hostings[node] {
+		if revision != c.before.hostings[node] || hosts[node] {
 			objects = append(objects, object{egressHostingKind, node, revision})
 		}
 	}
 	slices.SortFunc(objects, func(a, b object) int { return strings.Compare(a.kind+" "+a.name, b.kind+" "+b.name) })
 	return objects, nil
+}
+
+// hostsOf answers which nodes have addresses of a namespace.
+func hostsOf(assignments []*egressv1.EgressAssignment, namespace string) map[string]bool {
+	hosts := map[string]bool{}
+	for _, a := range assignments {
+		for _, address := range a.GetAddresses() {
+			if a.GetNamespace() == namespace {
+				hosts[address.GetNode()] = true
+			}
+		}
+	}
+	return hosts
 }
 
 // revisions answers the latest revision of each namespace.

@@ -36,7 +36,8 @@ type Hosting interface {
 // Fence closes the egress IPs of a node that egress may be calling dead: when most of its
 // observers, two at least, do not answer it for a time that is shorter than the one after which they
 // say so. It opens them only when egress has said that the node counts as alive; it asks
-// when they have answered again for as long as a call takes. A node of which nobody has said by whom
+// when they have answered for as long as a call takes: one that was asked a moment ago for
+// the first time has not. A node of which nobody has said by whom
 // it is watched is never closed.
 type Fence struct {
 	prober  *Prober
@@ -88,7 +89,11 @@ func (f *Fence) Run(ctx context.Context) error {
 func (f *Fence) look(ctx context.Context, now time.Time) {
 	silent := 0
 	for _, ip := range f.observers {
-		if is, _ := f.prober.silent(ip, f.after); is {
+		is, _ := f.prober.silent(ip, f.after)
+		if _, answered := f.prober.Answered(ip); f.closed && !answered {
+			is = true // who has never answered does not say that the node is heard
+		}
+		if is {
 			silent++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -159,6 +160,30 @@ func TestTheFenceClosesWhenMostObserversAreSilent(t *testing.T) {
 	if s.fence.Asks() {
 		t.Error("it asks and may already")
 	}
+}
+
+// TestWhoHasNeverAnsweredDoesNotOpenTheFence is about a node that starts before its observers
+// can be reached. Opened before they have answered it would be closed a moment later.
+func TestWhoHasNeverAnsweredDoesNotOpenTheFence(t *testing.T) {
+	_, other, prober := world(t)
+	s := &scene{t: t, other: other, hosting: &hosting{}, all: observers(3)}
+	s.fence = newFence(prober, s.hosting)
+	s.fence.tell(t, s.all)
+	began := time.Now()
+	for _, ip := range s.all { // asked for the first time just now, so that nobody is silent for long
+		prober.Send(netip.MustParseAddr(ip))
+	}
+	s.fence.look(t.Context(), began)
+	if s.fence.look(t.Context(), began.Add(2*patience)); s.fence.Asks() {
+		t.Error("a fence asks though no observer has answered")
+	}
+	for _, ip := range s.all {
+		s.speak(ip)
+	}
+	start(t, prober.Run, s.fence.Run)
+	s.asks()
+	s.fence.tell(t, s.all, 5)
+	s.want("[open 5]")
 }
 
 func TestTheFenceStaysOpenWhereNobodyCanBeCalledDead(t *testing.T) {

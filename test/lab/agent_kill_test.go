@@ -24,6 +24,15 @@ type traffic struct {
 	UDPLastMicros, StreamLastMicros int64
 }
 
+// readTraffic ends a `probe flow`, and answers what it saw.
+func readTraffic(t *testing.T, b *background) (seen traffic) {
+	t.Helper()
+	if err := json.Unmarshal(b.end(t), &seen); err != nil {
+		t.Fatal(err)
+	}
+	return seen
+}
+
 const oneTenantOnTwoNodes = `
 mode: multitenant
 clusterNetworks: [{cidr: 10.128.0.0/14, hostSubnetLength: 9}]

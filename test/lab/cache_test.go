@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -22,10 +21,7 @@ func (c *cluster) wantCached(t *testing.T) {
 			before := c.flowPackets(t, "node1", line)
 			stream := c.start(inPod("red/client"), "stream", c.podIP(target)+":"+port, pace())
 			c.wantQuietWindow(t, "node1", target)
-			var seen traffic
-			if err := json.Unmarshal(stream.end(t), &seen); err != nil {
-				t.Fatal(err)
-			}
+			seen := readTraffic(t, stream)
 			t.Logf("%+v", seen)
 			if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent || seen.StreamSent < window/10 {
 				t.Errorf("the connection did not carry what it should: %+v", seen)

@@ -57,10 +57,7 @@ func (c *cluster) killWhatServes(t *testing.T) (quiet bool) {
 	}
 	quiet = c.nodeFailures() == before
 	for pod, f := range flows {
-		var seen traffic
-		if err := json.Unmarshal(f.end(t), &seen); err != nil {
-			t.Fatal(err)
-		}
+		seen := readTraffic(t, f)
 		t.Logf("%s: %+v", pod, seen)
 		if !quiet {
 			continue

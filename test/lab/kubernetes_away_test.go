@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -69,10 +68,7 @@ func TestOnKubernetesAnAPIServerThatIsAwayIsMissedByNobody(t *testing.T) {
 	if k.reached("b/one", "a/two", quietFor) {
 		t.Error("tenants reach one another")
 	}
-	var seen traffic
-	if err := json.Unmarshal(load.end(t), &seen); err != nil {
-		t.Fatal(err)
-	}
+	seen := readTraffic(t, load)
 	t.Logf("%+v", seen)
 	if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent || seen.Refused != 0 {
 		t.Errorf("traffic suffered: %+v", seen)

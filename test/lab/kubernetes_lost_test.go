@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,10 +70,7 @@ func TestOnKubernetesAStoreThatIsLostIsMissedByNoPacket(t *testing.T) {
 	if again := k.kubectl("get", "hostsubnets", "-o", "jsonpath={.items[*].subnet}"); again != subnets {
 		t.Errorf("the nodes have %s, and had %s", again, subnets)
 	}
-	var seen traffic
-	if err := json.Unmarshal(load.end(t), &seen); err != nil {
-		t.Fatal(err)
-	}
+	seen := readTraffic(t, load)
 	t.Logf("%+v", seen)
 	if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent || seen.Refused != 0 {
 		t.Errorf("traffic suffered: %+v", seen)

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"cmp"
-	"encoding/json"
 	"os"
 	"testing"
 )
@@ -39,10 +38,7 @@ func TestServicesAnswerWhileTheModeChanges(t *testing.T) {
 		c.ctl("mode", "set", mode)
 	}
 	for service, f := range flows {
-		var seen traffic
-		if err := json.Unmarshal(f.end(t), &seen); err != nil {
-			t.Fatal(err)
-		}
+		seen := readTraffic(t, f)
 		if lost := seen.UDPSent - seen.UDPReturned; lost != 0 || seen.UDPSent == 0 {
 			t.Errorf("%s: %d of %d datagrams were lost", service, lost, seen.UDPSent)
 		}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,10 +70,7 @@ func TestNodesGoOnWithoutTheControlServicesAndCatchUp(t *testing.T) {
 		c.ctl("pod-network", "join-projects", "--to", "red", "blue")
 		wantAll(t, inPod("red/new"), c.check(inPod("red/new"), "tcp "+c.podIP("blue/a")+":9999 1000"))
 	})
-	var seen traffic
-	if err := json.Unmarshal(load.end(t), &seen); err != nil {
-		t.Fatal(err)
-	}
+	seen := readTraffic(t, load)
 	// Datagrams are printed, not judged: pods came and went on the same switch,
 	// and it is one thread that does that and forwards here.
 	t.Logf("%+v", seen)

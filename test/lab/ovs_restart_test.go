@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/json"
 	"maps"
 	"strconv"
 	"strings"
@@ -26,10 +25,7 @@ func (c *cluster) wantRestartsSurvived(t *testing.T) {
 		})
 		// A second more, so that the stream can repeat what was lost in the gap.
 		time.Sleep(time.Second)
-		var seen traffic
-		if err := json.Unmarshal(load.end(t), &seen); err != nil {
-			t.Fatal(err)
-		}
+		seen := readTraffic(t, load)
 		t.Logf("figure: %s ended by %s and started: no packet for %d ms, %d of %d datagrams lost, %d of %d new connections refused", process, signal,
 			seen.LongestGapMicros/1000, seen.UDPSent-seen.UDPReturned, seen.UDPSent, seen.Refused, seen.Refused+seen.Connected)
 		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
@@ -74,10 +70,7 @@ func (c *cluster) wantCacheAlone(t *testing.T) {
 	c.run("lab", "start", "--name", c.name, "node1", "nodeagent")
 	goesOn("with everything back")
 	for target, load := range loads {
-		var seen traffic
-		if err := json.Unmarshal(load.end(t), &seen); err != nil {
-			t.Fatal(err)
-		}
+		seen := readTraffic(t, load)
 		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent {
 			t.Errorf("the TCP connection to %s did not survive: %+v", target, seen)
 		}

@@ -65,10 +65,7 @@ func TestConnectionsThatPoliciesAllowGoOn(t *testing.T) {
 		c.ctl("mode", "set", mode)
 	}
 	for web, f := range flows {
-		var seen traffic
-		if err := json.Unmarshal(f.end(t), &seen); err != nil {
-			t.Fatal(err)
-		}
+		seen := readTraffic(t, f)
 		t.Logf("x/client to %s: %d of %d datagrams lost; %+v", web, seen.UDPSent-seen.UDPReturned, seen.UDPSent, seen)
 		if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent || seen.StreamSent == 0 {
 			t.Errorf("x/client to %s: the connection did not stay open: %+v", web, seen)

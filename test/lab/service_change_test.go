@@ -192,10 +192,7 @@ func (c *cluster) wantEngineSwitch(t *testing.T) {
 	if events := watch.stop(); events != "" {
 		t.Errorf("flows of node1 were changed:\n%s", events)
 	}
-	var seen traffic
-	if err := json.Unmarshal(stream.end(t), &seen); err != nil {
-		t.Fatal(err)
-	}
+	seen := readTraffic(t, stream)
 	if seen.StreamError != "" || seen.StreamReturned != seen.StreamSent || seen.StreamSent == 0 || seen.Refused != 0 {
 		t.Errorf("the open connection suffered: %+v", seen)
 	}

@@ -165,7 +165,10 @@ func comesThrough(t testing.TB, when string, from, to net.Conn, size int) {
 	}
 }
 
-func TestAnAnswerOutsideOfTheWindowCutsNoConnection(t *testing.T) {
+// withEachBackend tries what is asked with a service of a backend on the client's node, and with
+// one of a backend on another, with policies and without.
+func withEachBackend(t *testing.T, try func(t *testing.T, nodes []*node, client, backend *pod, service netip.AddrPort)) {
+	t.Helper()
 	for name, mode := range map[string]tenancyv1.IsolationMode{"subnet": tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET, "networkpolicy": networkPolicy} {
 		t.Run(name, func(t *testing.T) {
 			nodes := newClusterIn(t, "nftables", mode)
@@ -175,27 +178,33 @@ func TestAnAnswerOutsideOfTheWindowCutsNoConnection(t *testing.T) {
 			for i, backend := range []*pod{local, remote} {
 				service := netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 30, 1, byte(1 + i)}), 80)
 				addService(t, nodes, "shop", backend.name, service.Addr().String(), 80, backend.backend())
-				port := uint16(40000 + i)
-				for _, address := range []string{service.String(), backend.backend().String()} {
-					near, far := client.dialKept(t, port, address, backend)
-					comesThrough(t, "before", near, far, 100)
-					comesThrough(t, "before", far, near, 100)
-					send, receive := position(t, far)
-					before := client.resets(t)
-					backend.sendRaw(t, backend.backend(), client.at(port), send+1<<30, receive, flagPush|flagAck)
-					// It takes the same way, behind the other.
-					when := "after an answer of " + backend.name + " outside of the window of a connection to " + address
-					comesThrough(t, when, far, near, 100)
-					comesThrough(t, when, near, far, 100)
-					if now := client.resets(t); now != before {
-						t.Errorf("%s: the client has sent %d resets", when, now-before)
-					}
-					_, _ = near.Close(), far.Close()
-					port += 100
-				}
+				try(t, nodes, client, backend, service)
 			}
 		})
 	}
+}
+
+func TestAnAnswerOutsideOfTheWindowCutsNoConnection(t *testing.T) {
+	withEachBackend(t, func(t *testing.T, _ []*node, client, backend *pod, service netip.AddrPort) {
+		port := uint16(40000)
+		for _, address := range []string{service.String(), backend.backend().String()} {
+			near, far := client.dialKept(t, port, address, backend)
+			comesThrough(t, "before", near, far, 100)
+			comesThrough(t, "before", far, near, 100)
+			send, receive := position(t, far)
+			before := client.resets(t)
+			backend.sendRaw(t, backend.backend(), client.at(port), send+1<<30, receive, flagPush|flagAck)
+			// It takes the same way, behind the other.
+			when := "after an answer of " + backend.name + " outside of the window of a connection to " + address
+			comesThrough(t, when, far, near, 100)
+			comesThrough(t, when, near, far, 100)
+			if now := client.resets(t); now != before {
+				t.Errorf("%s: the client has sent %d resets", when, now-before)
+			}
+			_, _ = near.Close(), far.Close()
+			port += 100
+		}
+	})
 }
 
 // TestAPortIsUsedAgainForTheBackendItself: what the switch remembers of a connection to
@@ -222,28 +231,18 @@ func TestWhatTheSwitchHasForgottenGoesOn(t *testing.T) {
 	if !userspace() {
 		t.Skip("only on the userspace datapath: the kernel's module forgets nothing, and services with it")
 	}
-	for name, mode := range map[string]tenancyv1.IsolationMode{"subnet": tenancyv1.IsolationMode_ISOLATION_MODE_SUBNET, "networkpolicy": networkPolicy} {
-		t.Run(name, func(t *testing.T) {
-			nodes := newClusterIn(t, "nftables", mode)
-			client := nodes[0].addPod(t, "shop", "client", 5)
-			local, remote := nodes[0].addPod(t, "shop", "local", 6), nodes[1].addPod(t, "shop", "remote", 6)
-			newWorld(nodes, client, local, remote).tell(t)
-			for i, backend := range []*pod{local, remote} {
-				service := netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 30, 1, byte(1 + i)}), 80)
-				addService(t, nodes, "shop", backend.name, service.Addr().String(), 80, backend.backend())
-				near, far := client.dialKept(t, 40000, service.String(), backend)
-				direct, there := client.dialKept(t, 40001, backend.backend().String(), backend)
-				for _, ends := range [][2]net.Conn{{near, far}, {far, near}, {direct, there}, {there, direct}} {
-					comesThrough(t, "before", ends[0], ends[1], 1<<20)
-				}
-				for _, n := range nodes {
-					n.sw.Appctl(t, "dpctl/flush-conntrack")
-				}
-				// By a service the client speaks first (docs/pipeline.md says so); directly either may.
-				for _, ends := range [][2]net.Conn{{near, far}, {far, near}, {there, direct}, {direct, there}} {
-					comesThrough(t, "after the switch has forgotten, with "+backend.name, ends[0], ends[1], 1<<20)
-				}
-			}
-		})
-	}
+	withEachBackend(t, func(t *testing.T, nodes []*node, client, backend *pod, service netip.AddrPort) {
+		near, far := client.dialKept(t, 40000, service.String(), backend)
+		direct, there := client.dialKept(t, 40001, backend.backend().String(), backend)
+		for _, ends := range [][2]net.Conn{{near, far}, {far, near}, {direct, there}, {there, direct}} {
+			comesThrough(t, "before", ends[0], ends[1], 1<<20)
+		}
+		for _, n := range nodes {
+			n.sw.Appctl(t, "dpctl/flush-conntrack")
+		}
+		// By a service the client speaks first (docs/pipeline.md says so); directly either may.
+		for _, ends := range [][2]net.Conn{{near, far}, {far, near}, {there, direct}, {direct, there}} {
+			comesThrough(t, "after the switch has forgotten, with "+backend.name, ends[0], ends[1], 1<<20)
+		}
+	})
 }
